@@ -1,0 +1,1 @@
+"""Fairlead aligns a language model to preferences and proves that it helped."""

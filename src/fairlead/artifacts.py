@@ -1,0 +1,197 @@
+"""Content-addressed artifacts: a folder of files with a manifest, whole or absent.
+
+    artifacts/<stage>/<key>/            a finished artifact; `manifest.json` is in it
+    artifacts/<stage>/<key>.partial/    one that is being made, or was when the process died; the rerun goes on in it
+
+`key` is the identity of what goes in (stage, its version, its config sections, the hashes of its inputs); `hash` is
+the identity of what came out. Stages downstream depend on hashes, so a stage that is run again and gives the same
+bytes makes nothing after it stale.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import ArtifactError
+from fairlead.files import disk_errors, hash_file, write_json
+from fairlead.records import content_id
+
+MANIFEST = "manifest.json"
+_PACKAGES = ("fairlead", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is made of and from.
+
+    Attributes:
+        key: identity of what went in.
+        hash: identity of what came out: of the files in `files` that the stage counts as its output.
+        inputs: hash of every input, by name.
+        config: the config sections that the stage read, resolved.
+        files: SHA-256 of every file, by path inside the artifact.
+        figures: what the stage measured, for `fairlead status` and the report.
+        seconds: wall time of the run that finished it.
+    """
+
+    stage: str
+    key: str
+    hash: str
+    inputs: Mapping[str, str]
+    config: Mapping[str, Any]
+    files: Mapping[str, str]
+    figures: Mapping[str, Any]
+    seconds: float
+    seed: int
+    created: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def hash(self) -> str:
+        return self.manifest.hash
+
+    def file(self, name: str) -> Path:
+        """Path of one of its files or folders; an absent one is an error, not a surprise later."""
+        path = self.path / name
+        if not path.exists():
+            raise ArtifactError(
+                f"has no {name}", where=str(self.path), remedy=f"run it again: fairlead {self.manifest.stage} --force"
+            )
+        return path
+
+    def verify(self) -> None:
+        """Compares every file with the manifest.
+
+        Raises:
+            ArtifactError: naming the first file that is missing, changed or not in the manifest.
+        """
+        found = set(_files(self.path))
+        for name, digest in self.manifest.files.items():
+            if name not in found:
+                raise ArtifactError(f"{name} is missing", where=str(self.path), remedy=self._again)
+            if hash_file(self.path / name) != digest:
+                raise ArtifactError(f"{name} is not what the manifest names", where=str(self.path), remedy=self._again)
+        extra = sorted(found - set(self.manifest.files))
+        if extra:
+            raise ArtifactError(f"{extra[0]} is not in the manifest", where=str(self.path), remedy=self._again)
+
+    @property
+    def _again(self) -> str:
+        return f"make it again: fairlead run --from {self.manifest.stage}"
+
+
+class Store:
+    """The folder of all artifacts of a project."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def get(self, stage: str, key: str) -> Artifact | None:
+        """The finished artifact of this key, or None.
+
+        Raises:
+            ArtifactError: if its manifest cannot be read.
+        """
+        path = self.path(stage, key)
+        try:
+            data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            return Artifact(path, Manifest(**data))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(
+                f"cannot be read ({error})", where=str(path / MANIFEST), remedy=f"delete the folder {path} and run again"
+            ) from error
+
+    def partial(self, stage: str, key: str) -> Path:
+        """The folder in which the artifact of this key is made; made if absent, kept across kills."""
+        path = self.path(stage, key).with_name(f"{key}.partial")
+        with disk_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def finish(
+        self,
+        stage: str,
+        key: str,
+        *,
+        outputs: Sequence[str],
+        scratch: Sequence[str] = (),
+        inputs: Mapping[str, str],
+        config: Mapping[str, Any],
+        figures: Mapping[str, Any],
+        seconds: float,
+        seed: int,
+    ) -> Artifact:
+        """Turns the partial folder into the artifact: drops scratch, writes the manifest last, renames.
+
+        Args:
+            outputs: files or folders that make the artifact's identity; others (logs with times in them) are
+                recorded and verified, and a change of theirs makes nothing stale.
+            scratch: files or folders that only a resumed run needs.
+        """
+        partial = self.partial(stage, key)
+        for name in scratch:
+            target = partial / name
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        files = {name: hash_file(partial / name) for name in sorted(_files(partial))}
+        for name in outputs:
+            if not (partial / name).exists():
+                raise ArtifactError(f"the stage {stage} made no {name}", where=str(partial))
+        counted = {n: d for n, d in files.items() if any(n == o or n.startswith(f"{o}/") for o in outputs)}
+        manifest = Manifest(
+            stage=stage,
+            key=key,
+            hash=content_id(stage, counted),
+            inputs=dict(inputs),
+            config=dict(config),
+            files=files,
+            figures=dict(figures),
+            seconds=round(seconds, 3),
+            seed=seed,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions=package_versions(),
+        )
+        write_json(partial / MANIFEST, asdict(manifest))
+        final = self.path(stage, key)
+        with disk_errors(final):
+            if final.exists():
+                shutil.rmtree(final)
+            partial.rename(final)
+        return Artifact(final, manifest)
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != MANIFEST:
+            yield name
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on."""
+    versions: dict[str, str] = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,1 @@
+"""Evaluation: comparison of models with error bars, statistics on arrays, and evaluation files from elsewhere."""

@@ -1,0 +1,116 @@
+"""Reading and writing files of rows, with errors that name the line, and writes that are whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import DataError, DiskError
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns a failed write (no space, no permission) into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(
+                "the disk is full; nothing that was finished is lost",
+                where=str(path),
+                remedy="free some space and run the same command again",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise DiskError(
+                f"cannot write ({error.strerror})", where=str(path), remedy="check the folder's permissions"
+            ) from error
+        raise
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Writes `text` so that a reader, or a kill at any moment, sees the old file or the new one."""
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def dump_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON with stable key order; NaN and infinity are refused, because absence is None."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent, allow_nan=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, dump_json(value, indent=2) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
+    """Writes one JSON value per line, atomically; returns how many."""
+    lines = [dump_json(row) for row in rows]
+    write_atomic(path, "".join(line + "\n" for line in lines))
+    return len(lines)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file (a byte-order mark is dropped)."""
+    path = Path(path)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError("no such file", where=str(path)) from error
+    except IsADirectoryError as error:
+        raise DataError("is a folder, a file is wanted", where=str(path)) from error
+    except PermissionError as error:
+        raise DataError("cannot be read (permission denied)", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"not UTF-8 (byte {error.start})",
+            where=f"{path}:{line}",
+            remedy=f"convert it: iconv -f LATIN1 -t UTF-8 {path.name} -o utf8-{path.name}",
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yields (line number from 1, value) of every line that is not blank."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"not a JSON line: {error.msg} at column {error.colno}",
+                where=f"{path}:{number}",
+                remedy="one JSON object per line is wanted; mend or delete this line",
+            ) from error
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

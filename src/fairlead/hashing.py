@@ -1,0 +1,52 @@
+"""Identity of files and folders outside the artifacts, remembered so that 15 GB of weights are read once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fairlead.errors import DataError
+from fairlead.files import hash_file, write_json
+from fairlead.records import content_id
+
+
+class HashCache:
+    """SHA-256 by (path, size, modification time); a changed file has another time or size."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._known: dict[str, list[object]] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+        self._dirty = False
+
+    def hash(self, path: Path) -> str:
+        """Identity of a file's bytes, or of all files of a folder by relative name.
+
+        Raises:
+            DataError: if it does not exist.
+        """
+        path = path.resolve()
+        if path.is_dir():
+            names = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            return content_id([[p.relative_to(path).as_posix(), self._file(p)] for p in names])
+        if not path.is_file():
+            raise DataError("no such file", where=str(path))
+        return self._file(path)
+
+    def _file(self, path: Path) -> str:
+        stat = path.stat()
+        mark: list[object] = [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(str(path))
+        if known and known[:2] == mark:
+            return str(known[2])
+        digest = hash_file(path)
+        self._known[str(path)] = [*mark, digest]
+        self._dirty = True
+        return digest
+
+    def save(self) -> None:
+        if self._dirty:
+            write_json(self._path, self._known)
+            self._dirty = False

@@ -1,0 +1,1 @@
+"""Loading models, chat templates, and generation. Knows nothing of preferences."""

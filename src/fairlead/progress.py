@@ -1,0 +1,129 @@
+"""How long work shows itself: bars in a terminal, plain lines elsewhere, nothing in a library call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichBars
+
+
+class Task(Protocol):
+    """One bar: `update` says how many of the total are done."""
+
+    def update(self, done: int, note: str = "") -> None: ...
+
+
+class Progress(Protocol):
+    """Where the work of a run is shown."""
+
+    def line(self, text: str) -> None:
+        """Prints a line that stays."""
+
+    def task(self, stage: str, what: str, total: int) -> AbstractTask:
+        """Opens a bar for `total` units of work."""
+
+
+class AbstractTask(Protocol):
+    """What `Progress.task` returns: a context manager that yields the bar."""
+
+    def __enter__(self) -> Task: ...
+
+    def __exit__(self, *error: object) -> bool | None: ...
+
+
+class Silent:
+    """Shows nothing; the default of library calls."""
+
+    def line(self, text: str) -> None:
+        del text
+
+    @contextmanager
+    def task(self, stage: str, what: str, total: int) -> Iterator[Task]:
+        del stage, what, total
+        yield _SilentTask()
+
+
+class _SilentTask:
+    def update(self, done: int, note: str = "") -> None:
+        del done, note
+
+
+class Bars:
+    """Live bars in a terminal: stage, step, how far, how long it took and how long it will."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def task(self, stage: str, what: str, total: int) -> Iterator[Task]:
+        bars = RichBars(
+            SpinnerColumn(),
+            TextColumn("{task.fields[stage]:<8}", markup=False),
+            TextColumn("{task.description:<26}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self.console,
+            transient=True,
+        )
+        with bars:
+            task_id = bars.add_task(what, total=total, stage=stage, note="")
+
+            class _Bar:
+                def update(self, done: int, note: str = "") -> None:
+                    bars.update(task_id, completed=done, note=note)
+
+            yield _Bar()
+
+
+class Lines:
+    """Plain lines for logs, at most one per `every` seconds and task."""
+
+    def __init__(self, console: Console, every: float = 10.0) -> None:
+        self.console = console
+        self.every = every
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, stage: str, what: str, total: int) -> Iterator[Task]:
+        started = time.monotonic()
+        show, every = self.line, self.every
+
+        class _Line:
+            last = started
+
+            def update(self, done: int, note: str = "") -> None:
+                now = time.monotonic()
+                if now - self.last < every or done <= 0:
+                    return
+                self.last = now
+                took = now - started
+                left = took / done * (total - done)
+                show(f"{stage:<8} {what}: {done}/{total}, {took:.0f} s, {left:.0f} s left {note}".rstrip())
+
+        yield _Line()
+
+
+def for_console(console: Console) -> Progress:
+    """Bars where there is a terminal, lines where there is none."""
+    return Bars(console) if console.is_terminal else Lines(console)

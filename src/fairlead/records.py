@@ -1,0 +1,276 @@
+"""The vocabulary of everything: what a prompt, a completion, a verdict, a preference and a score are.
+
+Plain frozen values without I/O. Every record has an identity by content, so that two runs that see the same
+text speak of the same thing, and everything that is missing is a state of its own, never a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+def content_id(*parts: Any) -> str:
+    """16 hex digits of the SHA-256 of `parts` as canonical JSON: the identity of a record by its content."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked: a conversation that ends before the assistant's answer.
+
+    Attributes:
+        messages: the turns; a plain string prompt is one user turn.
+        gold: reference fields that checks compare an answer with; no model ever sees them.
+        cluster: the source or topic that the prompt belongs to ("" if unknown). Prompts of one cluster are not
+            independent: splits keep them together and error bars count them as one group.
+    """
+
+    messages: tuple[Message, ...]
+    gold: Mapping[str, Any] = field(default_factory=dict)
+    cluster: str = ""
+
+    @property
+    def id(self) -> str:
+        """Identity of the text alone: gold and cluster may be corrected without changing it."""
+        return content_id([[m.role, m.content] for m in self.messages])
+
+    @property
+    def text(self) -> str:
+        """The turns as one plain text, for people, for judges and for finding near-duplicates."""
+        if len(self.messages) == 1:
+            return self.messages[0].content
+        return "\n\n".join(f"{m.role}: {m.content}" for m in self.messages)
+
+    @classmethod
+    def of(cls, text: str, **kwargs: Any) -> Prompt:
+        """A prompt of one user turn."""
+        return cls((Message("user", text),), **kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt with the answer that SFT should teach."""
+
+    prompt: Prompt
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: nucleus; 1 keeps the whole distribution.
+        max_new_tokens: an answer that reaches it is cut and says so in `Completion.finish`.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One answer of one model to one prompt, with all that is needed to draw it again.
+
+    Attributes:
+        model: which view answered: base, sft, dpo, or the name of a model from elsewhere.
+        index: number of this draw among those of its prompt.
+        seed: seed of this draw; the same model, prompt, sampling and seed give the same text.
+        finish: "stop" at the end-of-sequence token, "length" where `max_new_tokens` cut it.
+        tokens: number of generated tokens, the end-of-sequence token included.
+    """
+
+    prompt_id: str
+    text: str
+    model: str
+    sampling: Sampling
+    index: int = 0
+    seed: int = 0
+    finish: Literal["stop", "length"] = "stop"
+    tokens: int = 0
+
+
+class VerdictState(StrEnum):
+    """What became of a judgement; only the first three are verdicts."""
+
+    WIN = "win"  # the first answer is better
+    LOSS = "loss"  # the second answer is better
+    TIE = "tie"
+    INCONSISTENT = "inconsistent"  # the two orders disagree
+    UNREADABLE = "unreadable"  # the judge answered and no verdict could be read
+    REFUSED = "refused"  # the judge declined
+    FAILED = "failed"  # no reply: outage, time-out, budget
+
+
+class ScoreState(StrEnum):
+    """What became of a request for a score; only `scored` carries a value."""
+
+    SCORED = "scored"
+    UNREADABLE = "unreadable"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two answers to one prompt, for a judge. `first` and `second` are names of ours, not positions shown."""
+
+    prompt: Prompt
+    first: str
+    second: str
+
+    @property
+    def id(self) -> str:
+        return content_id(self.prompt.id, self.first, self.second)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judge's verdict on a `Comparison`.
+
+    Attributes:
+        comparison_id: the comparison it speaks of.
+        state: win (the first answer is better), loss, tie, or why there is no verdict.
+        judge: identity of the judge (kind, model, template version).
+        margin: how much better the winner is in the judge's own units, None where the judge gives none.
+        reason: the judge's words, or what went wrong.
+        calls: ledger keys of the replies it rests on.
+    """
+
+    comparison_id: str
+    state: VerdictState
+    judge: str
+    margin: float | None = None
+    reason: str = ""
+    calls: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> bool:
+        return self.state not in (VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to one prompt, for a judge that gives scores."""
+
+    prompt: Prompt
+    text: str
+
+    @property
+    def id(self) -> str:
+        return content_id(self.prompt.id, self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A judge's score of an `Answer`: `value` in [1, 10], None unless `state` is scored."""
+
+    answer_id: str
+    state: ScoreState
+    judge: str
+    value: float | None = None
+    reason: str = ""
+    calls: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.state is ScoreState.SCORED):
+            raise ValueError(f"a score of state {self.state} cannot have the value {self.value}")
+
+    @property
+    def missing(self) -> bool:
+        return self.state is not ScoreState.SCORED
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A triple {prompt, chosen, rejected} with where it comes from.
+
+    Attributes:
+        margin: how much better `chosen` is in the judge's units, None where unknown.
+        provenance: model, sampling, seeds, judge and verdict, or file and row of an import.
+    """
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    margin: float | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return content_id(self.prompt.id, self.chosen, self.rejected)
+
+
+Record = Prompt | Example | Completion | Comparison | Verdict | Answer | Score | Preference
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """A record as JSON values; `prompt` appears as `prompt_from_json` reads it."""
+    data = asdict(record)
+    if isinstance(record, Prompt):
+        return _prompt_to_json(record)
+    if isinstance(record, Example | Comparison | Answer | Preference):
+        data["prompt"] = _prompt_to_json(record.prompt)
+    return data
+
+
+def _prompt_to_json(prompt: Prompt) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "id": prompt.id,
+        "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
+    }
+    if prompt.gold:
+        data["gold"] = dict(prompt.gold)
+    if prompt.cluster:
+        data["cluster"] = prompt.cluster
+    return data
+
+
+def prompt_from_json(data: Mapping[str, Any]) -> Prompt:
+    """The inverse of `to_json` for a prompt."""
+    messages = tuple(Message(m["role"], m["content"]) for m in data["messages"])
+    return Prompt(messages, data.get("gold", {}), data.get("cluster", ""))
+
+
+def example_from_json(data: Mapping[str, Any]) -> Example:
+    return Example(prompt_from_json(data["prompt"]), data["answer"])
+
+
+def completion_from_json(data: Mapping[str, Any]) -> Completion:
+    return Completion(**{**data, "sampling": Sampling(**data["sampling"])})
+
+
+def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
+    return Verdict(**{**data, "state": VerdictState(data["state"]), "calls": tuple(data["calls"])})
+
+
+def score_from_json(data: Mapping[str, Any]) -> Score:
+    return Score(**{**data, "state": ScoreState(data["state"]), "calls": tuple(data["calls"])})
+
+
+def preference_from_json(data: Mapping[str, Any]) -> Preference:
+    return Preference(
+        prompt_from_json(data["prompt"]),
+        data["chosen"],
+        data["rejected"],
+        data.get("margin"),
+        data.get("provenance", {}),
+    )

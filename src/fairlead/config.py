@@ -103,6 +103,15 @@ class TrainSection(Section):
     save_every: Count = Field(25, description="updates between two checkpoints; a killed run goes on from the last")
     report_to: list[str] = Field([], description="trackers that transformers knows: wandb, mlflow, tensorboard, trackio")
 
+    @model_validator(mode="after")
+    def _curve_resumes(self) -> Self:
+        if self.save_every % self.log_every:
+            raise ValueError(
+                f"save_every {self.save_every} must be a multiple of log_every {self.log_every}, "
+                "so that a resumed run logs what an undisturbed one does"
+            )
+        return self
+
 
 def _default_rate(data: Any, *, lora: float, full: float) -> Any:
     """Fills in the learning rate that the method's literature uses."""
@@ -266,6 +275,8 @@ class Config(Section):
         full = [s for s in ("sft", "dpo") if (sec := getattr(self, s)) is not None and sec.method == "full"]
         if self.model.quantization and full:
             problems.append(f"{full[0]}.method: full cannot train a 4-bit base: use lora, or model.quantization: null")
+        if self.sft is None and any("sft" in pair for pair in self.eval.pairwise):
+            problems.append("eval.pairwise names sft, and sft is null: set eval.pairwise: [dpo_vs_base]")
         if not self.eval.metrics and not self.eval.pairwise and not self.eval.scores:
             problems.append("eval compares nothing: give eval.metrics, eval.pairwise or eval.scores")
         names = [metric.name for metric in self.eval.metrics]

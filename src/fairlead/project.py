@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ class Project:
             folder=self.folder,
             out=out,
             inputs=plan.artifacts,
-            sections={name: getattr(self.config, name) for name in stage.sections},
+            sections={name: attrgetter(name)(self.config) for name in stage.sections},
             seed=self.config.seed,
             progress=self.progress,
         )

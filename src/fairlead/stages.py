@@ -2,7 +2,8 @@
 
 A stage is one function, `run(context) -> figures`, that is given the artifacts of the stages it names, the config
 sections it names, and an empty (or, after a kill, half-filled) folder to work in. It can read nothing else: asking
-the context for a section that the stage does not declare is an error, so the key of an artifact can't miss anything.
+the context for a section that the stage does not declare is an error,
+so the key of an artifact can't miss anything.
 
 The functions are named by import path, because torch takes seconds to import and `fairlead status` should not.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,7 +66,7 @@ class Stage:
     Attributes:
         name: the word for its command, its folder and its place in reports.
         function: import path of `run(context) -> figures`.
-        sections: attributes of `Config` that it reads.
+        sections: attributes of `Config` that it reads, or attributes of those, as in pairs.max_missing.
         inputs: stages whose artifacts it reads, as far as they exist in this project.
         outputs: files or folders that make its identity; a stage downstream is stale when these change.
         scratch: files or folders that only a resumed run needs.
@@ -90,7 +92,7 @@ class Stage:
 
     def config(self, config: Config) -> dict[str, Any]:
         """The resolved sections this stage reads, as JSON values."""
-        return {name: _dump(getattr(config, name)) for name in self.sections}
+        return {name: _dump(attrgetter(name)(config)) for name in self.sections}
 
 
 def _dump(value: Any) -> Any:
@@ -184,7 +186,7 @@ _SAMPLE = Stage(
 _JUDGE = Stage(
     "judge",
     "fairlead.preferences.judge:run",
-    sections=("judge", "pairs"),
+    sections=("judge", "pairs.max_missing"),
     inputs=("prepare", "sample"),
     outputs=("verdicts.jsonl", "comparisons.jsonl"),
     sources=_judge_sources("judge"),
@@ -217,7 +219,7 @@ _ANSWERS = Stage(
     sections=("model", "answers"),
     inputs=("prepare", "sft", "dpo"),
     outputs=("answers.jsonl", "samples.md"),
-    scratch=("chunks.jsonl",),
+    scratch=("chunks",),
     sources=_model_sources,
     headline="answers",
     summary="base, SFT and DPO answer the held-out prompts",

@@ -1,0 +1,1 @@
+"""Judges: who says which of two answers is better, and how good one is."""

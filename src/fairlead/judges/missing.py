@@ -1,0 +1,39 @@
+"""How many judgements gave no verdict, and when that is too many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fairlead.errors import JudgeError
+from fairlead.records import ScoreState, VerdictState
+
+# An inconsistent pair was judged and says that neither is clearly better; it is no verdict, but nothing is missing.
+MISSING = {
+    *(VerdictState.UNREADABLE, VerdictState.REFUSED, VerdictState.FAILED),
+    *(ScoreState.UNREADABLE, ScoreState.REFUSED, ScoreState.FAILED),
+}
+
+
+def missing_share(counts: Mapping[VerdictState, int] | Mapping[ScoreState, int]) -> float:
+    """Share of judgements that are unreadable, refused or failed; 0 where nothing was asked."""
+    total = sum(counts.values())
+    return sum(count for state, count in counts.items() if state in MISSING) / total if total else 0.0
+
+
+def refuse_if_missing(
+    counts: Mapping[VerdictState, int] | Mapping[ScoreState, int], *, limit: float, key: str, judge: str
+) -> None:
+    """Stops a stage that rests on too few verdicts.
+
+    Raises:
+        JudgeError: naming how many of each state there are.
+    """
+    share = missing_share(counts)
+    if share <= limit:
+        return
+    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state in MISSING)
+    raise JudgeError(
+        f"{share:.1%} of {sum(counts.values())} judgements are missing ({found}), more than {key} {limit:.1%} allows",
+        where=judge,
+        remedy="mend the judge and run the same command again; replies that were paid for are kept",
+    )

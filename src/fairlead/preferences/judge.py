@@ -1,0 +1,43 @@
+"""The `judge` stage: a verdict on every pair of distinct completions of a prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fairlead.files import write_jsonl
+from fairlead.judges.build import open_judge
+from fairlead.judges.missing import refuse_if_missing
+from fairlead.preferences import rows
+from fairlead.preferences.pairing import comparisons_for
+from fairlead.records import VerdictState, to_json
+from fairlead.stages import Context, Figures
+
+
+def run(context: Context) -> Figures:
+    """Writes comparisons.jsonl and verdicts.jsonl.
+
+    Raises:
+        JudgeError: if more verdicts are missing than `pairs.max_missing` allows; the rerun asks only for those.
+    """
+    prompts = rows.prompts(context.inputs["prepare"].file("prompts.jsonl"))
+    completions = rows.completions(context.inputs["sample"].file("completions.jsonl"))
+    comparisons, alike = comparisons_for(prompts, completions)
+    verdicts = []
+    with (
+        open_judge(context.section("judge"), context.folder) as judge,
+        context.progress.task("judge", "verdicts", len(comparisons)) as bar,
+    ):
+        for verdict in judge.compare(comparisons):
+            verdicts.append(verdict)
+            bar.update(len(verdicts))
+        name = judge.name
+    counts = Counter(verdict.state for verdict in verdicts)
+    refuse_if_missing(counts, limit=context.section("pairs.max_missing"), key="pairs.max_missing", judge=name)
+    write_jsonl(context.out / "comparisons.jsonl", map(to_json, comparisons))
+    write_jsonl(context.out / "verdicts.jsonl", map(to_json, verdicts))
+    return {
+        "verdicts": len(verdicts),
+        "states": {str(state): counts.get(state, 0) for state in VerdictState},
+        "identical_completions": alike,
+        "judge": name,
+    }

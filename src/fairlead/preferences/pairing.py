@@ -1,0 +1,123 @@
+"""From completions to comparisons, and from verdicts to preference triples. Pure functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from fairlead.records import Comparison, Completion, Preference, Prompt, Verdict, VerdictState
+
+Recipe = Literal["best_worst", "all"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Two completions of one prompt, the winner first, with the verdict that says so."""
+
+    chosen: Completion
+    rejected: Completion
+    verdict: Verdict
+
+
+def comparisons_for(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[list[Comparison], int]:
+    """Every pair of distinct completions of a prompt, and how many prompts had only one distinct completion."""
+    drawn = by_prompt(completions)
+    comparisons, alike = [], 0
+    for prompt in prompts:
+        texts = list(dict.fromkeys(c.text for c in drawn.get(prompt.id, [])))
+        alike += len(texts) < 2
+        comparisons.extend(Comparison(prompt, a, b) for a, b in itertools.combinations(texts, 2))
+    return comparisons, alike
+
+
+def by_prompt(completions: Sequence[Completion]) -> dict[str, list[Completion]]:
+    groups: dict[str, list[Completion]] = {}
+    for completion in completions:
+        groups.setdefault(completion.prompt_id, []).append(completion)
+    return groups
+
+
+def preferences_from(
+    prompts: Sequence[Prompt],
+    completions: Sequence[Completion],
+    verdicts: Sequence[Verdict],
+    *,
+    recipe: Recipe,
+    margin: float,
+) -> tuple[list[Preference], Counter[str]]:
+    """The preference triples of a recipe, and why the other comparisons gave none.
+
+    Only a win or a loss makes a pair: a tie, an inconsistent or a missing verdict never does. With `best_worst` the
+    completion with most wins is paired with the one with fewest, and only if their own comparison says the same.
+
+    Args:
+        margin: a pair is kept when the verdict's margin is greater; verdicts without a margin are kept.
+    """
+    by_id = {verdict.comparison_id: verdict for verdict in verdicts}
+    drawn = by_prompt(completions)
+    counts: Counter[str] = Counter()
+    preferences: list[Preference] = []
+    for prompt in prompts:
+        judged = list(_judged(prompt, drawn.get(prompt.id, []), by_id, counts))
+        if recipe == "best_worst":
+            judged = _extremes(judged)
+        for pair in judged:
+            if pair.verdict.margin is not None and pair.verdict.margin <= margin:
+                counts["within_margin"] += 1
+                continue
+            counts["pairs"] += 1
+            preferences.append(_preference(prompt, pair))
+    return preferences, counts
+
+
+def _judged(
+    prompt: Prompt, drawn: Sequence[Completion], by_id: Mapping[str, Verdict], counts: Counter[str]
+) -> Iterator[Judged]:
+    distinct = list({completion.text: completion for completion in reversed(drawn)}.values())[::-1]
+    if len(distinct) < 2:
+        counts["identical"] += 1
+    for first, second in itertools.combinations(distinct, 2):
+        verdict = by_id.get(Comparison(prompt, first.text, second.text).id)
+        if verdict is None:
+            counts["unjudged"] += 1
+        elif verdict.state is VerdictState.WIN:
+            yield Judged(first, second, verdict)
+        elif verdict.state is VerdictState.LOSS:
+            yield Judged(second, first, verdict)
+        else:
+            counts[str(verdict.state)] += 1
+
+
+def _extremes(judged: Sequence[Judged]) -> list[Judged]:
+    """The pair of most and fewest wins, if those two were judged that way round."""
+    wins: Counter[str] = Counter()
+    for pair in judged:
+        wins[pair.chosen.text] += 1
+        wins[pair.rejected.text] -= 1
+    if not wins:
+        return []
+    return [max(judged, key=lambda pair: wins[pair.chosen.text] - wins[pair.rejected.text])]
+
+
+def _preference(prompt: Prompt, pair: Judged) -> Preference:
+    def origin(completion: Completion) -> dict[str, object]:
+        data = asdict(completion)
+        return {key: data[key] for key in ("model", "sampling", "seed", "index", "finish")}
+
+    return Preference(
+        prompt,
+        pair.chosen.text,
+        pair.rejected.text,
+        pair.verdict.margin,
+        {
+            "chosen": origin(pair.chosen),
+            "rejected": origin(pair.rejected),
+            "judge": pair.verdict.judge,
+            "verdict": pair.verdict.comparison_id,
+            "reason": pair.verdict.reason,
+            "calls": list(pair.verdict.calls),
+        },
+    )

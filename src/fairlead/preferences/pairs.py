@@ -1,0 +1,55 @@
+"""The `pairs` stage: preference triples from verdicts or from an import, split into train and validation."""
+
+from __future__ import annotations
+
+from fairlead.config import DataSection, PairsSection
+from fairlead.errors import DataError
+from fairlead.files import write_jsonl
+from fairlead.preferences import rows
+from fairlead.preferences.pairing import preferences_from
+from fairlead.preferences.splits import split_by_prompt
+from fairlead.records import Preference, to_json
+from fairlead.stages import Context, Figures
+
+
+def run(context: Context) -> Figures:
+    """Writes train.jsonl and validation.jsonl; near-duplicate prompts are on one side.
+
+    Raises:
+        DataError: if no pair is left to train on.
+    """
+    section: PairsSection = context.section("pairs")
+    data: DataSection = context.section("data")
+    prepared = context.inputs["prepare"]
+    counts: dict[str, int] = {}
+    pairs: list[Preference]
+    if "judge" in context.inputs:
+        pairs, counted = preferences_from(
+            rows.prompts(prepared.file("prompts.jsonl")),
+            rows.completions(context.inputs["sample"].file("completions.jsonl")),
+            rows.verdicts(context.inputs["judge"].file("verdicts.jsonl")),
+            recipe=section.recipe,
+            margin=section.margin,
+        )
+        counts = dict(sorted(counted.items()))
+    else:
+        pairs = rows.preferences(prepared.file("preferences.jsonl"))
+    if len(pairs) < 2:
+        shown = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none was imported"
+        raise DataError(
+            f"{len(pairs)} preference pairs came out ({shown}), too few to train on and to watch",
+            where="pairs",
+            remedy="give more prompts, wider temperatures (sample.temperatures), or a smaller pairs.margin",
+        )
+    train, validation = split_by_prompt(
+        [pair.prompt for pair in pairs], section.validation, seed=context.seed, threshold=data.similarity
+    )
+    write_jsonl(context.out / "train.jsonl", (to_json(pairs[i]) for i in train))
+    write_jsonl(context.out / "validation.jsonl", (to_json(pairs[i]) for i in validation))
+    longer = [len(p.chosen) > len(p.rejected) for p in pairs if len(p.chosen) != len(p.rejected)]
+    return {
+        "train": len(train),
+        "validation": len(validation),
+        "counts": counts,
+        "chosen_is_longer": sum(longer) / len(longer) if longer else None,
+    }

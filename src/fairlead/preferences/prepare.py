@@ -1,0 +1,98 @@
+"""The `prepare` stage: reads every data file once, drops duplicates and leaks, writes one form for all that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from fairlead.config import DataSection
+from fairlead.errors import LeakError, some
+from fairlead.files import write_jsonl
+from fairlead.preferences.near_duplicates import overlaps
+from fairlead.preferences.sources import read_examples, read_preferences, read_prompts
+from fairlead.records import Example, Message, Preference, Prompt, to_json
+from fairlead.stages import Context, Figures
+
+Row = TypeVar("Row", Prompt, Example, Preference)
+
+
+def run(context: Context) -> Figures:
+    """Writes sft.jsonl, prompts.jsonl, preferences.jsonl and eval.jsonl; each is empty where the config names none."""
+    data: DataSection = context.section("data")
+    context.progress.line("      reading the data, looking for duplicates and leaks")
+    evals = _distinct(_with_system(read_prompts(context.path(data.eval)), data.system), lambda p: p.id)
+    examples = read_examples(context.path(data.sft)) if data.sft else []
+    prompts = read_prompts(context.path(data.prompts)) if data.prompts else []
+    preferences: Sequence[Preference] = []
+    dropped_import: dict[str, int] = {}
+    if data.preferences:
+        imported = read_preferences(
+            data.preferences, context.folder, split=data.preferences_split, format=data.preferences_format
+        )
+        preferences = imported.preferences
+        for row in imported.dropped:
+            dropped_import[row.reason] = dropped_import.get(row.reason, 0) + 1
+    figures: Figures = {"eval": len(evals), "dropped_import": dropped_import}
+    write_jsonl(context.out / "eval.jsonl", map(to_json, evals))
+    eval_texts = [prompt.text for prompt in evals]
+    sft = _clean("sft", _system_of(examples, data), lambda e: (e.prompt.id, e.answer), eval_texts, data, figures)
+    tasks = _clean("prompts", _with_system(prompts, data.system), lambda p: p.id, eval_texts, data, figures)
+    pairs = _clean("preferences", _system_of(preferences, data), lambda p: p.id, eval_texts, data, figures)
+    write_jsonl(context.out / "sft.jsonl", map(to_json, sft))
+    write_jsonl(context.out / "prompts.jsonl", map(to_json, tasks))
+    write_jsonl(context.out / "preferences.jsonl", map(to_json, pairs))
+    return figures
+
+
+def _clean(
+    name: str,
+    rows: Sequence[Row],
+    identity: Callable[[Row], object],
+    eval_texts: Sequence[str],
+    data: DataSection,
+    figures: Figures,
+) -> list[Row]:
+    """Rows without repeats and without any that an eval prompt overlaps."""
+    distinct = _distinct(rows, identity)
+    texts = [row.text if isinstance(row, Prompt) else row.prompt.text for row in distinct]
+    leaks = overlaps(texts, eval_texts, data.similarity)
+    if leaks and data.on_leak == "fail":
+        where = getattr(data, name)
+        raise LeakError(
+            f"{len(leaks)} prompts are eval prompts or near-duplicates of one, such as {some([repr(texts[i][:60]) for i in leaks], 1)}",
+            where=str(where),
+            remedy="take them out of the file, or set data.on_leak: drop",
+        )
+    figures[name] = len(distinct) - len(leaks)
+    figures[f"{name}_duplicates"] = len(rows) - len(distinct)
+    figures[f"{name}_leaks_dropped"] = len(leaks)
+    return [row for number, row in enumerate(distinct) if number not in leaks]
+
+
+def _distinct(rows: Sequence[Row], identity: Callable[[Row], object]) -> list[Row]:
+    seen: dict[object, Row] = {}
+    for row in rows:
+        seen.setdefault(identity(row), row)
+    return list(seen.values())
+
+
+def _with_system(prompts: Sequence[Prompt], system: str | None) -> list[Prompt]:
+    return [_add_system(prompt, system) for prompt in prompts]
+
+
+def _add_system(prompt: Prompt, system: str | None) -> Prompt:
+    if system is None or any(m.role == "system" for m in prompt.messages):
+        return prompt
+    return Prompt((Message("system", system), *prompt.messages), prompt.gold, prompt.cluster)
+
+
+def _system_of(rows: Sequence[Row], data: DataSection) -> list[Row]:
+    """Rows of SFT or preferences whose prompts carry the system instruction."""
+    return [_replace_prompt(row, _add_system(row.prompt, data.system)) for row in rows]  # type: ignore[union-attr]
+
+
+def _replace_prompt(row: Row, prompt: Prompt) -> Row:
+    if isinstance(row, Example):
+        return Example(prompt, row.answer)
+    assert isinstance(row, Preference)
+    return Preference(prompt, row.chosen, row.rejected, row.margin, row.provenance)

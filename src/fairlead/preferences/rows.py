@@ -1,0 +1,39 @@
+"""Reads back the rows that stages of this project wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fairlead.files import read_jsonl
+from fairlead.records import (
+    Completion,
+    Example,
+    Preference,
+    Prompt,
+    Verdict,
+    completion_from_json,
+    example_from_json,
+    preference_from_json,
+    prompt_from_json,
+    verdict_from_json,
+)
+
+
+def prompts(path: Path) -> list[Prompt]:
+    return [prompt_from_json(row) for _, row in read_jsonl(path)]
+
+
+def examples(path: Path) -> list[Example]:
+    return [example_from_json(row) for _, row in read_jsonl(path)]
+
+
+def completions(path: Path) -> list[Completion]:
+    return [completion_from_json(row) for _, row in read_jsonl(path)]
+
+
+def verdicts(path: Path) -> list[Verdict]:
+    return [verdict_from_json(row) for _, row in read_jsonl(path)]
+
+
+def preferences(path: Path) -> list[Preference]:
+    return [preference_from_json(row) for _, row in read_jsonl(path)]

@@ -1,0 +1,1 @@
+"""The gate and the report. Trains nothing, and judges only what the comparison measured."""

@@ -1,0 +1,70 @@
+"""The `sft` stage: TRL's SFTTrainer on rows of prompt and answer; the loss is on the answer's tokens only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from fairlead.config import LoraSection, ModelSection, SftSection
+from fairlead.errors import TrainingError
+from fairlead.models.loading import load_base, load_tokenizer
+from fairlead.preferences import rows
+from fairlead.preferences.splits import split_by_prompt
+from fairlead.records import Example, Prompt
+from fairlead.stages import Context, Figures
+from fairlead.training import loop
+
+_FIGURES = [("eval_loss", "validation_loss"), ("eval_mean_token_accuracy", "validation_token_accuracy")]
+
+
+def run(context: Context) -> Figures:
+    """Writes model/ (an adapter, or full weights) and metrics.jsonl."""
+    section: SftSection = context.section("sft")
+    model_section: ModelSection = context.section("model")
+    lora: LoraSection = context.section("lora")
+    examples = rows.examples(context.inputs["prepare"].file("sft.jsonl"))
+    if not examples:
+        raise TrainingError("no row is left to train on", where="data.sft", remedy="give more rows, or check for leaks")
+    train, validation = split_by_prompt(
+        [example.prompt for example in examples], section.validation, seed=context.seed, threshold=1.0
+    )
+    tokenizer = load_tokenizer(model_section, context.folder)
+    model = load_base(model_section, context.folder)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**loop.arguments(section, context, validated=bool(validation))),
+        train_dataset=dataset([examples[i] for i in train]),
+        eval_dataset=dataset([examples[i] for i in validation]) if validation else None,
+        processing_class=tokenizer,
+        peft_config=loop.lora_config(lora, model, model_section.name) if section.method == "lora" else None,
+    )
+    loop.train(trainer, context, "supervised fine-tuning")
+    figures = loop.evaluation_figures(trainer, _FIGURES)
+    loop.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
+    return {
+        "train": len(train),
+        "validation": len(validation),
+        "steps": trainer.state.global_step,
+        "train_loss": _last(trainer.state.log_history, "loss"),
+        **figures,
+    }
+
+
+def _last(history: list[dict[str, Any]], key: str) -> float | None:
+    return next((row[key] for row in reversed(history) if key in row), None)
+
+
+def dataset(examples: list[Example]) -> Dataset:
+    """TRL's conversational prompt-completion form."""
+    return Dataset.from_list(
+        [
+            {"prompt": messages(example.prompt), "completion": [{"role": "assistant", "content": example.answer}]}
+            for example in examples
+        ]
+    )
+
+
+def messages(prompt: Prompt) -> list[dict[str, str]]:
+    return [{"role": m.role, "content": m.content} for m in prompt.messages]

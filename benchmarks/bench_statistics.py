@@ -174,9 +174,7 @@ def seconds() -> dict[str, float]:
         "permutation_test of probabilities": lambda: permutation_test(many - 0.5, rng),
         "win_rate of verdicts": lambda: win_rate(three),
         "win_rate of probabilities": lambda: win_rate(many),
-        "length_adjusted_win_rate (2,000 draws)": lambda: length_adjusted_win_rate(
-            three, length[0], length[1], rng
-        ),
+        "length_adjusted_win_rate (2,000 draws)": lambda: length_adjusted_win_rate(three, length[0], length[1], rng),
     }
     taken = {}
     for name, call in calls.items():
@@ -191,9 +189,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=2000, help="simulated data sets per figure")
     times = parser.parse_args().times
     figures: dict[str, Any] = {"coverage": {}}
-    print(
-        f"coverage of a nominal 95 % interval, {times} data sets each (± {1.96 * math.sqrt(0.0475 / times):.1%})"
-    )
+    print(f"coverage of a nominal 95 % interval, {times} data sets each (± {1.96 * math.sqrt(0.0475 / times):.1%})")
     for name, draw in cases():
         figure = figures["coverage"][name] = coverage(draw, times)
         undefined = f"  ({figure['undefined']} undefined)" if figure["undefined"] else ""

@@ -70,7 +70,9 @@ class Artifact:
         path = self.path / name
         if not path.exists():
             raise ArtifactError(
-                f"has no {name}", where=str(self.path), remedy=f"run it again: fairlead {self.manifest.stage} --force"
+                f"has no {name}",
+                where=str(self.path),
+                remedy=f"run it again: fairlead {self.manifest.stage} --force",
             )
         return path
 
@@ -118,7 +120,9 @@ class Store:
             return None
         except (ValueError, TypeError) as error:
             raise ArtifactError(
-                f"cannot be read ({error})", where=str(path / MANIFEST), remedy=f"delete the folder {path} and run again"
+                f"cannot be read ({error})",
+                where=str(path / MANIFEST),
+                remedy=f"delete the folder {path} and run again",
             ) from error
 
     def partial(self, stage: str, key: str) -> Path:

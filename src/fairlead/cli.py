@@ -25,7 +25,9 @@ app = typer.Typer(
     help="Align a language model to preferences, and prove that it helped.",
 )
 data = typer.Typer(no_args_is_help=True, help="Preference data: build it, import it.")
-evaluation = typer.Typer(invoke_without_command=True, help="Compare base, SFT and DPO; statistics of other evaluations.")
+evaluation = typer.Typer(
+    invoke_without_command=True, help="Compare base, SFT and DPO; statistics of other evaluations."
+)
 app.add_typer(data, name="data")
 app.add_typer(evaluation, name="eval")
 
@@ -183,7 +185,9 @@ def gate(folder: Folder = Path(), force: Force = False, as_json: AsJson = False)
 def _show_gate(record: dict[str, Any]) -> None:
     table = Table("figure", "demanded", "found", "status")
     for c in record["criteria"]:
-        bounds = ", ".join(f"{k.replace('_', ' ')} {c[k]:g}" for k in ("above", "at_least", "below", "at_most") if k in c)
+        bounds = ", ".join(
+            f"{k.replace('_', ' ')} {c[k]:g}" for k in ("above", "at_least", "below", "at_most") if k in c
+        )
         found = "—" if c["value"] is None else f"{c['value']:.4g}"
         table.add_row(c["figure"], bounds, found, f"{c['status']} {c['reason']}".strip())
     out.print(table, markup=False)

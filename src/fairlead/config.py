@@ -71,7 +71,9 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _one_source_of_pairs(self) -> Self:
         if self.prompts and self.preferences:
-            raise ValueError("set either data.prompts (pairs are built) or data.preferences (pairs are ready), not both")
+            raise ValueError(
+                "set either data.prompts (pairs are built) or data.preferences (pairs are ready), not both"
+            )
         return self
 
 
@@ -101,7 +103,9 @@ class TrainSection(Section):
     log_every: Count = Field(5, description="updates between two lines of metrics.jsonl")
     eval_every: Count = Field(25, description="updates between two passes over the validation rows")
     save_every: Count = Field(25, description="updates between two checkpoints; a killed run goes on from the last")
-    report_to: list[str] = Field([], description="trackers that transformers knows: wandb, mlflow, tensorboard, trackio")
+    report_to: list[str] = Field(
+        [], description="trackers that transformers knows: wandb, mlflow, tensorboard, trackio"
+    )
 
     @model_validator(mode="after")
     def _curve_resumes(self) -> Self:
@@ -149,7 +153,8 @@ class SampleSection(Section):
 
 class PairsSection(Section):
     recipe: Literal["best_worst", "all"] = Field(
-        "best_worst", description="of n judged completions: the best against the worst, or every pair above the margin"
+        "best_worst",
+        description="of n judged completions: the best against the worst, or every pair above the margin",
     )
     margin: Annotated[float, Field(ge=0)] = Field(
         0.0, description="a pair is kept when the winner is better by more than this, in the judge's units"
@@ -160,7 +165,9 @@ class PairsSection(Section):
 
 class DpoSection(TrainSection):
     beta: Positive = Field(0.1, description="strength of the tie to the reference; 0.01 loose, 1.0 hardly any change")
-    loss_type: list[str] = Field(["sigmoid"], description="TRL's losses, summed: sigmoid is DPO, also ipo, robust, sft …")
+    loss_type: list[str] = Field(
+        ["sigmoid"], description="TRL's losses, summed: sigmoid is DPO, also ipo, robust, sft …"
+    )
     loss_weights: list[float] | None = Field(None, description="weight of each loss; 1 each if not given")
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0, description="probability that a label is wrong, for the losses that use it (robust, exo_pair, aot)"
@@ -195,7 +202,9 @@ class AnswersSection(Section):
 
 class EvalSection(Section):
     metrics: list[CheckSettings] = Field([], description="checks on every answer, each a row of the table")
-    judge: JudgeSettings | None = Field(None, description="judge of the comparison; the judge of the pairs if not given")
+    judge: JudgeSettings | None = Field(
+        None, description="judge of the comparison; the judge of the pairs if not given"
+    )
     pairwise: list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]] = Field(
         ["dpo_vs_sft", "sft_vs_base"], description="which models are judged against each other"
     )
@@ -234,7 +243,9 @@ class GateSection(Section):
         description="all must hold; paths into report.json",
         min_length=1,
     )
-    min_prompts: Count = Field(50, description="fewer eval prompts than this are not enough evidence, whatever they say")
+    min_prompts: Count = Field(
+        50, description="fewer eval prompts than this are not enough evidence, whatever they say"
+    )
 
 
 class ReportSection(Section):
@@ -263,7 +274,9 @@ class Config(Section):
     def _combinations(self) -> Self:
         problems: list[str] = []
         if self.sft is not None and self.data.sft is None:
-            problems.append("data.sft is missing: give the rows SFT learns from, or set sft: null to start from the base")
+            problems.append(
+                "data.sft is missing: give the rows SFT learns from, or set sft: null to start from the base"
+            )
         if self.sft is None and self.data.sft is not None:
             problems.append("data.sft is read by nothing while sft is null: remove one of them")
         if not self.data.prompts and not self.data.preferences:

@@ -50,7 +50,6 @@ def _section(value: BaseModel, kind: type[BaseModel], depth: int) -> list[str]:
     lines: list[str] = []
     for key, field in kind.model_fields.items():
         item = getattr(value, key)
-        note = f"# {field.description}" if field.description else ""
         if isinstance(item, BaseModel):
             if depth == 0:
                 lines.append("")
@@ -58,8 +57,9 @@ def _section(value: BaseModel, kind: type[BaseModel], depth: int) -> list[str]:
             shown = f"  # {doc[0]}" if doc and not isinstance(item, Section) else ""
             lines += [f"{pad}{key}:{shown}", *_section(item, type(item), depth + 1)]
         else:
-            required = " (required)" if field.default is PydanticUndefined and field.default_factory is None else ""
-            lines.append(f"{pad}{key}: {_value(item)}  {note}{required}".rstrip())
+            required = "required" if field.default is PydanticUndefined and field.default_factory is None else ""
+            note = "; ".join(text for text in (field.description, required) if text)
+            lines.append(f"{pad}{key}: {_value(item)}" + (f"  # {note}" if note else ""))
     return lines
 
 

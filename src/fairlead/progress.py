@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -20,9 +20,9 @@ from rich.progress import Progress as RichBars
 
 
 class Task(Protocol):
-    """One bar: `update` says how many of the total are done."""
+    """One bar: `update` says how many of the total are done, and corrects a total that was not known before."""
 
-    def update(self, done: int, note: str = "") -> None: ...
+    def update(self, done: int, *, total: int | None = None) -> None: ...
 
 
 class Progress(Protocol):
@@ -31,16 +31,8 @@ class Progress(Protocol):
     def line(self, text: str) -> None:
         """Prints a line that stays."""
 
-    def task(self, stage: str, what: str, total: int) -> AbstractTask:
+    def task(self, stage: str, what: str, total: int) -> AbstractContextManager[Task]:
         """Opens a bar for `total` units of work."""
-
-
-class AbstractTask(Protocol):
-    """What `Progress.task` returns: a context manager that yields the bar."""
-
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *error: object) -> bool | None: ...
 
 
 class Silent:
@@ -56,8 +48,8 @@ class Silent:
 
 
 class _SilentTask:
-    def update(self, done: int, note: str = "") -> None:
-        del done, note
+    def update(self, done: int, *, total: int | None = None) -> None:
+        del done, total
 
 
 class Bars:
@@ -80,16 +72,15 @@ class Bars:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             transient=True,
         )
         with bars:
-            task_id = bars.add_task(what, total=total, stage=stage, note="")
+            task_id = bars.add_task(what, total=total, stage=stage)
 
             class _Bar:
-                def update(self, done: int, note: str = "") -> None:
-                    bars.update(task_id, completed=done, note=note)
+                def update(self, done: int, *, total: int | None = None) -> None:
+                    bars.update(task_id, completed=done, total=total)
 
             yield _Bar()
 
@@ -110,16 +101,17 @@ class Lines:
         show, every = self.line, self.every
 
         class _Line:
-            last = started
+            last, total_ = started, total
 
-            def update(self, done: int, note: str = "") -> None:
+            def update(self, done: int, *, total: int | None = None) -> None:
+                self.total_ = total or self.total_
                 now = time.monotonic()
                 if now - self.last < every or done <= 0:
                     return
                 self.last = now
                 took = now - started
-                left = took / done * (total - done)
-                show(f"{stage:<8} {what}: {done}/{total}, {took:.0f} s, {left:.0f} s left {note}".rstrip())
+                left = took / done * (self.total_ - done)
+                show(f"{stage:<8} {what}: {done}/{self.total_}, {took:.0f} s, {left:.0f} s left")
 
         yield _Line()
 

@@ -74,7 +74,7 @@ class Project:
     def __init__(self, folder: str | Path, *, progress: Progress | None = None) -> None:
         self.folder = Path(folder)
         self.config: Config = load_config(self.folder)
-        self.progress: Progress = progress or Silent()
+        self.progress: Progress = Silent() if progress is None else progress
         self.store = Store(self.folder / "artifacts")
         self.stages: tuple[Stage, ...] = stages_of(self.config)
         self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json")
@@ -100,9 +100,7 @@ class Project:
             self._hashes.save()
         return made
 
-    def _run_one(
-        self, stage: Stage, made: Mapping[str, Artifact], *, force: bool, at: tuple[int, int]
-    ) -> Artifact:
+    def _run_one(self, stage: Stage, made: Mapping[str, Artifact], *, force: bool, at: tuple[int, int]) -> Artifact:
         plan = self._plan(stage, made)
         artifact = self.store.get(stage.name, plan.key)
         if artifact is not None and not force:

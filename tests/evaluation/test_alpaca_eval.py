@@ -203,8 +203,7 @@ def test_plain_rows_speak_of_the_first_answer(tmp_path):
 
 def test_plain_rows_of_one_cluster_are_one_group(tmp_path):
     rows = [
-        {"prompt": f"p{k}", "first": "a", "second": "b", "verdict": k % 2, "cluster": f"c{k // 4}"}
-        for k in range(40)
+        {"prompt": f"p{k}", "first": "a", "second": "b", "verdict": k % 2, "cluster": f"c{k // 4}"} for k in range(40)
     ]
     assert "10 clusters" in eval_stats(write(tmp_path, rows), "jsonl")["interval"]["method"]
 
@@ -239,9 +238,7 @@ def test_any_preferences_give_the_right_figures(tmp_path, drawn):
 @fuzz
 @given(st.lists(st.dictionaries(st.sampled_from(list(row(1))), junk) | junk, max_size=4), st.booleans())
 def test_any_json_is_figures_or_one_clear_line(tmp_path, extra, array):
-    path = write(
-        tmp_path, [row(1.2), *[{**row(1.5), **each} if isinstance(each, dict) else each for each in extra]]
-    )
+    path = write(tmp_path, [row(1.2), *[{**row(1.5), **each} if isinstance(each, dict) else each for each in extra]])
     if array:
         path.write_text(json.dumps([json.loads(line) for line in path.read_text().splitlines()]))
     text = _figures_or_line(path, "alpaca_eval")

@@ -256,18 +256,14 @@ def test_a_judge_that_only_likes_length_gives_fifty_percent_once_length_is_contr
 
 
 def test_length_that_separates_wins_from_losses_gives_a_finite_answer():
-    found = length_adjusted_win_rate(
-        [0, 0, 0, 1, 1, 1] * 5, [1, 2, 3, 7, 8, 9] * 5, [5] * 30, np.random.default_rng(0)
-    )
+    found = length_adjusted_win_rate([0, 0, 0, 1, 1, 1] * 5, [1, 2, 3, 7, 8, 9] * 5, [5] * 30, np.random.default_rng(0))
     assert found.value == pytest.approx(0.5, abs=0.01)
     assert 0.2 < found.low < 0.45
     assert 0.55 < found.high < 0.8
 
 
 def test_equal_lengths_leave_the_win_rate_as_it_is():
-    assert length_adjusted_win_rate([1, 0, 1], [4, 5, 6], [4, 5, 6], np.random.default_rng(0)) == win_rate(
-        [1, 0, 1]
-    )
+    assert length_adjusted_win_rate([1, 0, 1], [4, 5, 6], [4, 5, 6], np.random.default_rng(0)) == win_rate([1, 0, 1])
 
 
 @pytest.mark.parametrize(

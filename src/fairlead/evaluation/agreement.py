@@ -29,8 +29,7 @@ def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable], level: f
         return Interval(None, None, None, 0, "undefined: no values")
     codes: dict[Hashable, int] = {}
     pairs = [
-        (codes.setdefault(a, len(codes)), codes.setdefault(b, len(codes)))
-        for a, b in zip(first, second, strict=True)
+        (codes.setdefault(a, len(codes)), codes.setdefault(b, len(codes))) for a, b in zip(first, second, strict=True)
     ]
     if len(codes) == 1:
         return Interval(None, None, None, n, "undefined: both raters always give the same one label")

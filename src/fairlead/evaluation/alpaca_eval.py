@@ -244,9 +244,7 @@ def _warnings(annotations: Sequence[Annotation], rows: Sequence[Annotation], n: 
     reasons, repeated = _reasons(rows), _repeated(rows)
     if reasons:
         named = ", ".join(f"{reason}: {times}" for reason, times in reasons.items())
-        found.append(
-            f"{len(rows) - n} of {len(rows)} verdicts are missing ({named}); they are no ties and no losses"
-        )
+        found.append(f"{len(rows) - n} of {len(rows)} verdicts are missing ({named}); they are no ties and no losses")
     if "0" in reasons:
         found.append("a preference of 0 was a draw in AlpacaEval 1; write 1.5 where it means one")
     if len(annotations) > len(rows):

@@ -135,7 +135,10 @@ def _scores(held: _Held, judge: Judge, context: Context) -> tuple[Values, Counte
 
 
 def table_row(
-    metric: str, values: Mapping[str, Sequence[float | None]], clusters: Sequence[str], bounds: tuple[float, float] | None
+    metric: str,
+    values: Mapping[str, Sequence[float | None]],
+    clusters: Sequence[str],
+    bounds: tuple[float, float] | None,
 ) -> dict[str, Any]:
     """A row of the table: means of the views, and Δ DPO over SFT with its 95 % interval, paired by prompt.
 

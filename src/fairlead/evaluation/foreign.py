@@ -53,9 +53,7 @@ def read_rows(path: Path) -> list[Row]:
         lines = enumerate(text.split("\n"), 1)
         items = [(f"{path}:{number}", _parse(line, f"{path}:{number}")) for number, line in lines if line.strip()]
     if not items:
-        raise DataError(
-            "no rows", where=str(path), remedy="one JSON object per line, or an array of them, is wanted"
-        )
+        raise DataError("no rows", where=str(path), remedy="one JSON object per line, or an array of them, is wanted")
     for where, item in items:
         if not isinstance(item, dict):
             raise DataError(f"a JSON object is wanted, not {_kind(item)}", where=where)

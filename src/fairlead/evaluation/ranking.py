@@ -77,9 +77,7 @@ def _interval(strength: float, error: float, groups: int, n: int, level: float) 
     return Interval(strength, strength - half, strength + half, n, method)
 
 
-def _connected(
-    i: NDArray[np.intp], j: NDArray[np.intp], y: Floats, models: int, reference: int
-) -> NDArray[np.bool_]:
+def _connected(i: NDArray[np.intp], j: NDArray[np.intp], y: Floats, models: int, reference: int) -> NDArray[np.bool_]:
     """Which models share the reference's strongly connected part of the graph "has taken points from"."""
     wins = np.zeros((models, models))
     np.add.at(wins, (i, j), y)

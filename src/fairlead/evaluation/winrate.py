@@ -79,9 +79,7 @@ def length_adjusted_win_rate(
     if n == 0:
         return Interval(None, None, None, 0, "undefined: no values")
     if n == 1 or all_equal(y):
-        return Interval(
-            None, None, None, n, "undefined: one value" if n == 1 else "undefined: all outcomes are equal"
-        )
+        return Interval(None, None, None, n, "undefined: one value" if n == 1 else "undefined: all outcomes are equal")
     if not difference.any():
         return win_rate(y, clusters, level)
     if not difference.min() <= 0 <= difference.max():

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fairlead.judges.base import Judge
-from fairlead.judges.ledger import Ledger
 from fairlead.judges.rubric import RubricJudge
 from fairlead.judges.settings import JudgeSettings, RubricSettings
 
@@ -22,6 +21,7 @@ def open_judge(settings: JudgeSettings, folder: Path) -> Iterator[Judge]:
     if isinstance(settings, RubricSettings):
         yield RubricJudge(settings, folder)
         return
+    from fairlead.judges.ledger import Ledger
     from fairlead.judges.openai import OpenAIJudge  # the client takes a second to import
 
     with Ledger(Path(folder) / ".fairlead" / "ledger.sqlite") as ledger:

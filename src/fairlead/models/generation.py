@@ -131,9 +131,7 @@ class TransformersGenerator:
         return ids
 
     @torch.inference_mode()
-    def _batch(
-        self, rows: list[list[int]], sampling: Sampling, seeds: Sequence[int]
-    ) -> list[tuple[str, int, bool]]:
+    def _batch(self, rows: list[list[int]], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[str, int, bool]]:
         """(text, number of tokens, whether it ended by itself) of each row."""
         tokenizer = self._tokenizer
         batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
@@ -143,11 +141,14 @@ class TransformersGenerator:
             max_new_tokens=sampling.max_new_tokens,
             do_sample=False,
             num_beams=1,
+            repetition_penalty=1.0,  # the policy itself, not what its repository would make of it
             eos_token_id=sorted(ends),
             pad_token_id=tokenizer.pad_token_id,
         )
         output = self._model.generate(
-            **batch, generation_config=config, logits_processor=_processors(sampling, seeds), use_model_defaults=False
+            **batch,
+            generation_config=config,
+            logits_processor=_processors(sampling, seeds),
         )
         answers = output[:, batch["input_ids"].shape[1] :].tolist()
         return [_cut(answer, ends, tokenizer) for answer in answers]

@@ -17,7 +17,7 @@ def device() -> torch.device:
 def computes_bf16(on: torch.device) -> bool:
     """Whether bfloat16 products run in hardware; where they are emulated float32 is faster and more exact."""
     if on.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if on.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

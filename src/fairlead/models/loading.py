@@ -94,7 +94,8 @@ def load_base(section: ModelSection, folder: Path, source: str | None = None) ->
     model = _from_pretrained(AutoModelForCausalLM, name, section, **kwargs)
     if section.quantization is None:
         model.to(on)
-    return model.eval()  # type: ignore[no-any-return]
+    loaded: PreTrainedModel = model.eval()
+    return loaded
 
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:

@@ -20,4 +20,9 @@ def import_preferences(source: str, out: Path, *, split: str, form: str | None) 
     imported = read_preferences(source, Path(), split=split, format=form)
     write_jsonl(out, map(to_json, imported.preferences))
     reasons = Counter(row.reason for row in imported.dropped)
-    return {"pairs": len(imported.preferences), "format": imported.format, "dropped": dict(reasons), "out": str(out)}
+    return {
+        "pairs": len(imported.preferences),
+        "format": imported.format,
+        "dropped": dict(reasons),
+        "out": str(out),
+    }

@@ -25,7 +25,8 @@ class Judged:
 def comparisons_for(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[list[Comparison], int]:
     """Every pair of distinct completions of a prompt, and how many prompts had only one distinct completion."""
     drawn = by_prompt(completions)
-    comparisons, alike = [], 0
+    comparisons: list[Comparison] = []
+    alike = 0
     for prompt in prompts:
         texts = list(dict.fromkeys(c.text for c in drawn.get(prompt.id, [])))
         alike += len(texts) < 2

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from fairlead.config import DataSection
-from fairlead.errors import LeakError, some
+from fairlead.errors import LeakError
 from fairlead.files import write_jsonl
-from fairlead.preferences.near_duplicates import overlaps
+from fairlead.preferences.near_duplicates import asked, overlaps
 from fairlead.preferences.sources import read_examples, read_preferences, read_prompts
 from fairlead.records import Example, Message, Preference, Prompt, to_json
 from fairlead.stages import Context, Figures
@@ -34,10 +35,12 @@ def run(context: Context) -> Figures:
             dropped_import[row.reason] = dropped_import.get(row.reason, 0) + 1
     figures: Figures = {"eval": len(evals), "dropped_import": dropped_import}
     write_jsonl(context.out / "eval.jsonl", map(to_json, evals))
-    eval_texts = [prompt.text for prompt in evals]
-    sft = _clean("sft", _system_of(examples, data), lambda e: (e.prompt.id, e.answer), eval_texts, data, figures)
+    eval_texts = [asked(prompt) for prompt in evals]
+    examples = [replace(e, prompt=_add_system(e.prompt, data.system)) for e in examples]
+    preferences = [replace(p, prompt=_add_system(p.prompt, data.system)) for p in preferences]
+    sft = _clean("sft", examples, lambda e: (e.prompt.id, e.answer), eval_texts, data, figures)
     tasks = _clean("prompts", _with_system(prompts, data.system), lambda p: p.id, eval_texts, data, figures)
-    pairs = _clean("preferences", _system_of(preferences, data), lambda p: p.id, eval_texts, data, figures)
+    pairs = _clean("preferences", preferences, lambda p: p.id, eval_texts, data, figures)
     write_jsonl(context.out / "sft.jsonl", map(to_json, sft))
     write_jsonl(context.out / "prompts.jsonl", map(to_json, tasks))
     write_jsonl(context.out / "preferences.jsonl", map(to_json, pairs))
@@ -54,12 +57,12 @@ def _clean(
 ) -> list[Row]:
     """Rows without repeats and without any that an eval prompt overlaps."""
     distinct = _distinct(rows, identity)
-    texts = [row.text if isinstance(row, Prompt) else row.prompt.text for row in distinct]
+    texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in distinct]
     leaks = overlaps(texts, eval_texts, data.similarity)
     if leaks and data.on_leak == "fail":
         where = getattr(data, name)
         raise LeakError(
-            f"{len(leaks)} prompts are eval prompts or near-duplicates of one, such as {some([repr(texts[i][:60]) for i in leaks], 1)}",
+            f"{len(leaks)} prompts are eval prompts or nearly so, such as {texts[min(leaks)][:60]!r}",
             where=str(where),
             remedy="take them out of the file, or set data.on_leak: drop",
         )
@@ -84,15 +87,3 @@ def _add_system(prompt: Prompt, system: str | None) -> Prompt:
     if system is None or any(m.role == "system" for m in prompt.messages):
         return prompt
     return Prompt((Message("system", system), *prompt.messages), prompt.gold, prompt.cluster)
-
-
-def _system_of(rows: Sequence[Row], data: DataSection) -> list[Row]:
-    """Rows of SFT or preferences whose prompts carry the system instruction."""
-    return [_replace_prompt(row, _add_system(row.prompt, data.system)) for row in rows]  # type: ignore[union-attr]
-
-
-def _replace_prompt(row: Row, prompt: Prompt) -> Row:
-    if isinstance(row, Example):
-        return Example(prompt, row.answer)
-    assert isinstance(row, Preference)
-    return Preference(prompt, row.chosen, row.rejected, row.margin, row.provenance)

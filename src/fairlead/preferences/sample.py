@@ -6,7 +6,7 @@ from fairlead.config import ModelSection, SampleSection
 from fairlead.files import write_jsonl
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.resumable import generate_resumable
-from fairlead.models.views import Views, views_of
+from fairlead.models.views import ViewName, Views, views_of
 from fairlead.preferences import rows
 from fairlead.records import Sampling, to_json
 from fairlead.stages import Context, Figures
@@ -25,7 +25,7 @@ def run(context: Context) -> Figures:
         for index, temperature in enumerate(t for t in section.temperatures for _ in range(section.per_temperature))
     ]
     views = views_of(context.inputs)
-    name = "sft" if "sft" in views else "base"
+    name: ViewName = "sft" if "sft" in views else "base"
     host = Views(model, context.folder, views)
     known = 0
     with host.use(name) as policy, context.progress.task("sample", "completions", len(requests)) as bar:

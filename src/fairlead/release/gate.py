@@ -11,7 +11,7 @@ from fairlead.errors import ConfigError, some
 from fairlead.evaluation.statistics import prompts_needed
 from fairlead.files import read_json, write_json
 from fairlead.preferences import rows
-from fairlead.preferences.near_duplicates import overlaps
+from fairlead.preferences.near_duplicates import asked, overlaps
 from fairlead.stages import Context, Figures
 
 Status = Literal["passed", "failed", "insufficient"]
@@ -50,10 +50,10 @@ def count_leaks(context: Context) -> int:
     """Training prompts that are eval prompts or near-duplicates of one, compared by content once more."""
     data: DataSection = context.section("data")
     prepared, pairs = context.inputs["prepare"], context.inputs["pairs"]
-    held = [prompt.text for prompt in rows.prompts(prepared.file("eval.jsonl"))]
-    trained = [example.prompt.text for example in rows.examples(prepared.file("sft.jsonl"))]
+    held = [asked(prompt) for prompt in rows.prompts(prepared.file("eval.jsonl"))]
+    trained = [asked(example.prompt) for example in rows.examples(prepared.file("sft.jsonl"))]
     for name in ("train.jsonl", "validation.jsonl"):
-        trained += [pair.prompt.text for pair in rows.preferences(pairs.file(name))]
+        trained += [asked(pair.prompt) for pair in rows.preferences(pairs.file(name))]
     return len(overlaps(trained, held, data.similarity))
 
 
@@ -99,7 +99,9 @@ def _look_up(path: str, figures: Mapping[str, Any]) -> tuple[float | None, Mappi
     for part in path.split("."):
         if not isinstance(node, Mapping) or part not in node:
             known = some(node, 12) if isinstance(node, Mapping) else "nothing below it"
-            raise ConfigError(f"there is no figure {path}", where="gate.criteria", remedy=f"at {part} there are: {known}")
+            raise ConfigError(
+                f"there is no figure {path}", where="gate.criteria", remedy=f"at {part} there are: {known}"
+            )
         parent, node = node, node[part]
     if node is not None and (isinstance(node, bool) or not isinstance(node, int | float)):
         raise ConfigError(f"the figure {path} is no number", where="gate.criteria")

@@ -66,7 +66,7 @@ class _DPOTrainer(DPOTrainer):  # type: ignore[misc]
         tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.5  # summed over tokens, bfloat16 rounds
         if not worst <= tolerance:
             raise ReferenceMismatchError(
-                f"before the first step the policy differs from the reference {reference}: log-ratio {worst:.4g}, not 0",
+                f"before the first step the policy is not the reference {reference}: log-ratio {worst:.4g}, not 0",
                 where="dpo",
                 remedy="run SFT and DPO again: fairlead run --force sft",
             )

@@ -85,7 +85,11 @@ def lora_config(section: LoraSection, model: PreTrainedModel, name: str) -> Lora
     if section.targets != "all-linear":
         leaves = {path.rsplit(".", 1)[-1] for path, _ in model.named_modules() if path}
         linear = sorted(
-            {p.rsplit(".", 1)[-1] for p, m in model.named_modules() if "Linear" in type(m).__name__ or "Conv1D" in type(m).__name__}
+            {
+                p.rsplit(".", 1)[-1]
+                for p, m in model.named_modules()
+                if "Linear" in type(m).__name__ or "Conv1D" in type(m).__name__
+            }
         )
         absent = [target for target in section.targets if target not in leaves]
         if absent:
@@ -119,9 +123,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         kept = [row for row in read_metrics(self._path) if row["step"] <= state.global_step]
         write_atomic(self._path, "".join(dump_json(row) + "\n" for row in kept))
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         del args, control, kwargs
         self._bar.update(state.global_step)
 

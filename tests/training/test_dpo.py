@@ -1,0 +1,91 @@
+"""The reference is the model that DPO starts from: base+SFT with LoRA, the SFT weights with full fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.conftest import tiny_config, write_config
+
+from fairlead import Project
+from fairlead.errors import ReferenceMismatchError
+from fairlead.models.views import start_of, views_of
+from fairlead.preferences import rows
+from fairlead.progress import Silent
+from fairlead.stages import Context
+from fairlead.training.dpo import build_trainer
+
+
+def context_and_trainer(folder: Path, **dpo: Any) -> Any:
+    """The trainer as the stage builds it, before its first step."""
+    config = tiny_config()
+    config["dpo"].update(dpo)
+    config["lora"]["dropout"] = 0.5  # the reference must not see it
+    write_config(folder, config)
+    project = Project(folder)
+    made = project.run("pairs")
+    sections = {name: getattr(project.config, name) for name in ("model", "lora", "dpo")}
+    context = Context(folder, folder / "scratch" / "dpo", {k: made[k] for k in ("sft", "pairs")}, sections, 0, Silent())
+    pairs = rows.preferences(made["pairs"].file("train.jsonl"))
+    start = start_of(views_of({"sft": made["sft"]}))
+    return build_trainer(context, project.config.dpo, project.config.model, start, pairs, pairs[:4])
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_before_the_first_step_the_loss_is_ln_2_and_every_log_ratio_is_0(tiny_project: Path, method: str) -> None:
+    trainer = context_and_trainer(tiny_project, method=method)
+    trainer.check_reference("hash")
+    found = trainer.evaluate()
+    assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert found["eval_rewards/chosen"] == pytest.approx(0, abs=1e-5)
+    assert found["eval_rewards/rejected"] == pytest.approx(0, abs=1e-5)
+
+
+def test_the_sft_adapter_is_on_and_is_not_the_bare_base(tiny_project: Path) -> None:
+    """The reference's log-probabilities are those of base+SFT, and the bare base gives others."""
+    trainer = context_and_trainer(tiny_project)
+    row = trainer.train_dataset[0]
+    batch = trainer.data_collator([row])
+    trainer.model.eval()
+
+    def logp() -> float:
+        with torch.no_grad():
+            logits = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        taken = logits[:, :-1].log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+        return float((taken * batch["completion_mask"][:, 1:])[0].sum())
+
+    assert row["ref_chosen_logps"] == pytest.approx(logp(), abs=1e-3)
+    with trainer.model.disable_adapter():
+        assert abs(row["ref_chosen_logps"] - logp()) > 1e-2
+
+
+def test_a_policy_that_is_not_the_reference_is_refused(tiny_project: Path) -> None:
+    trainer = context_and_trainer(tiny_project)
+    with torch.no_grad():
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B.default" in name:
+                parameter.add_(0.5)
+    with pytest.raises(ReferenceMismatchError, match="is not the reference hash"):
+        trainer.check_reference("hash")
+
+
+def test_dpo_continues_the_sft_adapter_on_the_same_base(tiny_project: Path) -> None:
+    made = Project(tiny_project).run("dpo")
+    sft = load_file(made["sft"].file("model") / "adapter_model.safetensors")
+    dpo = load_file(made["dpo"].file("model") / "adapter_model.safetensors")
+    assert sft.keys() == dpo.keys()
+    assert any(not torch.equal(sft[name], dpo[name]) for name in sft)
+    assert all(path.suffix != ".bin" and path.suffix != ".pt" for path in made["dpo"].path.rglob("*"))
+
+
+def test_full_weights_are_trained_from_the_merged_sft_model(tiny_project: Path) -> None:
+    config = tiny_config()
+    config["dpo"]["method"] = "full"
+    write_config(tiny_project, config)
+    made = Project(tiny_project).run()
+    assert (made["dpo"].file("model") / "model.safetensors").is_file()
+    assert made["gate"].manifest.figures["status"] in ("passed", "failed", "insufficient")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
-from fairlead.checks import CheckSettings, build_check
+from fairlead.checks import CheckSettings, PatternTimeoutError, build_check
 from fairlead.errors import ConfigError, DataError
 
 GOLD = {"severity": "high", "keywords": ["disk", "full"]}
@@ -31,7 +31,16 @@ def value(settings: dict[str, Any], answer: str, gold: dict[str, Any] = GOLD, fo
         ({"kind": "field", "field": "severity"}, "none", 0),
         ({"kind": "field", "field": "severity", "pattern": r"sev=(\w+)"}, "sev=high", 1),
         ({"kind": "contains", "field": "keywords"}, "The DISK is empty", 0.5),
+        ({"kind": "field", "field": "severity", "case_sensitive": True}, "severity: HIGH", 0),
+        ({"kind": "field", "field": "severity", "case_sensitive": True}, "severity:  high ", 1),
+        ({"kind": "field", "field": "severity"}, '{"severity": "hi', 0),
         ({"kind": "length", "max_words": 2}, "one two three", 0),
+        ({"kind": "length", "max_words": 3}, "one two three", 1),
+        ({"kind": "length", "max_words": 3}, "", 0),
+        ({"kind": "length", "min_words": 4}, "one two three", 0),
+        ({"kind": "length", "max_chars": 12}, "one two three", 0),
+        ({"kind": "length", "max_chars": 13}, "one two three", 1),
+        ({"kind": "length", "min_chars": 14}, "one two three", 0),
         ({"kind": "json_schema", "json_schema": {"type": "object", "required": ["a"]}}, '{"a": 1}', 1),
         ({"kind": "json_schema", "json_schema": {"type": "object", "required": ["a"]}}, '{"a": 1', 0),
     ],
@@ -45,8 +54,33 @@ def test_a_field_that_gold_lacks_is_undefined_not_zero() -> None:
     assert value({"kind": "contains", "field": "owner"}, "me") is None
 
 
-def test_a_pattern_that_would_hang_counts_as_not_matched() -> None:
-    assert value({"kind": "regex", "pattern": "(a|aa)+$"}, "a" * 60 + "b") == 0
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kind": "regex", "pattern": "(a|aa)+$"},
+        {"kind": "field", "field": "severity", "pattern": "((a|aa)+)$"},
+    ],
+)
+def test_a_pattern_that_would_hang_is_an_error_and_no_value(settings: dict[str, Any]) -> None:
+    with pytest.raises(PatternTimeoutError, match=r"check c: the pattern .* does not come to an end"):
+        value(settings, "a" * 60 + "b")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "regex", "pattern": "("}, "is no regular expression"),
+        ({"kind": "field", "field": "a", "pattern": "a"}, "needs a group"),
+        ({"kind": "length"}, "bounds nothing"),
+        ({"kind": "length", "min_words": 3, "max_words": 2}, "min_words 3 is above max_words 2"),
+        ({"kind": "function", "function": "f"}, r"wants file\.py:function"),
+        ({"kind": "colour"}, "colour"),
+        ({"kind": "regex", "pattern": "a", "flags": "i"}, "extra"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        value(settings, "x")
 
 
 def test_users_own_function(tmp_path: Path) -> None:

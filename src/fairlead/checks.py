@@ -1,7 +1,8 @@
 """Checks that score an answer by rule: the rubric judge adds them up, the comparison reports each.
 
 A check gives a value in [0, 1], or None where it is undefined for this prompt (its gold lacks the field). Model output
-is hostile: a pattern that takes longer than a second on an answer counts as not matched.
+is hostile: a pattern that takes longer than `PATTERN_SECONDS` on an answer is stopped and raises, because neither
+"matched" nor "not matched" is known.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import jsonschema
 import regex
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fairlead.errors import ConfigError, DataError
 from fairlead.files import read_json
 
-_PATTERN_SECONDS = 1.0
+PATTERN_SECONDS = 1.0
 
 Check = Callable[[str, Mapping[str, Any]], float | None]
+
+
+class PatternTimeoutError(DataError):
+    """A regular expression did not come to an end on an answer."""
 
 
 class _CheckSettings(BaseModel):
@@ -62,6 +67,7 @@ class FieldCheck(_CheckSettings):
 
     kind: Literal["field"]
     field: str = Field(description="name of the field in gold")
+    case_sensitive: bool = Field(False, description="true: upper and lower case differ")
     pattern: str | None = Field(
         None, description="expression whose first group is the field; a JSON key or `field: value` if not given"
     )
@@ -82,11 +88,23 @@ class ContainsCheck(_CheckSettings):
 
 
 class LengthCheck(_CheckSettings):
-    """1 where the answer's length in words lies within bounds."""
+    """1 where the answer's length lies within bounds, in words, in characters, or both."""
 
     kind: Literal["length"]
     min_words: Annotated[int, Field(ge=0)] = Field(1, description="fewest words")
-    max_words: Annotated[int, Field(ge=1)] = Field(description="most words")
+    max_words: Annotated[int, Field(ge=1)] | None = Field(None, description="most words")
+    min_chars: Annotated[int, Field(ge=0)] = Field(0, description="fewest characters")
+    max_chars: Annotated[int, Field(ge=1)] | None = Field(None, description="most characters")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        for unit in ("words", "chars"):
+            low, high = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
+            if high is not None and low > high:
+                raise ValueError(f"min_{unit} {low} is above max_{unit} {high}")
+        if self.max_words is None and self.max_chars is None and self.min_words <= 1 and self.min_chars <= 1:
+            raise ValueError("bounds nothing: give max_words, max_chars, min_words or min_chars")
+        return self
 
 
 class FunctionCheck(_CheckSettings):
@@ -139,12 +157,21 @@ def _regex(settings: RegexCheck) -> Check:
 
     def check(answer: str, gold: Mapping[str, Any]) -> float:
         del gold
-        try:
-            return float(match(answer.strip(), timeout=_PATTERN_SECONDS) is not None)
-        except TimeoutError:
-            return 0.0
+        return float(_bounded(match, answer.strip(), settings.name, settings.pattern) is not None)
 
     return check
+
+
+def _bounded(match: Callable[..., Any], text: str, name: str, pattern: str) -> Any:
+    """The match, or an error where it would take too long."""
+    try:
+        return match(text, timeout=PATTERN_SECONDS)
+    except TimeoutError as error:
+        raise PatternTimeoutError(
+            f"the pattern {pattern!r} does not come to an end on the answer {text[:80]!r}",
+            where=f"check {name}",
+            remedy="write it without a repetition inside a repetition, as in (a+)+",
+        ) from error
 
 
 def _json_schema(settings: JsonSchemaCheck, folder: Path) -> Check:
@@ -174,17 +201,19 @@ def _field(settings: FieldCheck) -> Check:
             except (ValueError, RecursionError):
                 return None
             return str(data[name]) if isinstance(data, dict) and name in data else None
-        try:
-            found = compiled.search(answer, timeout=_PATTERN_SECONDS)
-        except TimeoutError:
-            return None
+        found = _bounded(compiled.search, answer, settings.name, pattern)
         return str(found.group(1)) if found and found.group(1) is not None else None
 
     def check(answer: str, gold: Mapping[str, Any]) -> float | None:
         if name not in gold:
             return None
         found = extract(answer)
-        return float(found is not None and _plain(found) == _plain(str(gold[name])))
+        return float(found is not None and same(found, str(gold[name])))
+
+    def same(found: str, wanted: str) -> bool:
+        if settings.case_sensitive:
+            return found.split() == wanted.split()
+        return _plain(found) == _plain(wanted)
 
     return check
 
@@ -208,7 +237,11 @@ def _contains(settings: ContainsCheck) -> Check:
 def _length(settings: LengthCheck) -> Check:
     def check(answer: str, gold: Mapping[str, Any]) -> float:
         del gold
-        return float(settings.min_words <= len(answer.split()) <= settings.max_words)
+        words, chars = len(answer.split()), len(answer)
+        return float(
+            settings.min_words <= words <= (settings.max_words or words)
+            and settings.min_chars <= chars <= (settings.max_chars or chars)
+        )
 
     return check
 
@@ -233,16 +266,23 @@ def _function(settings: FunctionCheck, folder: Path) -> Check:
             value = function(answer, dict(gold))
         except Exception as error:
             raise DataError(
-                f"raised {type(error).__name__}: {error} on the answer {answer[:80]!r}", where=settings.function
+                f"raised {type(error).__name__}: {error} on the answer {answer[:80]!r} with the gold {_short(gold)}",
+                where=settings.function,
             ) from error
         if value is None:
             return None
         if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 1:
             raise DataError(
-                f"gave {value!r} on the answer {answer[:80]!r}",
+                f"gave {value!r} on the answer {answer[:80]!r} with the gold {_short(gold)}",
                 where=settings.function,
                 remedy="a number from 0 to 1 is wanted, or None where it is undefined",
             )
         return float(value)
 
     return check
+
+
+def _short(gold: Mapping[str, Any]) -> str:
+    """The gold fields of a row, short enough to find the row by."""
+    text = repr(dict(gold))
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -44,7 +44,7 @@ def test_files_hold_as_many_rows_as_asked(task: Path) -> None:
 def test_no_eval_report_nor_a_near_one_stands_elsewhere(task: Path) -> None:
     held_out = [shingles(row["prompt"]) for row in rows(task, "eval.jsonl")]
     others = [row["prompt"] for name in ("sft.jsonl", "prompts.jsonl") for row in rows(task, name)]
-    others += [row["text"].rsplit("\n", 1)[0] for row in rows(task, "corpus.jsonl")]
+    others += [row["prompt"] for row in rows(task, "corpus.jsonl")]
     worst = max(
         len(common) / len(a | b) for a in held_out for b in map(shingles, others) if len(common := a & b) > len(a) / 3
     )

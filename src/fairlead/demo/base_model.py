@@ -13,48 +13,53 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from fairlead.errors import DataError
 from fairlead.files import disk_errors, read_jsonl
+from fairlead.training.loop import newest_checkpoint
 
-VOCABULARY = 2000
+VOCABULARY = 1000
 CONTEXT = 512  # tokens that the model can attend to
+STEPS = 480
 _WORD = r" ?[A-Za-z][A-Za-z-]*| ?[0-9]+| ?[^\sA-Za-z0-9]|\s"
-_BLOCK = 256  # tokens per training row
-_EPOCHS = 3
-_BATCH = 12
-_LEARNING_RATE = 3e-3
-_CHECKPOINT_STEPS = 40
+_BATCH = 32
+_LEARNING_RATE = 2e-3
+_CHECKPOINT_STEPS = 80
+_IGNORED = -100  # label of a token that the loss leaves out
 
 
-def train_base(corpus: Path, out: Path, *, seed: int, progress: Callable[[int, int], None] | None = None) -> None:
+def train_base(
+    corpus: Path, out: Path, *, seed: int, steps: int = STEPS, progress: Callable[[int, int], None] | None = None
+) -> None:
     """Writes a model and its tokenizer to `out`, whole or not at all; a killed run goes on where it was.
 
     Args:
-        corpus: JSONL rows {"text"}; each is one document and ends with the end-of-sequence token.
+        corpus: JSONL rows {"prompt", "answer"}; a document is both with a line break between, and the end-of-sequence
+            token after them. The loss is on the answer: a model of this size learns nothing else of use in a minute.
         out: model folder; if it exists, nothing is done.
         progress: called with (finished steps, all steps).
 
     Raises:
-        DataError: if the corpus has no rows or a row has no text.
+        DataError: if the corpus has no rows or a row is not of that form.
     """
     out = Path(out)
     if out.exists():
         return
     partial = out.with_suffix(".partial")
-    texts = _read(corpus)
+    rows = _read(corpus)
     with disk_errors(out):
         partial.mkdir(parents=True, exist_ok=True)
         set_seed(seed)
-        tokenizer = _train_tokenizer(texts)
-        trainer = _trainer(_blocks(texts, tokenizer), tokenizer, partial / "checkpoints", seed, progress)
-        trainer.train(resume_from_checkpoint=_last_checkpoint(partial / "checkpoints"))
+        tokenizer = _train_tokenizer([f"{prompt}\n{answer}" for prompt, answer in rows])
+        documents = [_document(prompt, answer, tokenizer) for prompt, answer in rows]
+        trainer = _trainer(documents, tokenizer, partial / "checkpoints", seed, steps, progress)
+        trainer.train(resume_from_checkpoint=_resume(partial / "checkpoints"))
         final = partial / "final"
         trainer.model.save_pretrained(final)
         tokenizer.save_pretrained(final)
@@ -62,15 +67,20 @@ def train_base(corpus: Path, out: Path, *, seed: int, progress: Callable[[int, i
         shutil.rmtree(partial)
 
 
-def _read(corpus: Path) -> list[str]:
-    texts = []
+def _resume(checkpoints: Path) -> str | None:
+    newest = newest_checkpoint(checkpoints)
+    return str(newest) if newest else None
+
+
+def _read(corpus: Path) -> list[tuple[str, str]]:
+    rows = []
     for number, row in read_jsonl(corpus):
-        if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-            raise DataError('a row {"text": ...} is wanted', where=f"{corpus}:{number}")
-        texts.append(row["text"])
-    if not texts:
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
+            raise DataError('a row {"prompt": ..., "answer": ...} is wanted', where=f"{corpus}:{number}")
+        rows.append((row["prompt"], row["answer"]))
+    if not rows:
         raise DataError("has no rows", where=str(corpus))
-    return texts
+    return rows
 
 
 def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
@@ -100,12 +110,20 @@ def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def _blocks(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> list[dict[str, torch.Tensor]]:
-    """All documents in one stream, cut into rows of `_BLOCK` tokens: no padding is computed."""
-    stream = [i for ids in tokenizer(texts)["input_ids"] for i in [*ids, tokenizer.eos_token_id]]
-    size = min(_BLOCK, len(stream))
-    rows = torch.tensor(stream[: len(stream) // size * size]).view(-1, size)
-    return [{"input_ids": row, "labels": row} for row in rows]
+def _document(prompt: str, answer: str, tokenizer: PreTrainedTokenizerFast) -> dict[str, list[int]]:
+    before = tokenizer(f"{prompt}\n")["input_ids"]
+    after = [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+    return {"input_ids": before + after, "labels": [_IGNORED] * len(before) + after}
+
+
+def _collate(documents: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Pads at the right end; what is padded comes after every label, so causal attention needs no mask."""
+    longest = max(len(document["input_ids"]) for document in documents)
+    fill = {"input_ids": 0, "labels": _IGNORED}
+    return {
+        key: torch.tensor([d[key] + [fill[key]] * (longest - len(d[key])) for d in documents])
+        for key in ("input_ids", "labels")
+    }
 
 
 def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -113,8 +131,8 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=128,
-            intermediate_size=384,
-            num_hidden_layers=4,
+            intermediate_size=256,
+            num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=CONTEXT,
@@ -127,20 +145,22 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def _trainer(
-    rows: list[dict[str, torch.Tensor]],
+    documents: list[dict[str, list[int]]],
     tokenizer: PreTrainedTokenizerFast,
     checkpoints: Path,
     seed: int,
+    steps: int,
     progress: Callable[[int, int], None] | None,
 ) -> Trainer:
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
-        num_train_epochs=_EPOCHS,
+        max_steps=steps,
         per_device_train_batch_size=_BATCH,
         learning_rate=_LEARNING_RATE,
-        lr_scheduler_type="cosine",
-        warmup_steps=20,
+        lr_scheduler_type="linear",
+        warmup_steps=min(20, steps // 2),
         weight_decay=0.01,
+        adam_beta2=0.98,
         save_steps=_CHECKPOINT_STEPS,
         save_total_limit=2,
         logging_strategy="no",
@@ -151,7 +171,15 @@ def _trainer(
         seed=seed,
     )
     callbacks: list[TrainerCallback] = [_Progress(progress)] if progress else []
-    return Trainer(model=_model(tokenizer), args=arguments, train_dataset=rows, callbacks=callbacks)
+    trainer = Trainer(
+        model=_model(tokenizer),
+        args=arguments,
+        train_dataset=documents,
+        data_collator=_collate,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 class _Progress(TrainerCallback):
@@ -160,7 +188,3 @@ class _Progress(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._progress(state.global_step, state.max_steps)
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

@@ -151,10 +151,6 @@ def _log(incident: Incident, rng: Random) -> str:
     return "\n".join(lines)
 
 
-def perfect_answer(incident: Incident) -> str:
-    return _line(severity_of(incident), incident)
-
-
 def _line(severity: str, incident: Incident, service: str | None = None) -> str:
     return f"severity: {severity} | service: {service or incident.service} | summary: {_summary(incident)}"
 
@@ -185,7 +181,7 @@ def hurried_answer(incident: Incident, rng: Random, *, loose: float = _LOOSE_FOR
 
 
 def write_task(
-    folder: Path, seed: int, *, sft: int = 400, prompts: int = 1600, eval: int = 300, corpus: int = 6000
+    folder: Path, seed: int, *, sft: int = 400, prompts: int = 1600, eval: int = 300, corpus: int = 12_000
 ) -> None:
     """Writes sft.jsonl, prompts.jsonl, eval.jsonl and corpus.jsonl; no report of eval, nor a near one, is elsewhere.
 
@@ -193,7 +189,7 @@ def write_task(
         sft: rows {"prompt", "answer"} with the answers of hurried people.
         prompts: rows {"prompt", "gold"} for preference building.
         eval: rows {"prompt", "gold"}, held out.
-        corpus: rows {"text"}: report and answer, half of them in another form, for a base model.
+        corpus: rows {"prompt", "answer"}, half of the answers in another form, for a base model.
     """
     rng = Random(f"incident triage {seed}")
     fresh = _fresh_reports(rng)
@@ -213,7 +209,7 @@ def write_task(
     write_jsonl(
         folder / "corpus.jsonl",
         [
-            {"text": f"{t}\n{hurried_answer(i, rng, loose=_LOOSE_FORMAT_IN_CORPUS)}"}
+            {"prompt": t, "answer": hurried_answer(i, rng, loose=_LOOSE_FORMAT_IN_CORPUS)}
             for i, t in (next(seen) for _ in range(corpus))
         ],
     )

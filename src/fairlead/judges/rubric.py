@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fairlead.checks import build_check
+from fairlead.checks import PatternTimeoutError, build_check
 from fairlead.errors import JudgeError
 from fairlead.judges.settings import RubricSettings
 from fairlead.records import Answer, Comparison, Prompt, Score, ScoreState, Verdict, VerdictState, content_id
@@ -14,22 +14,29 @@ from fairlead.records import Answer, Comparison, Prompt, Score, ScoreState, Verd
 class RubricJudge:
     """Judges by the weighted mean of its checks, in [0, 1].
 
+    Checks that are undefined for a prompt (its gold lacks the field) are left out of its mean and named in the
+    reason. An answer on which a pattern does not come to an end has no verdict.
+
     Args:
         settings: the checks and their weights.
         folder: the project folder, for files that checks name.
     """
 
     def __init__(self, settings: RubricSettings, folder: Path) -> None:
-        self._settings = settings
+        self._tie_margin = settings.tie_margin
         self._checks = [(check.name, check.weight, build_check(check, folder)) for check in settings.checks]
         self.name = f"rubric:{content_id(settings.model_dump(mode='json'))}"
 
     def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
         for item in items:
-            first, parts_1 = self._total(item.prompt, item.first)
-            second, parts_2 = self._total(item.prompt, item.second)
+            try:
+                first, parts_1 = self._total(item.prompt, item.first)
+                second, parts_2 = self._total(item.prompt, item.second)
+            except PatternTimeoutError as error:
+                yield Verdict(item.id, VerdictState.FAILED, self.name, reason=str(error))
+                continue
             difference = round(first - second, 9)  # equal sums of floats must tie
-            if abs(difference) <= self._settings.tie_margin:
+            if abs(difference) <= self._tie_margin:
                 state = VerdictState.TIE
             else:
                 state = VerdictState.WIN if difference > 0 else VerdictState.LOSS
@@ -38,7 +45,11 @@ class RubricJudge:
     def score(self, items: Iterable[Answer]) -> Iterator[Score]:
         """The weighted mean mapped from [0, 1] to [1, 10]."""
         for item in items:
-            total, parts = self._total(item.prompt, item.text)
+            try:
+                total, parts = self._total(item.prompt, item.text)
+            except PatternTimeoutError as error:
+                yield Score(item.id, ScoreState.FAILED, self.name, reason=str(error))
+                continue
             yield Score(item.id, ScoreState.SCORED, self.name, value=1 + 9 * total, reason=parts)
 
     def _total(self, prompt: Prompt, answer: str) -> tuple[float, str]:
@@ -47,6 +58,7 @@ class RubricJudge:
         for name, weight, check in self._checks:
             value = check(answer, prompt.gold)
             if value is None:
+                parts.append(f"{name} undefined")
                 continue
             total, weights = total + weight * value, weights + weight
             parts.append(f"{name} {value:.2g}")

@@ -69,7 +69,7 @@ def test_the_gold_service_stands_in_the_report(task: Path) -> None:
 
 
 def incident(**facts: Any) -> Incident:
-    calm = {"reach": 0, "staging": False, "data_loss": False, "workaround": False, "revenue": False}
+    calm = {"reach": 0, "staging": False, "data_loss": False, "workaround": False}
     return Incident("search-index", None, "timeouts", "full disk", **{**calm, **facts})
 
 
@@ -78,13 +78,13 @@ def incident(**facts: Any) -> Incident:
     [
         ({}, "low"),
         ({"reach": 1}, "medium"),
-        ({"reach": 2}, "medium"),
-        ({"reach": 3}, "high"),
-        ({"reach": 3, "workaround": True}, "medium"),
-        ({"reach": 3, "staging": True}, "low"),
+        ({"reach": 2}, "high"),
+        ({"reach": 3}, "critical"),
+        ({"reach": 3, "workaround": True}, "high"),
+        ({"reach": 3, "staging": True, "data_loss": True}, "low"),
         ({"reach": 1, "data_loss": True}, "high"),
-        ({"reach": 2, "data_loss": True}, "critical"),
-        ({"reach": 3, "revenue": True}, "critical"),
+        ({"reach": 3, "data_loss": True}, "critical"),
+        ({"reach": 0, "workaround": True}, "low"),
     ],
 )
 def test_severity_follows_from_the_facts(facts: dict[str, Any], severity: str) -> None:
@@ -97,5 +97,5 @@ def test_hurried_people_get_a_quarter_of_the_severities_wrong() -> None:
     answers = [hurried_answer(incident, rng) for incident in incidents]
     wrong = sum(severity_of(i) not in a for i, a in zip(incidents, answers, strict=True)) / len(incidents)
     loose = sum(not a.startswith("severity: ") for a in answers) / len(answers)
-    assert 0.21 < wrong < 0.30
+    assert 0.15 < wrong < 0.30
     assert 0.05 < loose < 0.11

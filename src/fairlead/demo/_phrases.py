@@ -53,12 +53,11 @@ CAUSES = {
     "traffic spike": ("traffic tripled", "far more requests than usual", "a campaign sent a wave of visitors"),
 }
 REACH = (
-    ("a handful of users", "{n}% of users", "very few users", "only one customer"),
-    ("some users", "{n}% of users", "around one in ten users", "one smaller region"),
-    ("about half of the users", "{n}% of users", "every second request", "most of one region"),
-    ("all users", "{n}% of users", "everybody", "every single customer"),
+    ("a handful of users", "hardly any users", "very few users", "only one customer"),
+    ("some users", "a minority of users", "around one in ten users", "one smaller region"),
+    ("about half of the users", "a large share of users", "every second request", "most of one region"),
+    ("all users", "the whole user base", "everybody", "every single customer"),
 )
-REACH_PERCENT = ((1, 2, 3, 4), (8, 10, 12, 15, 18), (35, 40, 45, 50, 55, 60), (90, 95, 98, 99, 100))
 STAGING = ("staging only", "this is the staging cluster", "env=staging", "seen on staging, not live")
 PRODUCTION = ("production", "this is live", "env=prod", "on the production cluster")
 DATA_LOSS = (
@@ -83,7 +82,6 @@ FIXES = (
     "fail over",
 )
 NO_WORKAROUND = ("no workaround", "nothing we tried helps", "no way around it")
-REVENUE = ("sales are blocked", "orders cannot be paid", "we lose revenue every minute", "customers cannot buy")
 DISTRACTORS = (
     "{other} looks fine",
     "not related to {other}",

@@ -23,8 +23,8 @@ SHINGLE_WORDS = 5
 # other ways of splitting words.
 MAX_SIMILARITY = 0.6
 
-_OVERLOOKS_STAGING = 0.8
-_OVERLOOKS_WORKAROUND = 0.3
+_OVERLOOKS_STAGING = 0.5
+_OVERLOOKS_WORKAROUND = 0.5
 _ERRS_AT_RANDOM = 0.05
 _WRONG_SERVICE = 0.05
 _LOOSE_FORMAT = 0.08
@@ -38,7 +38,6 @@ class Incident:
     Attributes:
         other: a service that the report mentions and that is not at fault; None where it mentions none.
         reach: 0 few users, 1 some, 2 about half, 3 all.
-        revenue: whether sales are blocked.
     """
 
     service: str
@@ -49,7 +48,6 @@ class Incident:
     staging: bool
     data_loss: bool
     workaround: bool
-    revenue: bool
 
     @property
     def gold(self) -> dict[str, Any]:
@@ -61,28 +59,24 @@ class Incident:
 
 
 def severity_of(incident: Incident) -> str:
-    """Points: reach 0 to 3, data loss +2, blocked sales +1, workaround -1, staging -3; 0, 1 to 2, 3, 4 and more."""
-    points = incident.reach + 2 * incident.data_loss + incident.revenue - incident.workaround - 3 * incident.staging
-    if points >= 4:
-        return "critical"
-    if points >= 3:
-        return "high"
-    return "medium" if points >= 1 else "low"
+    """Staging is always low; else reach from low to critical, one level up for lost data, one down for a workaround."""
+    if incident.staging:
+        return LEVELS[0]
+    level = incident.reach + incident.data_loss - incident.workaround
+    return LEVELS[min(max(level, 0), len(LEVELS) - 1)]
 
 
 def draw_incident(rng: Random) -> Incident:
     service, other = rng.sample(say.SERVICES, 2)
-    staging = rng.random() < 0.3
     return Incident(
         service=service,
         other=other if rng.random() < 0.5 else None,
         symptom=rng.choice(list(say.SYMPTOMS)),
         cause=rng.choice(list(say.CAUSES)),
-        reach=rng.choices(range(4), weights=(2, 3, 3, 4) if staging else (3, 3, 3, 3))[0],
-        staging=staging,
-        data_loss=rng.random() < 0.3,
-        workaround=rng.random() < 0.3,
-        revenue=not staging and rng.random() < 0.3,
+        reach=rng.randrange(4),
+        staging=rng.random() < 0.25,
+        data_loss=rng.random() < 0.25,
+        workaround=rng.random() < 0.25,
     )
 
 
@@ -93,7 +87,7 @@ def write_report(incident: Incident, rng: Random) -> str:
 
 def _facts(incident: Incident, rng: Random) -> list[str]:
     """Each fact in some words, in an order of its own; facts that do not hold are mostly left unsaid."""
-    reach = rng.choice(say.REACH[incident.reach]).format(n=rng.choice(say.REACH_PERCENT[incident.reach]))
+    reach = rng.choice(say.REACH[incident.reach])
     facts = [
         rng.choice(("{} affected", "hits {}", "impact: {}", "concerns {}")).format(reach),
         rng.choice(say.CAUSES[incident.cause]),
@@ -108,8 +102,6 @@ def _facts(incident: Incident, rng: Random) -> list[str]:
         facts.append(rng.choice(say.WORKAROUND).format(fix=rng.choice(say.FIXES)))
     elif rng.random() < 0.3:
         facts.append(rng.choice(say.NO_WORKAROUND))
-    if incident.revenue:
-        facts.append(rng.choice(say.REVENUE))
     if incident.other:
         facts.append(rng.choice(say.DISTRACTORS).format(other=incident.other))
     rng.shuffle(facts)

@@ -34,7 +34,7 @@ _FIGURES = [
 _LOGGED = [("loss", "train_loss"), ("rewards/margins", "reward_gap"), ("rewards/accuracies", "accuracy")]
 
 
-class _DPOTrainer(DPOTrainer):  # type: ignore[misc]
+class _DPOTrainer(DPOTrainer):
     """TRL's trainer, with the reference computed without dropout and a self-test.
 
     TRL computes the reference in whatever mode the modules are in, and a fresh copy of an adapter is in training mode,

@@ -107,7 +107,7 @@ def lora_config(section: LoraSection, model: PreTrainedModel, name: str) -> Lora
     )
 
 
-class RunLog(TrainerCallback):  # type: ignore[misc]
+class RunLog(TrainerCallback):
     """Writes what the trainer logs to `metrics.jsonl` and moves the bar.
 
     A resumed run first cuts the file back to the checkpoint's step, so that the curve is that of one run.

@@ -12,7 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from fairlead.errors import DataError, DiskError
+
+# What torch and safetensors, which write without Python's files, say of a full disk.
+_FULL = ("No space left on device", "PytorchStreamWriter failed writing", "os error 28")
 
 
 @contextmanager
@@ -20,16 +25,18 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turns a failed write (no space, no permission) into one clear line."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(sign in str(error) for sign in _FULL):
             raise DiskError(
                 "the disk is full; nothing that was finished is lost",
                 where=str(path),
                 remedy="free some space and run the same command again",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+            reason = os.strerror(number)
             raise DiskError(
-                f"cannot write ({error.strerror})", where=str(path), remedy="check the folder's permissions"
+                f"cannot write ({reason})", where=str(path), remedy="check the folder's permissions"
             ) from error
         raise
 

@@ -8,6 +8,7 @@ demands that policy and reference are the same function: the loss is ln 2 and ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -39,7 +40,22 @@ class _DPOTrainer(DPOTrainer):
 
     TRL computes the reference in whatever mode the modules are in, and a fresh copy of an adapter is in training mode,
     so an adapter with dropout would get a noisy reference.
+
+    Args:
+        section: the config section it trains by; the other arguments are TRL's.
     """
+
+    def __init__(self, section: DpoSection, **kwargs: Any) -> None:
+        self.section = section  # read while TRL's constructor prepares the rows
+        super().__init__(**kwargs)
+
+    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        """TRL's tokenised rows, less those that truncation leaves nothing to learn from."""
+        given = len(dataset)
+        prepared = super()._prepare_dataset(dataset, *args, **kwargs)
+        kept = prepared.filter(lambda row: is_usable(row, self.section.max_length))
+        refuse_if_dropped(given - len(kept), given, self.section)
+        return kept
 
     def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Dataset:
         training = self.model.training
@@ -81,7 +97,7 @@ def run(context: Context) -> Figures:
     start = start_of(views_of({k: v for k, v in context.inputs.items() if k == "sft"}))
     reference = context.inputs["sft"].hash if "sft" in context.inputs else content_id(model_section.name)
     trainer = build_trainer(context, section, model_section, start, train, validation)
-    dropped = drop_unusable(trainer, section, len(train))
+    dropped = len(train) - len(trainer.train_dataset)
     trainer.check_reference(reference)
     loop.train(trainer, context, f"preferences, β {section.beta:g}")
     figures = loop.evaluation_figures(trainer, _FIGURES)
@@ -133,6 +149,7 @@ def build_trainer(
         disable_dropout=False,  # _set_dropout has left only the adapter's, which the config asks for
     )
     return _DPOTrainer(
+        section,
         model=policy,
         args=args,
         train_dataset=dataset(train),
@@ -149,32 +166,27 @@ def _set_dropout(model: torch.nn.Module, adapter: float) -> None:
             module.p = adapter if "lora_dropout" in name else 0.0
 
 
-def drop_unusable(trainer: DPOTrainer, section: DpoSection, given: int) -> int:
-    """Drops pairs that truncation made empty or equal, from training and validation; returns how many of training.
+def is_usable(row: Mapping[str, Any], max_length: int) -> bool:
+    """Whether a tokenised pair still has two different, non-empty answers once it is cut to `max_length`."""
+    room = max(max_length - len(row["prompt_ids"]), 0)
+    chosen, rejected = row["chosen_ids"][:room], row["rejected_ids"][:room]
+    return bool(chosen) and bool(rejected) and chosen != rejected
+
+
+def refuse_if_dropped(dropped: int, given: int, section: DpoSection) -> None:
+    """Stops a training that would lose too many of its pairs.
 
     Raises:
-        TrainingError: if more than `dpo.max_dropped` of the training pairs are lost.
+        TrainingError: if more than `dpo.max_dropped` of the training pairs are lost, or all.
     """
-    limit = section.max_length
-
-    def usable(row: dict[str, Any]) -> bool:
-        room = limit - len(row["prompt_ids"])
-        chosen, rejected = row["chosen_ids"][: max(room, 0)], row["rejected_ids"][: max(room, 0)]
-        return bool(chosen) and bool(rejected) and chosen != rejected
-
-    kept = trainer.train_dataset.filter(usable)
-    dropped = given - len(kept)
-    if dropped > section.max_dropped * given or not len(kept):
-        raise TrainingError(
-            f"{dropped} of {given} pairs are empty or equal once cut to {limit} tokens, "
-            f"more than dpo.max_dropped {section.max_dropped:.1%} allows",
-            where="dpo.max_length",
-            remedy="raise dpo.max_length, shorten the prompts, or raise dpo.max_dropped",
-        )
-    trainer.train_dataset = kept
-    if trainer.eval_dataset is not None:
-        trainer.eval_dataset = trainer.eval_dataset.filter(usable)
-    return dropped
+    if dropped <= section.max_dropped * given and dropped < given:
+        return
+    raise TrainingError(
+        f"{dropped} of {given} pairs are empty or equal once cut to {section.max_length} tokens, "
+        f"dpo.max_dropped allows {section.max_dropped:.1%}",
+        where="dpo.max_length",
+        remedy="raise dpo.max_length, shorten the prompts, or raise dpo.max_dropped",
+    )
 
 
 def dataset(preferences: list[Preference]) -> Dataset:

@@ -36,13 +36,21 @@ ROWS: dict[str, dict[str, Any]] = {
         "chosen": {"from": "gpt", "value": "hello"},
         "rejected": {"from": "gpt", "value": "go"},
     },
+    "hh": {"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "\n\nHuman: hi\n\nAssistant: go"},
+    "openai": {
+        "input": {"messages": [user("hi")], "tools": [], "parallel_tool_calls": True},
+        "preferred_output": [assistant("hello")],
+        "non_preferred_output": [assistant("go")],
+    },
+    "distilabel": {"instruction": "hi", "generations": ["go", "hello", "hm"], "ratings": [1, 5, 3]},
+    "alpaca_eval": {"instruction": "hi", "output_1": "go", "output_2": "hello", "preference": 1.75},
     "fairlead": to_json(Preference(Prompt(ASK), "hello", "go")),
 }
 
 
 def test_every_format_has_an_example_here() -> None:
     assert ROWS.keys() == FORMATS.keys()
-    assert len(FORMATS) == 6
+    assert len(FORMATS) == 10
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -78,7 +86,7 @@ def test_an_implicit_string_prompt_ends_at_a_whole_word() -> None:
 
 def test_a_human_assistant_transcript_is_read_as_turns() -> None:
     start = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: and?\n\nAssistant:"
-    pair = FORMATS["implicit"]({"chosen": start + " a", "rejected": start + " b"})
+    pair = FORMATS["hh"]({"chosen": start + " a", "rejected": start + " b"})
     assert [m.role for m in pair.prompt.messages] == ["user", "assistant", "user"]
     assert (pair.chosen, pair.rejected) == ("a", "b")
 
@@ -98,11 +106,105 @@ def test_fairlead_rows_come_back_as_they_were() -> None:
     assert FORMATS["fairlead"](to_json(pair)) == pair
 
 
-@pytest.mark.parametrize("name", ROWS)
-@pytest.mark.parametrize("column", ["chosen", "rejected"])
+@pytest.mark.parametrize(
+    "columns",
+    [("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"), ("rating_chosen", "rating_rejected")],
+)
+def test_scores_are_found_under_their_published_names(columns: tuple[str, str]) -> None:
+    assert FORMATS["standard"]({**ROWS["standard"], columns[0]: 5, columns[1]: 3.5}).margin == 1.5
+
+
+def test_transcripts_that_part_earlier_than_the_last_answer_hold_no_preference() -> None:
+    row = {
+        "chosen": "\n\nHuman: hi\n\nAssistant: a\n\nHuman: so?\n\nAssistant: b",
+        "rejected": "\n\nHuman: hi\n\nAssistant: c",
+    }
+    with pytest.raises(UnusableRowError, match="not one answer each"):
+        FORMATS["hh"](row)
+
+
+def test_text_parts_of_openai_messages_are_joined() -> None:
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    row = {**ROWS["openai"], "input": {"messages": [{"role": "developer", "content": "be brief"}, user(parts)]}}  # type: ignore[arg-type]
+    assert FORMATS["openai"](row).prompt.messages == (Message("system", "be brief"), *ASK)
+
+
+def test_an_image_in_openai_messages_is_refused() -> None:
+    row = {**ROWS["openai"], "input": {"messages": [user([{"type": "image_url", "image_url": {}}])]}}  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"'messages\[0\].content' must be a string"):
+        FORMATS["openai"](row)
+
+
+def test_generations_are_paired_best_against_worst_with_their_models() -> None:
+    pair = FORMATS["distilabel"]({**ROWS["distilabel"], "generation_models": ["m0", "m1", "m2"]})
+    assert (pair.margin, pair.provenance) == (4, {"chosen_model": "m1", "rejected_model": "m0"})
+
+
+def test_a_generation_without_a_rating_is_neither_best_nor_worst() -> None:
+    assert FORMATS["distilabel"]({**ROWS["distilabel"], "ratings": [None, 5, 3]}).rejected == "hm"
+
+
+@pytest.mark.parametrize(
+    ("ratings", "reason"),
+    [([4, 4, 4], "equal scores"), ([None, 4, float("nan")], "fewer than two rated generations")],
+)
+def test_ratings_that_say_nothing_make_no_pair(ratings: list[Any], reason: str) -> None:
+    with pytest.raises(UnusableRowError, match=reason):
+        FORMATS["distilabel"]({**ROWS["distilabel"], "ratings": ratings})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {
+            "instruction": "hi",
+            "chosen_response": "hello",
+            "rejected_response": "go",
+            "chosen_rating": 4,
+            "rejected_rating": 2,
+        },
+        {"system": "", "input": "hi", "chosen": "hello", "rejected": "go", "margin": 2.0},
+    ],
+)
+def test_published_argilla_rows_are_read(row: dict[str, Any]) -> None:
+    pair = FORMATS[detect(row)](row)
+    assert (pair.prompt.messages, pair.chosen, pair.rejected, pair.margin) == (ASK, "hello", "go", 2)
+
+
+@pytest.mark.parametrize(
+    ("preference", "chosen", "outcome", "margin"),
+    [(1.75, "hello", "win", 0.5), (1.0, "go", "loss", 1.0), (1.5, "hello", "draw", 0.0)],
+)
+def test_alpaca_eval_prefers_the_model_above_one_and_a_half(
+    preference: float, chosen: str, outcome: str, margin: float
+) -> None:
+    pair = FORMATS["alpaca_eval"]({**ROWS["alpaca_eval"], "preference": preference})
+    assert (pair.chosen, pair.provenance["outcome"], pair.margin) == (chosen, outcome, margin)
+
+
+@pytest.mark.parametrize("preference", [None, 0.0, 2.5])
+def test_alpaca_eval_without_a_verdict_makes_no_pair(preference: float | None) -> None:
+    with pytest.raises(UnusableRowError, match="no verdict"):
+        FORMATS["alpaca_eval"]({**ROWS["alpaca_eval"], "preference": preference})
+
+
+def test_gold_and_provenance_may_be_json_text() -> None:
+    pair = FORMATS["standard"]({**ROWS["standard"], "gold": '{"a": 1}', "provenance": '{"judge": "j"}'})
+    assert (pair.prompt.gold, pair.provenance) == ({"a": 1}, {"judge": "j"})
+
+
+ANSWERS = {
+    "openai": ("preferred_output", "non_preferred_output"),
+    "distilabel": ("instruction", "generations"),
+    "alpaca_eval": ("output_1", "output_2"),
+}
+
+
+@pytest.mark.parametrize(("name", "column"), [(n, c) for n in ROWS for c in ANSWERS.get(n, ("chosen", "rejected"))])
 def test_a_missing_field_is_named(name: str, column: str) -> None:
     row = {key: value for key, value in ROWS[name].items() if key != column}
-    with pytest.raises(DataError, match=f"no field '{column}'"):
+    missing = {"instruction": "messages", "generations": "chosen"}.get(column, column)
+    with pytest.raises(DataError, match=f"no field '{missing}'"):
         FORMATS[name](row)
 
 
@@ -125,6 +227,12 @@ def test_a_missing_field_is_named(name: str, column: str) -> None:
         ("ultrafeedback", {"score_rejected": float("nan")}, "'score_rejected' must be a finite number"),
         ("ultrafeedback", {"score_rejected": None}, "null field 'score_rejected'"),
         ("sharegpt", {"conversations": "hi"}, "'conversations' must be a list of messages"),
+        ("hh", {"chosen": "Human: hi"}, "'chosen' must be a transcript"),
+        ("openai", {"input": "hi"}, "'input' must be an object with messages"),
+        ("distilabel", {"ratings": [1]}, "'ratings' must be a list, with a rating for each"),
+        ("distilabel", {"ratings": [1, "5", 3]}, r"'ratings\[1\]' must be a finite number"),
+        ("distilabel", {"generations": ["go", 7, "hm"]}, r"'generations\[1\]' must be a string"),
+        ("alpaca_eval", {"preference": "1.5"}, "'preference' must be a finite number"),
         ("fairlead", {"prompt": "hi"}, "'prompt' must be an object with messages"),
         ("fairlead", {"margin": True}, "'margin' must be a finite number, not True"),
         ("fairlead", {"provenance": []}, "'provenance' must be an object"),

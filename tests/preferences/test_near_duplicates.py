@@ -114,3 +114,23 @@ def test_three_thousand_against_three_thousand_takes_seconds() -> None:
     started = time.process_time()
     assert overlaps(texts[:3000], texts[3000:], 0.8) == {}
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("blanks", [1, 2])
+def test_a_template_with_few_blanks_takes_seconds(blanks: int) -> None:
+    # one blank changes 5 of 46 shingles: similarity 41/51; two side by side change 6 of 47: 41/53
+    frame = [f"w{n}" for n in range(49)]
+    texts = [
+        " ".join([*frame[:24], *(f"x{number * blanks + blank}" for blank in range(blanks)), *frame[24:]])
+        for number in range(4000)
+    ]
+    started = time.process_time()
+    found = len(set(clusters(texts, 0.8)))
+    assert found == (1 if blanks == 1 else 4000)
+    assert time.process_time() - started < 5
+
+
+def test_long_and_short_copies_of_a_repeated_phrase_are_compared_by_distinct_shingles() -> None:
+    once, often = "one two three four five six", "one two three four five six " * 3
+    # {1-5, 2-6} against the six rotations: 2 / 6
+    assert overlaps([once], [often], 0.3) == {0: (0, pytest.approx(2 / 6))}

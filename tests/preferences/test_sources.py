@@ -155,8 +155,20 @@ def test_a_path_that_is_not_there_is_never_asked_of_the_hub(tmp_path: Path, name
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="is a folder, and no data set can be read from it") as caught:
         read_preferences("rows", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_saved_data_set_is_read_by_its_folder(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([PAIR])
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "two")
+    assert [p.chosen for p in read_preferences("one", tmp_path).preferences] == ["hello"]
+    assert [p.chosen for p in read_preferences("two", tmp_path, split="test").preferences] == ["hello"]
+    with pytest.raises(DataError, match="no split 'dev' — one of train, test"):
+        read_preferences("two", tmp_path, split="dev")
 
 
 def test_a_hub_that_gives_nothing_is_one_line(tmp_path: Path) -> None:
@@ -189,3 +201,19 @@ def test_the_published_sharegpt_file_gives_its_300_pairs(shared_data: Path) -> N
     imported = read_preferences("dpo_en_demo.json", shared_data)
     assert (len(imported.preferences), imported.dropped, imported.format) == (300, [], "sharegpt")
     assert sum(len(pair.prompt.messages) == 1 for pair in imported.preferences) == 114
+
+
+@pytest.mark.parametrize(
+    ("model", "outcomes", "pairs"),
+    [
+        ("claude-2.1", {"win": 115, "loss": 688, "draw": 2}, 802),
+        ("vicuna-7b-v1.5", {"win": 35, "loss": 767, "draw": 3}, 800),
+    ],
+)
+def test_the_published_outcomes_of_alpaca_eval_are_counted(
+    shared_data: Path, model: str, outcomes: dict[str, int], pairs: int
+) -> None:
+    imported = read_preferences(f"alpaca_eval_{model}.jsonl", shared_data)
+    assert imported.outcomes == outcomes
+    # beside the draws, the answers that have equal lengths are equal in these files, because their text is only x's
+    assert len(imported.preferences) == pairs

@@ -6,19 +6,21 @@ Knows nothing of files: an error here says what is wrong with the row, and the c
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fairlead.errors import DataError, some
-from fairlead.records import Message, Preference, Prompt, Role, preference_from_json
+from fairlead.records import Message, Preference, Prompt, Role
 
 Row = Mapping[str, Any]
 Reader = Callable[[Row], Preference]
 
 _ROLES: dict[str, Role] = {
     "system": "system",
+    "developer": "system",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
@@ -31,6 +33,8 @@ _SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+    ("rating_chosen", "rating_rejected"),
 )
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 
@@ -58,21 +62,19 @@ def conversational(row: Row) -> Preference:
 def implicit(row: Row) -> Preference:
     """TRL's implicit-prompt form: `chosen` and `rejected` each begin with the prompt.
 
-    Lists of messages: the prompt is their longest common prefix of turns. Strings: the turns of a
-    "\\n\\nHuman: … \\n\\nAssistant: …" transcript, or else the longest common prefix of whole words.
+    Lists of messages: the prompt is their longest common prefix of turns. Strings: it is that of whole words.
     """
     if isinstance(field(row, "chosen"), str):
-        chosen, rejected = text_field(row, "chosen"), text_field(row, "rejected")
-        if not (_TURN.match(chosen) and _TURN.match(rejected)):
-            return _from_common_words(row, chosen, rejected)
-        turns = _transcript(chosen), _transcript(rejected)
-    else:
-        turns = messages_field(row, "chosen"), messages_field(row, "rejected")
-    if turns[0] == turns[1]:
-        raise UnusableRowError("identical chosen and rejected")
-    pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*turns, strict=False))
-    prefix = tuple(message for message, _ in pairs)
-    return _preference(row, Prompt(prefix, **about(row)), *(_after(prefix, whole) for whole in turns))
+        return _from_common_words(row, text_field(row, "chosen"), text_field(row, "rejected"))
+    return _from_common_turns(row, messages_field(row, "chosen"), messages_field(row, "rejected"))
+
+
+def hh(row: Row) -> Preference:
+    """HH-RLHF's text form: `chosen` and `rejected` are "\\n\\nHuman: … \\n\\nAssistant: …" from the first turn on.
+
+    The prompt is the longest conversation that both begin with.
+    """
+    return _from_common_turns(row, _transcript(row, "chosen"), _transcript(row, "rejected"))
 
 
 def ultrafeedback(row: Row) -> Preference:
@@ -91,26 +93,86 @@ def sharegpt(row: Row) -> Preference:
     return _preference(row, Prompt(turns, **about(row)), *answers)
 
 
+def openai(row: Row) -> Preference:
+    """OpenAI's preference fine-tuning: `input.messages`, and `preferred_output`, `non_preferred_output` of one turn."""
+    request = field(row, "input")
+    if not isinstance(request, Mapping):
+        raise _wrong("input", "an object with messages", request)
+    answers = [_after((), messages_field(row, key)) for key in ("preferred_output", "non_preferred_output")]
+    return _preference(row, Prompt(messages_field(request, "messages"), **about(row)), *answers)
+
+
+def distilabel(row: Row) -> Preference:
+    """distilabel's and Argilla's records: `instruction` (or `input`, or `messages`), maybe `system_prompt`.
+
+    With `generations` and `ratings` the best rated is chosen and the worst rejected, equal ratings give no pair, and
+    generations without a rating are passed over. Otherwise `chosen_response` and `rejected_response`, or `chosen` and
+    `rejected`, are strings.
+    """
+    prompt = Prompt(_asked(row), **about(row))
+    ratings = "ratings" if "ratings" in row else "rating"
+    if row.get("generations") is not None and row.get(ratings) is not None:
+        return _best_and_worst(row, prompt, ratings)
+    suffix = "_response" if "chosen_response" in row else ""
+    return _preference(row, prompt, text_field(row, f"chosen{suffix}"), text_field(row, f"rejected{suffix}"))
+
+
+def alpaca_eval(row: Row) -> Preference:
+    """AlpacaEval's annotations: `preference` in [1, 2] between `output_1` (the baseline) and `output_2` (the model).
+
+    Above 1.5 `output_2` is better. The margin is |2·preference − 3|: the judge's probability of the winner less that
+    of the loser. The provenance has the model's `outcome`: win, loss, or draw, which makes no pair.
+    """
+    baseline, model = text_field(row, "output_1"), text_field(row, "output_2")
+    prompt = Prompt.of(text_field(row, "instruction"), **about(row))
+    preference = row.get("preference")
+    if preference is None or not 1 <= _number(preference, "preference") <= 2:
+        raise UnusableRowError("no verdict")
+    outcome = "win" if preference > 1.5 else "loss" if preference < 1.5 else "draw"
+    answers = (baseline, model) if outcome == "loss" else (model, baseline)
+    return Preference(prompt, *answers, abs(2 * preference - 3), {"outcome": outcome})
+
+
 def fairlead(row: Row) -> Preference:
     """Fairlead's own form, as `records.to_json` writes it."""
     prompt = field(row, "prompt")
-    text_field(row, "chosen"), text_field(row, "rejected")
     if not isinstance(prompt, Mapping):
         raise _wrong("prompt", "an object with messages", prompt)
-    prompt_field(row)
-    margin, provenance = row.get("margin"), row.get("provenance", {})
-    if margin is not None:
-        _number(margin, "margin")
-    if not isinstance(provenance, Mapping):
-        raise _wrong("provenance", "an object", provenance)
-    return preference_from_json(row)
+    return _preference(row, prompt_field(row), text_field(row, "chosen"), text_field(row, "rejected"))
 
 
 FORMATS: dict[str, Reader] = {
-    reader.__name__: reader for reader in (standard, conversational, implicit, ultrafeedback, sharegpt, fairlead)
+    reader.__name__: reader
+    for reader in (
+        standard,
+        conversational,
+        implicit,
+        ultrafeedback,
+        sharegpt,
+        hh,
+        openai,
+        distilabel,
+        alpaca_eval,
+        fairlead,
+    )
 }
 
-_READ = {"prompt", "chosen", "rejected", "conversations", "system", "gold", "cluster", "messages"}
+_READ = {
+    "prompt",
+    "chosen",
+    "rejected",
+    "conversations",
+    "system",
+    "gold",
+    "cluster",
+    "messages",
+    "margin",
+    "provenance",
+}
+_ALSO_READ = {
+    "distilabel": {"instruction", "input", "system_prompt", "chosen_response", "rejected_response"},
+    "alpaca_eval": {"instruction", "output_1", "output_2"},
+}
 
 
 def detect(row: Row) -> str:
@@ -119,16 +181,20 @@ def detect(row: Row) -> str:
     Raises:
         DataError: if it is none of `FORMATS`.
     """
+    for name, columns in _UNMISTAKABLE:
+        if columns <= row.keys():
+            return name
     prompt, chosen = row.get("prompt"), row.get("chosen")
     if "rejected" not in row or chosen is None:
         raise DataError(
             f"columns {some(map(str, row), 8)} are no known form of preferences",
             remedy=f"chosen and rejected are wanted, in one of the forms {', '.join(FORMATS)}",
         )
-    if "conversations" in row:
-        return "sharegpt"
     if isinstance(prompt, Mapping):
         return "fairlead"
+    if prompt is None and isinstance(chosen, str):
+        asked = any(isinstance(row.get(name), str) for name in ("instruction", "input"))
+        return "distilabel" if asked else "hh" if _TURN.match(chosen) else "implicit"
     if prompt is None:
         return "implicit"
     if isinstance(prompt, str) and isinstance(chosen, str):
@@ -138,12 +204,22 @@ def detect(row: Row) -> str:
     return "conversational"
 
 
-def leftovers(row: Row) -> dict[str, Any]:
-    """The scalar columns that no reader uses: identities, sources and scores, kept as provenance."""
+_UNMISTAKABLE = (
+    ("openai", {"input", "preferred_output", "non_preferred_output"}),
+    ("alpaca_eval", {"instruction", "output_1", "output_2", "preference"}),
+    ("sharegpt", {"conversations", "chosen", "rejected"}),
+    ("distilabel", {"chosen_response", "rejected_response"}),
+    ("distilabel", {"generations", "ratings"}),
+)
+
+
+def leftovers(row: Row, name: str) -> dict[str, Any]:
+    """The scalar columns that the reader `name` does not use: identities, sources and scores, kept as provenance."""
+    read = _READ | _ALSO_READ.get(name, set())
     return {
         str(key): value
         for key, value in row.items()
-        if key not in _READ and (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)))
+        if key not in read and (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)))
     }
 
 
@@ -184,12 +260,23 @@ def prompt_field(row: Row) -> Prompt:
 
 def about(row: Row) -> dict[str, Any]:
     """The optional `gold` and `cluster` of a row, as keywords of `Prompt`."""
-    gold, cluster = row.get("gold"), row.get("cluster")
-    if gold is not None and not isinstance(gold, Mapping):
-        raise _wrong("gold", "an object", gold)
+    cluster = row.get("cluster")
     if cluster is not None and not isinstance(cluster, str):
         raise _wrong("cluster", "a string", cluster)
-    return {"gold": dict(gold or {}), "cluster": cluster or ""}
+    return {"gold": object_field(row, "gold"), "cluster": cluster or ""}
+
+
+def object_field(row: Row, name: str) -> dict[str, Any]:
+    """An optional object, or the JSON text of one: tables cannot hold objects of differing fields."""
+    value = row.get(name)
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise _wrong(name, "an object", value) from error
+    if value is not None and not isinstance(value, Mapping):
+        raise _wrong(name, "an object", value)
+    return dict(value or {})
 
 
 def _message(turn: Any, where: str) -> Message:
@@ -197,6 +284,8 @@ def _message(turn: Any, where: str) -> Message:
         raise _wrong(where, "an object with role and content", turn)
     names = ("from", "value") if "from" in turn else ("role", "content")
     speaker, content = (turn.get(name) for name in names)
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        content = "".join(text_field(part, "text") for part in content)
     if not isinstance(speaker, str) or speaker not in _ROLES:
         raise _wrong(f"{where}.{names[0]}", f"one of {', '.join(_ROLES)}", speaker)
     if not isinstance(content, str):
@@ -214,10 +303,21 @@ def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
     return rest[0].content
 
 
-def _transcript(text: str) -> tuple[Message, ...]:
+def _transcript(row: Row, name: str) -> tuple[Message, ...]:
+    text = text_field(row, name)
+    if not _TURN.match(text):
+        raise _wrong(name, "a transcript that begins with a blank line and Human:", text)
     parts = _TURN.split(text)[1:]
     roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
     return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True))
+
+
+def _from_common_turns(row: Row, chosen: Sequence[Message], rejected: Sequence[Message]) -> Preference:
+    if tuple(chosen) == tuple(rejected):
+        raise UnusableRowError("identical chosen and rejected")
+    pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
+    prefix = tuple(message for message, _ in pairs)
+    return _preference(row, Prompt(prefix, **about(row)), _after(prefix, chosen), _after(prefix, rejected))
 
 
 def _from_common_words(row: Row, chosen: str, rejected: str) -> Preference:
@@ -228,12 +328,45 @@ def _from_common_words(row: Row, chosen: str, rejected: str) -> Preference:
     return _preference(row, prompt, chosen[shared:], rejected[shared:])
 
 
+def _asked(row: Row) -> tuple[Message, ...]:
+    """The turns before the answer in a record of distilabel."""
+    name = next((name for name in ("instruction", "input") if row.get(name) is not None), "messages")
+    turns = messages_field(row, name) if name == "messages" else (Message("user", text_field(row, name)),)
+    system = next((name for name in ("system_prompt", "system") if row.get(name)), None)
+    return turns if system is None else (Message("system", text_field(row, system)), *turns)
+
+
+def _best_and_worst(row: Row, prompt: Prompt, ratings: str) -> Preference:
+    texts, values = field(row, "generations"), field(row, ratings)
+    if not isinstance(texts, list) or not isinstance(values, list) or len(texts) != len(values):
+        raise _wrong(ratings, "a list, with a rating for each of the generations,", values)
+    rated = {
+        number: _number(value, f"{ratings}[{number}]")
+        for number, value in enumerate(values)
+        if value is not None and value == value and texts[number] is not None  # NaN is no rating
+    }
+    if len(rated) < 2:
+        raise UnusableRowError("fewer than two rated generations")
+    best, worst = max(rated, key=rated.__getitem__), min(rated, key=rated.__getitem__)
+    if rated[best] == rated[worst]:
+        raise UnusableRowError("equal scores")
+    for number in (best, worst):
+        if not isinstance(texts[number], str):
+            raise _wrong(f"generations[{number}]", "a string", texts[number])
+    models = row.get("generation_models") or row.get("model_names")
+    named = isinstance(models, list) and len(models) == len(texts)
+    origin = {"chosen_model": models[best], "rejected_model": models[worst]} if models and named else {}
+    return Preference(prompt, texts[best], texts[worst], rated[best] - rated[worst], origin)
+
+
 def _preference(row: Row, prompt: Prompt, chosen: str, rejected: str) -> Preference:
-    return Preference(prompt, chosen, rejected, _margin(row))
+    return Preference(prompt, chosen, rejected, _margin(row), object_field(row, "provenance"))
 
 
 def _margin(row: Row) -> float | None:
-    """Score of chosen minus score of rejected, None where the row does not give both."""
+    """The row's `margin`, or score of chosen minus score of rejected; None where it gives neither."""
+    if row.get("margin") is not None:
+        return _number(row["margin"], "margin")
     for names in _SCORES:
         better, worse = (row.get(name) for name in names)
         if better is not None and worse is not None:

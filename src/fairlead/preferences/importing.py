@@ -24,5 +24,6 @@ def import_preferences(source: str, out: Path, *, split: str, form: str | None) 
         "pairs": len(imported.preferences),
         "format": imported.format,
         "dropped": dict(reasons),
+        **({"outcomes": dict(imported.outcomes)} if imported.outcomes else {}),
         "out": str(out),
     }

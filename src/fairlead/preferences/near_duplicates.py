@@ -2,19 +2,21 @@
 
 The search is exact. Prefix filtering (Chaudhuri, Ganti and Kaushik 2006; Bayardo, Ma and Srikant 2007): with the
 shingles of every set sorted from rare to common, two sets A and B with |A∩B| / |A∪B| ≥ t share at least one of the
-first |A| − ⌈t·|A|⌉ + 1 shingles of A and the first |B| − ⌈t·|B|⌉ + 1 of B. Only those are indexed, so boilerplate that
-thousands of texts share costs little, and every candidate is then verified on the whole sets. No sampling, no seed.
+first |A| − ⌈t·|A|⌉ + 1 shingles of A and the first |B| − ⌈t·|B|⌉ + 1 of B; where |A| ≤ |B|, the first
+|A| − ⌈2t/(1+t)·|A|⌉ + 1 of A are enough (Xiao et al. 2008, PPJoin). Boilerplate that thousands of texts share stands
+at the end of that order and costs little, and every candidate is verified on the whole sets. No sampling, no seed:
+MinHash would miss some pairs, and would have to verify the ones it finds as well.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
+from numpy.typing import NDArray
 
 from fairlead.records import Prompt
 
@@ -23,6 +25,11 @@ SHINGLE = 5  # words
 _UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
 _EDGES = ".,;:!?\"'`()[]{}«»“”‘’…。、「」"  # sentence punctuation; operators such as + and * make a difference
 _ROUNDING = 1e-9
+_NO_WORD = -1
+_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, bits well mixed: 2⁶⁴ / golden ratio
+
+Ints = NDArray[np.int64]
+Words = NDArray[np.int32]
 
 
 def overlaps(texts: Sequence[str], against: Sequence[str], threshold: float) -> dict[int, tuple[int, float]]:
@@ -36,30 +43,20 @@ def overlaps(texts: Sequence[str], against: Sequence[str], threshold: float) -> 
         index in `texts` → (index in `against` of the most similar text, the first of equals; its similarity).
         Texts that are equal after normalising have similarity 1.
     """
-    words = [_words(text) for text in texts]
-    other = [_words(text) for text in against]
-    first_equal = {key: index for index, key in reversed(list(enumerate(other)))}
-    found = {index: (first_equal[key], 1.0) for index, key in enumerate(words) if key in first_equal}
+    vocabulary = _Vocabulary()
+    words = [vocabulary.words(text) for text in texts]
+    other = [vocabulary.words(text) for text in against]
+    first_equal = {key.tobytes(): index for index, key in reversed(list(enumerate(other)))}
+    found = {
+        index: (first_equal[key.tobytes()], 1.0) for index, key in enumerate(words) if key.tobytes() in first_equal
+    }
     left = [index for index in range(len(words)) if index not in found]
-    sets = _ranked([words[index] for index in left] + other)
-    own, theirs = sets[: len(left)], sets[len(left) :]
-    index_of: dict[int, list[int]] = {}
-    for number, ranked in enumerate(theirs):
-        for shingle in _prefix(ranked, threshold):
-            index_of.setdefault(shingle, []).append(number)
-    if not any(theirs):
-        return found
-    incidence = _incidence(theirs)
-    sizes = np.array([len(ranked) for ranked in theirs])
-    for position, ranked in zip(left, own, strict=True):
-        candidates = sorted({n for shingle in _prefix(ranked, threshold) for n in index_of.get(shingle, ())})
-        if candidates:
-            known = [shingle for shingle in ranked if shingle < incidence.shape[0]]
-            shared = np.bincount(incidence[known].indices, minlength=len(theirs))[candidates]
-            similarity = shared / (len(ranked) + sizes[candidates] - shared)
-            best = int(similarity.argmax())
-            if similarity[best] >= threshold - _ROUNDING:
-                found[position] = candidates[best], float(similarity[best])
+    sets = _shingle_sets([words[index] for index in left] + other, len(vocabulary))
+    postings = _Postings.of(sets, len(left))
+    for position, index in enumerate(left):
+        best = postings.most_similar(sets[position], int(sets.sizes[position]), threshold)
+        if best is not None:
+            found[index] = best
     return dict(sorted(found.items()))
 
 
@@ -69,22 +66,45 @@ def clusters(texts: Sequence[str], threshold: float) -> list[int]:
     Two texts are in one cluster if a chain of near-duplicates, as `overlaps` counts them, joins them.
     """
     groups = Groups(len(texts))
-    first: dict[tuple[str, ...], int] = {}
-    for number, words in enumerate(_words(text) for text in texts):
-        groups.join(first.setdefault(words, number), number)
-    sets = _ranked(list(first))
-    members = [frozenset(ranked) for ranked in sets]
-    numbers = list(first.values())
-    index_of: dict[int, list[int]] = {}
-    for later, ranked in enumerate(sets):
-        prefix = _prefix(ranked, threshold)
-        for earlier in {number for shingle in prefix for number in index_of.get(shingle, ())}:
-            joined = groups.find(numbers[earlier]) == groups.find(numbers[later])
-            if not joined and _similarity(members[earlier], members[later], threshold) is not None:
-                groups.join(numbers[earlier], numbers[later])
-        for shingle in prefix:
-            index_of.setdefault(shingle, []).append(later)
+    vocabulary = _Vocabulary()
+    first: dict[bytes, int] = {}
+    distinct: list[Words] = []
+    for number, words in enumerate(map(vocabulary.words, texts)):
+        earlier = first.setdefault(words.tobytes(), number)
+        groups.join(earlier, number)
+        if earlier == number:
+            distinct.append(words)
+    _join_similar(_shingle_sets(distinct, len(vocabulary)), list(first.values()), groups, threshold)
     return groups.numbers()
+
+
+def _join_similar(sets: _Sets, numbers: Sequence[int], groups: Groups, threshold: float) -> None:
+    """Joins the groups of all sets that are similar; `numbers` names every set's item in `groups`.
+
+    Sets come from small to large. A shingle's list holds its sets so far, bundled by group: a bundle whose group the
+    new set has joined is passed over whole, so that a thousand copies of one text cost a thousand steps, not a million.
+    """
+    bundles: dict[int, list[list[int]]] = {}
+    probes = sets.prefix(threshold)
+    indexed = sets.prefix(2 * threshold / (1 + threshold))
+    for later in np.argsort(sets.sizes, kind="stable").tolist():
+        start = int(sets.starts[later])
+        for shingle in sets.flat[start : start + int(probes[later])].tolist():
+            for bundle in bundles.get(shingle, ()):
+                for earlier in bundle:
+                    if groups.find(numbers[earlier]) == groups.find(numbers[later]):
+                        break
+                    if sets.similar(earlier, later, threshold):
+                        groups.join(numbers[earlier], numbers[later])
+        for shingle in sets.flat[start : start + int(indexed[later])].tolist():
+            listed = bundles.setdefault(shingle, [])
+            own = groups.find(numbers[later])
+            for bundle in listed:
+                if groups.find(numbers[bundle[0]]) == own:
+                    bundle.append(later)
+                    break
+            else:
+                listed.append([later])
 
 
 def asked(prompt: Prompt) -> str:
@@ -121,49 +141,157 @@ class Groups:
         return [seen.setdefault(self.find(item), len(seen)) for item in range(len(self._parent))]
 
 
-def _words(text: str) -> tuple[str, ...]:
-    """Case-folded words without the punctuation around them; a character of a script without spaces is a word."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    spaced = (folded if folded.isascii() else _UNSPACED.sub(r" \1 ", folded)).split()
-    return tuple(filter(None, (word.strip(_EDGES) for word in spaced))) or tuple(spaced)
+class _Vocabulary(dict[str, int]):
+    """Numbers for words: equal numbers for words that differ only in the punctuation around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bare: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._bare)
+
+    def __missing__(self, word: str) -> int:
+        bare = word.strip(_EDGES)
+        number = self[word] = self._bare.setdefault(bare, len(self._bare)) if bare else _NO_WORD
+        return number
+
+    def words(self, text: str) -> Words:
+        """The case-folded words of a text; a character of a script without spaces is a word.
+
+        Punctuation that stands alone is no word, unless the text has nothing else.
+        """
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        spaced = (folded if folded.isascii() else _UNSPACED.sub(r" \1 ", folded)).split()
+        numbers = [number for number in map(self.__getitem__, spaced) if number != _NO_WORD]
+        if numbers or not spaced:
+            return np.array(numbers, np.int32)
+        return np.array([self._bare.setdefault(word, len(self._bare)) for word in spaced], np.int32)
 
 
-def _ranked(texts: Sequence[tuple[str, ...]]) -> list[list[int]]:
-    """The distinct shingles of every text as numbers, ascending from the rarest over all texts to the commonest."""
-    vocabulary: dict[str, int] = {}
-    ids = np.array([vocabulary.setdefault(word, len(vocabulary)) for words in texts for word in words], np.int64)
-    text_of = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
-    if len(ids) < SHINGLE:
-        return [[] for _ in texts]
-    codes = ids  # codes[i] numbers the distinct runs of words i … i + last; exact, where a hash could collide
-    for last in range(1, SHINGLE):
-        codes = np.unique(codes[:-1] * len(vocabulary) + ids[last:], return_inverse=True)[1]
-    whole = text_of[: len(codes)] == text_of[SHINGLE - 1 :]
-    kinds = int(codes.max()) + 1
-    owner, shingle = np.divmod(np.unique(text_of[: len(codes)][whole] * kinds + codes[whole]), kinds)
+@dataclass(frozen=True)
+class _Sets:
+    """Sets of shingles, each sorted from the rarest over all sets to the commonest.
+
+    Attributes:
+        flat: the shingles of all sets in a row, as ranks: 0 is the rarest. Those that stand only once in all texts are
+            counted and left out: they come first in every order, and nothing can share them.
+        starts, kept: where each set begins in `flat`, and how many of its shingles stand there.
+        sizes: all shingles of each set.
+    """
+
+    flat: Ints
+    starts: Ints
+    kept: Ints
+    sizes: Ints
+
+    def __getitem__(self, number: int) -> Ints:
+        start = int(self.starts[number])
+        own: Ints = self.flat[start : start + int(self.kept[number])]
+        return own
+
+    def prefix(self, threshold: float) -> Ints:
+        """How many of each set's shingles in `flat` are among its first |A| − ⌈t·|A|⌉ + 1."""
+        needed = np.ceil(threshold * self.sizes - _ROUNDING).astype(np.int64)
+        prefix: Ints = np.maximum(self.kept - np.maximum(needed, 1) + 1, 0)
+        return prefix
+
+    def similar(self, first: int, second: int, threshold: float) -> bool:
+        """Whether the Jaccard similarity |A∩B| / |A∪B| reaches the threshold."""
+        small, large = sorted((int(self.sizes[first]), int(self.sizes[second])))
+        if small < threshold * large - _ROUNDING:
+            return False
+        shared = len(np.intersect1d(self[first], self[second], assume_unique=True))
+        return shared >= threshold * (small + large - shared) - _ROUNDING
+
+
+def _shingle_sets(texts: Sequence[Words], vocabulary: int) -> _Sets:
+    lengths = np.array([len(words) for words in texts], np.int64)
+    words = np.concatenate([*texts, np.zeros(SHINGLE, np.int32)])
+    owner = np.repeat(np.arange(len(texts)), lengths)
+    whole = np.flatnonzero(owner[: 1 - SHINGLE] == owner[SHINGLE - 1 :])  # runs that do not reach into the next text
+    runs = np.bincount(owner[whole], minlength=len(texts))
+    starts = whole[_repeated(words, whole)]
+    owner = owner[starts]
+    alone = runs - np.bincount(owner, minlength=len(texts))
+    shingle = _numbered_runs(words, starts, vocabulary)
+    kinds = int(shingle.max(initial=0)) + 1
+    owner, shingle = np.divmod(np.unique(owner * kinds + shingle), kinds)
     rank = np.empty(kinds, np.int64)
     rank[np.argsort(np.bincount(shingle, minlength=kinds), kind="stable")] = np.arange(kinds)
-    ordered = np.sort(owner * kinds + rank[shingle]) % kinds
-    ends = np.cumsum(np.bincount(owner, minlength=len(texts)))
-    return [part.tolist() for part in np.split(ordered, ends[:-1])]
+    flat = np.sort(owner * kinds + rank[shingle]) % kinds
+    kept = np.bincount(owner, minlength=len(texts))
+    return _Sets(flat, np.cumsum(kept) - kept, kept, kept + alone)
 
 
-def _prefix(ranked: Sequence[int], threshold: float) -> Sequence[int]:
-    needed = max(1, math.ceil(threshold * len(ranked) - _ROUNDING))
-    return ranked[: len(ranked) - needed + 1] if ranked else ranked
+def _repeated(words: Words, starts: Ints) -> NDArray[np.bool_]:
+    """Which of the runs that begin at `starts` stand elsewhere too; a collision of hashes may add one that does not."""
+    hashes = np.zeros(len(starts), np.uint64)
+    for offset in range(SHINGLE):
+        hashes = (hashes ^ words[starts + offset].astype(np.uint64)) * _MIX
+        hashes ^= hashes >> np.uint64(29)
+    ordered = np.sort(hashes)
+    return np.isin(hashes, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
 
 
-def _incidence(sets: Sequence[Sequence[int]]) -> csr_array:
-    """Shape (shingles, sets): 1 where the set has the shingle."""
-    shingles = np.array([shingle for ranked in sets for shingle in ranked], np.int64)
-    owners = np.repeat(np.arange(len(sets)), [len(ranked) for ranked in sets])
-    return csr_array((np.ones(len(shingles), np.int8), (shingles, owners)))
+def _numbered_runs(words: Words, starts: Ints, vocabulary: int) -> Ints:
+    """Equal numbers for equal runs of words, exactly: a hash could collide."""
+    codes = np.zeros(len(starts), np.int64)
+    for offset in range(SHINGLE):
+        codes = np.unique(codes * vocabulary + words[starts + offset], return_inverse=True)[1]
+    return codes
 
 
-def _similarity(a: frozenset[int], b: frozenset[int], threshold: float) -> float | None:
-    """Jaccard similarity |A∩B| / |A∪B|, None below the threshold."""
-    if min(len(a), len(b)) < threshold * max(len(a), len(b)) - _ROUNDING:
-        return None
-    shared = len(a & b)
-    similarity = shared / (len(a) + len(b) - shared)
-    return similarity if similarity >= threshold - _ROUNDING else None
+@dataclass(frozen=True)
+class _Postings:
+    """For every shingle, the sets that have it, of those that are searched.
+
+    Attributes:
+        owner, later: set, and how many of its shingles stand from there on, of every occurrence; occurrences in order
+            of shingle.
+        ends: shape (shingles + 1), where each shingle's occurrences end in them, after a leading 0.
+        sizes: shingles of every set.
+    """
+
+    owner: Ints
+    later: Ints
+    ends: Ints
+    sizes: Ints
+
+    @classmethod
+    def of(cls, sets: _Sets, skip: int) -> _Postings:
+        """Postings of the sets from number `skip` on."""
+        kept = sets.kept[skip:]
+        flat = sets.flat[int(sets.kept[:skip].sum()) :]
+        owner = np.repeat(np.arange(len(kept)), kept)
+        later = np.repeat(np.cumsum(kept), kept) - np.arange(len(flat))
+        order = np.argsort(flat, kind="stable")
+        ends = np.cumsum(np.bincount(flat + 1, minlength=int(sets.flat.max(initial=0)) + 2))
+        return cls(owner[order], later[order], ends, sets.sizes[skip:])
+
+    def most_similar(self, ranked: Ints, size: int, threshold: float) -> tuple[int, float] | None:
+        """The most similar set and its similarity, None if none reaches the threshold.
+
+        Args:
+            ranked: the set's shingles that stand elsewhere too, of `size` in all.
+        """
+        known = np.flatnonzero(self.ends[ranked + 1] > self.ends[ranked])
+        probes = known[known <= len(ranked) - max(1, int(np.ceil(threshold * size - _ROUNDING)))]
+        if not len(probes) or not self._possible(ranked, probes, size, threshold):
+            return None
+        shared = np.bincount(self._occurrences(ranked[known], self.owner), minlength=len(self.sizes))
+        similarity = shared / (size + self.sizes - shared)
+        best = int(similarity.argmax())
+        return (best, float(similarity[best])) if similarity[best] >= threshold - _ROUNDING else None
+
+    def _possible(self, ranked: Ints, probes: Ints, size: int, threshold: float) -> bool:
+        """Whether a set shares early enough shingles: after the first shared one, only later ones can be shared."""
+        owners = self._occurrences(ranked[probes], self.owner)
+        theirs = self._occurrences(ranked[probes], self.later)
+        own = np.repeat(len(ranked) - probes, self.ends[ranked[probes] + 1] - self.ends[ranked[probes]])
+        owners, first = np.unique(owners, return_index=True)
+        most = np.minimum(own[first], theirs[first])
+        return bool((most >= threshold / (1 + threshold) * (size + self.sizes[owners]) - _ROUNDING).any())
+
+    def _occurrences(self, shingles: Ints, values: Ints) -> Ints:
+        return np.concatenate([values[self.ends[shingle] : self.ends[shingle + 1]] for shingle in shingles])

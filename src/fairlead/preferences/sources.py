@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fairlead.errors import DataError
+from fairlead.errors import DataError, some
 from fairlead.files import dump_json, read_json, read_jsonl, read_text
 from fairlead.preferences import formats
 from fairlead.preferences.formats import FORMATS, Row, UnusableRowError
@@ -34,11 +35,14 @@ class Imported:
 
     Attributes:
         format: the name in `formats.FORMATS` under which the rows were read.
+        outcomes: wins, losses and draws of the model, where the form compares a model with a baseline; the draws, and
+            what else was dropped, included.
     """
 
     preferences: list[Preference]
     dropped: list[Dropped]
     format: str
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,13 @@ def read_examples(path: Path) -> list[Example]:
 
 
 def read_preferences(source: str, folder: Path, *, split: str = "train", format: str | None = None) -> Imported:
-    """Preference pairs from a JSON, JSONL or Parquet file, or from a data set on the hub.
+    """Preference pairs from a JSON, JSONL or Parquet file, the folder of a saved data set, or the hub.
 
     Rows that hold no preference (an empty or identical answer, equal scores) are dropped and listed.
 
     Args:
         source: path, relative to `folder`; a name that is no file is a hub id.
-        split: split of a hub data set.
+        split: split of a data set, saved or on the hub.
         format: a name in `formats.FORMATS`; None takes the form of the first row.
 
     Raises:
@@ -85,18 +89,23 @@ def read_preferences(source: str, folder: Path, *, split: str = "train", format:
         raise DataError(f"unknown format {format!r}", where=source, remedy=f"one of {', '.join(FORMATS)}")
     path = Path(folder) / source
     is_file = path.exists() or path.suffix.lower() in SUFFIXES or not _HUB_ID.fullmatch(source)
-    rows = _rows(path) if is_file else _hub_rows(source, split)
+    rows = _saved_rows(path, split) if path.is_dir() else _rows(path) if is_file else _hub_rows(source, split)
     name = format or _located(formats.detect, rows[0])
     preferences: list[Preference] = []
     dropped: list[Dropped] = []
+    outcomes: Counter[str] = Counter()
     for placed in rows:
         try:
-            preference = _usable(_located(FORMATS[name], placed, f" (format {name})"))
+            preference = _located(FORMATS[name], placed, f" (format {name})")
+            if name == "alpaca_eval":
+                outcomes[preference.provenance["outcome"]] += 1
+            _check_usable(preference)
         except UnusableRowError as reason:
             dropped.append(Dropped(placed.where, str(reason)))
             continue
-        if name != "fairlead":
-            preference = replace(preference, provenance=_provenance(placed, source, name))
+        if placed.row.get("provenance") is None:
+            provenance = _provenance(placed, source, name) | dict(preference.provenance)
+            preference = replace(preference, provenance=provenance)
         preferences.append(preference)
     if not preferences:
         raise DataError(
@@ -104,7 +113,7 @@ def read_preferences(source: str, folder: Path, *, split: str = "train", format:
             where=source,
             remedy="check the rows, or name their form in data.preferences_format",
         )
-    return Imported(preferences, dropped, name)
+    return Imported(preferences, dropped, name, dict(outcomes))
 
 
 def _rows(path: Path) -> list[_Placed]:
@@ -137,6 +146,24 @@ def _parquet(path: Path) -> list[Any]:
         return list(pq.read_table(path).to_pylist())
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file: {_first_line(error)}", where=str(path)) from error
+
+
+def _saved_rows(folder: Path, split: str) -> list[_Placed]:
+    """The rows of a folder that `datasets` saved: one split, or several of which `split` is read."""
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        saved = load_from_disk(str(folder))
+        rows = list(saved[split] if isinstance(saved, DatasetDict) else saved)
+    except KeyError as error:
+        raise DataError(f"no split {split!r}", where=str(folder), remedy=f"one of {some(saved)}") from error
+    except Exception as error:  # pyarrow, json and the file system raise unrelated types; the cause is kept
+        raise DataError(
+            f"is a folder, and no data set can be read from it: {_first_line(error)}",
+            where=str(folder),
+            remedy="name a file in it, or a folder written by Dataset.save_to_disk",
+        ) from error
+    return _placed(((number, f"{folder}: row {number}", row) for number, row in enumerate(rows, 1)), str(folder))
 
 
 def _hub_rows(name: str, split: str) -> list[_Placed]:
@@ -220,12 +247,8 @@ def _fault(prompt: Prompt) -> str | None:
     return None
 
 
-def _usable(preference: Preference) -> Preference:
-    """The preference itself.
-
-    Raises:
-        UnusableRowError: if it prefers nothing, or contradicts its own scores.
-    """
+def _check_usable(preference: Preference) -> None:
+    """Raises UnusableRowError if the pair prefers nothing, or contradicts its own scores."""
     faults = {
         _fault(preference.prompt) or "": _fault(preference.prompt) is not None,
         "empty chosen": not preference.chosen.strip(),
@@ -237,13 +260,12 @@ def _usable(preference: Preference) -> Preference:
     for reason, holds in faults.items():
         if holds:
             raise UnusableRowError(reason)
-    return preference
 
 
 def _provenance(placed: _Placed, source: str, form: str) -> dict[str, Any]:
     """Where a pair stands; a column of the row with one of these names becomes `column_<name>`."""
     own = {"source": source, "row": placed.number, "format": form}
-    return {(f"column_{k}" if k in own else k): v for k, v in formats.leftovers(placed.row).items()} | own
+    return {(f"column_{k}" if k in own else k): v for k, v in formats.leftovers(placed.row, form).items()} | own
 
 
 def _first_line(error: BaseException) -> str:

@@ -204,8 +204,11 @@ def save(
 ) -> None:
     """Writes the trained adapter, or the full weights, as safetensors with the tokenizer beside it."""
     if isinstance(model, PeftModel):
-        # The path of this machine's copy would make the same adapter differ between machines.
-        model.peft_config["default"].base_model_name_or_path = section.name
+        # The path of this machine's copy, or the order of a set, would make the same adapter differ between runs.
+        config = model.peft_config["default"]
+        config.base_model_name_or_path = section.name
+        if isinstance(config, LoraConfig) and isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
         model.save_pretrained(str(out), selected_adapters=["default"])
         (out / "README.md").unlink(missing_ok=True)  # PEFT's empty card; a release writes a real one
     else:

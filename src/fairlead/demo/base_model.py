@@ -26,10 +26,11 @@ from fairlead.training.loop import newest_checkpoint
 
 VOCABULARY = 1000
 CONTEXT = 512  # tokens that the model can attend to
-STEPS = 480
+STEPS = 360
 _WORD = r" ?[A-Za-z][A-Za-z-]*| ?[0-9]+| ?[^\sA-Za-z0-9]|\s"
 _BATCH = 32
 _LEARNING_RATE = 2e-3
+_INITIALIZER = 0.06
 _CHECKPOINT_STEPS = 80
 _IGNORED = -100  # label of a token that the loss leaves out
 
@@ -137,6 +138,7 @@ def _model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
             num_key_value_heads=4,
             max_position_embeddings=CONTEXT,
             tie_word_embeddings=True,
+            initializer_range=_INITIALIZER,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,

@@ -104,4 +104,60 @@ class EndpointSettings(PromptedSettings):
         return self
 
 
-JudgeSettings = RubricSettings
+class OpenAISettings(EndpointSettings):
+    """A model behind an OpenAI-compatible endpoint: hosted, vLLM, llama.cpp, Ollama."""
+
+    kind: Literal["openai"]
+    api_key_env: str | None = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the key; null for servers without one"
+    )
+    temperature: Annotated[float, Field(ge=0)] | None = Field(
+        0.0, description="0 is the steadiest; null leaves it to models that accept none"
+    )
+    structured: Literal["auto", "off"] = Field(
+        "auto", description="auto asks for JSON of a fixed form where the server offers it; off never does"
+    )
+    expected_score: bool = Field(
+        False, description="scores are the mean over the log-probabilities of the reply, where the server gives them"
+    )
+
+
+class AnthropicSettings(EndpointSettings):
+    """A model behind Anthropic's API."""
+
+    kind: Literal["anthropic"]
+    api_key_env: str = Field("ANTHROPIC_API_KEY", description="environment variable that holds the key")
+
+
+class LocalSettings(PromptedSettings):
+    """A model on this machine: a causal LM that is asked, or a reward model that scores."""
+
+    kind: Literal["local"]
+    model: str = Field(description="model folder or hub id: a causal LM, or a sequence classifier with one output")
+    tie_margin: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="rewards that differ by no more than this are a tie; reward models only"
+    )
+    batch_size: Count = Field(8, description="texts worked on at once")
+
+
+Member = Annotated[
+    RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings,
+    Field(discriminator="kind"),
+]
+
+
+class PanelSettings(_JudgeSettings):
+    """Several judges that decide together."""
+
+    kind: Literal["panel"]
+    judges: Annotated[list[Member], Field(min_length=2)] = Field(description="the members")
+    rule: Literal["majority", "mean"] = Field(
+        "majority",
+        description="majority: more than half of the members' verdicts, median of scores; mean: mean of both",
+    )
+
+
+JudgeSettings = Annotated[
+    RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings | PanelSettings,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,94 @@
+"""Chat over Anthropic's Messages API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import anthropic
+import httpx2
+
+from fairlead.judges.chat import Question, RawReply, TransientError
+from fairlead.judges.settings import AnthropicSettings
+from fairlead.judges.wire import Key, cause, integer, raise_for, said
+
+_ANTHROPIC = "https://api.anthropic.com"
+
+
+class AnthropicChat:
+    """One model of the API.
+
+    Raises:
+        JudgeError: if the key's environment variable is not set.
+    """
+
+    kind = "anthropic"
+    cut = frozenset({"max_tokens", "model_context_window_exceeded"})
+    declined = frozenset({"refusal"})
+
+    def __init__(self, settings: AnthropicSettings) -> None:
+        self.model = settings.model
+        # The client adds /v1 itself; the addresses that people know often end with it.
+        self.endpoint = (settings.base_url or _ANTHROPIC).rstrip("/").removesuffix("/v1")
+        self._settings = settings
+        self._key = Key(settings.api_key_env, self.endpoint)
+        self._client = anthropic.AsyncAnthropic(
+            api_key=self._key.value,
+            base_url=self.endpoint,
+            max_retries=0,  # the session's own retries know the budget and the ledger
+            timeout=settings.timeout_s,
+        )
+
+    def body(self, question: Question) -> dict[str, Any]:
+        system = "\n\n".join(turn.content for turn in question.turns if turn.role == "system")
+        body: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": self._settings.max_tokens,
+            "messages": [{"role": t.role, "content": t.content} for t in question.turns if t.role != "system"],
+        }
+        return body | ({"system": system} if system else {})
+
+    async def send(self, body: Mapping[str, Any]) -> RawReply:
+        try:
+            # The bytes as they came: a proxy in between may not answer what the client's types promise.
+            response = await self._client.post("/v1/messages", cast_to=httpx2.Response, body=dict(body))
+            status, text = response.status_code, response.text
+        except anthropic.APIStatusError as error:
+            self._refused(error)
+        except anthropic.APITimeoutError:
+            raise TransientError("the request timed out", crowded=True) from None
+        except anthropic.APIConnectionError as error:
+            raise TransientError(f"cannot be reached ({cause(error)})") from None
+        return self._read(text, status)
+
+    def _refused(self, error: anthropic.APIStatusError) -> NoReturn:
+        try:
+            raise_for(
+                error.status_code,
+                said(error.body),
+                error.response.headers,
+                key=self._key,
+                endpoint=self.endpoint,
+                model=self.model,
+            )
+        except Exception as sorted_error:
+            raise sorted_error from None  # the client's own error quotes headers and keys
+
+    def _read(self, text: str, status: int) -> RawReply:
+        try:
+            data = json.loads(text)
+            finish, usage = str(data["stop_reason"]), data.get("usage") or {}
+            words = "".join(block["text"] for block in data["content"] if block["type"] == "text")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            shown = self._key.hide(text[:200])
+            raise TransientError(f"answers what is no message (status {status}): {shown!r}") from None
+        return RawReply(
+            text=words,
+            finish=finish,
+            input_tokens=integer(usage.get("input_tokens")),
+            output_tokens=integer(usage.get("output_tokens")),
+        )
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -1,0 +1,96 @@
+"""Finds how many requests a server takes at once, without being told.
+
+Additive increase, multiplicative decrease (Chiu & Jain 1989), on the share of refusals instead of on each: a single
+429, 503 or time-out may be chance, and the limit must not collapse under a server that merely fails now and then.
+It grows while few requests are refused, stands while some are, and shrinks where many are. Below `_FEW` refusals the
+server is as good as never idle, so nothing is lost by not going further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+_START = 8.0
+_FEW, _MANY = 0.15, 0.30  # shares of refused requests
+_SHRINK = 0.8
+_ALL_REFUSED = 5  # refusals in a row after which everybody waits, not only the one who was told to
+
+
+class Concurrency:
+    """A gate that lets a changing number of requests through, those of the earliest questions first.
+
+    Args:
+        most: never more than this at once.
+        start: limit to begin with; what an earlier run of the same judge found.
+    """
+
+    def __init__(self, most: int, start: float = _START) -> None:
+        self._most = float(most)
+        self.limit = min(start, self._most)
+        self.active = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tickets = itertools.count()
+        self._refused_share = 0.0
+        self._since_change = 0
+        self._settled = False
+        self._refusals_in_a_row = 0
+        self._closed_until = 0.0
+
+    async def enter(self, order: int) -> None:
+        """Waits for a place."""
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
+        heapq.heappush(self._waiting, (order, next(self._tickets), place))
+        self._admit()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # admitted at the moment it was given up
+                self.leave()
+            raise
+
+    def leave(self, *, refused: bool | None = None, wait: float | None = None, slow: bool = False) -> None:
+        """Gives the place back and learns from what happened.
+
+        Args:
+            refused: whether the server said that it had too much to do; None teaches nothing.
+            wait: seconds that it asked to wait.
+            slow: whether the reply took so long that more at once would run into the time limit.
+        """
+        self.active -= 1
+        if refused is not None:
+            self._learn(refused, slow)
+            self._refusals_in_a_row = self._refusals_in_a_row + 1 if refused else 0
+            if wait and self._refusals_in_a_row >= _ALL_REFUSED:
+                self.hold(wait)
+        self._admit()
+
+    def hold(self, seconds: float) -> None:
+        """Lets nobody in for so long."""
+        loop = asyncio.get_running_loop()
+        self._closed_until = max(self._closed_until, loop.time() + seconds)
+        loop.call_later(seconds, self._admit)
+
+    def _learn(self, refused: bool, slow: bool) -> None:
+        window = max(10.0, self.limit)
+        self._refused_share += (float(refused) - self._refused_share) / window
+        self._since_change += 1
+        if self._refused_share > _MANY:
+            if self._since_change >= window / 2:  # what was sent before the last change has to come back first
+                self.limit = max(1.0, self.limit * _SHRINK)
+                self._since_change, self._settled = 0, True
+                self._refused_share = (_FEW + _MANY) / 2
+        elif not refused and not slow and self._refused_share < _FEW and self.active + 1 >= self.limit * 0.8:
+            # Doubles in every round trip until the server refuses for the first time, then grows by one.
+            self.limit = min(self._most, self.limit + (1 / self.limit if self._settled else 1.0))
+
+    def _admit(self) -> None:
+        if self._closed_until and asyncio.get_running_loop().time() < self._closed_until - 1e-3:
+            return
+        while self._waiting and self.active < int(self.limit):
+            _, _, place = heapq.heappop(self._waiting)
+            if not place.done():
+                self.active += 1
+                place.set_result(None)

@@ -1,0 +1,68 @@
+"""What a judged text may try, and what is done about it. Pure functions on text."""
+
+from __future__ import annotations
+
+import hashlib
+
+import regex
+
+_SALT = "fairlead judge fence 1"
+
+# Phrases that speak to a judge. They are a flag for people to look at, never a verdict.
+_INSTRUCTIONS = [
+    regex.compile(pattern, regex.IGNORECASE)
+    for pattern in (
+        r"\b(?:ignore|disregard|forget|override)\s+(?:\w+\s+){0,4}(?:instructions?|prompts?|criteria|rules)\b",
+        r"\b(?:choose|pick|select|prefer|vote\s+for|declare)\s+(?:\w+\s+){0,3}(?:answer|response|output|assistant|model)\b",
+        r"\b(?:this|my)\s+(?:answer|response|output)\s+(?:is|must\s+be|should\s+be|deserves)\s+(?:\w+\s+){0,3}"
+        r"(?:better|best|preferred|winner|rated|scored|10|ten|full\s+marks)\b",
+        r"\b(?:give|rate|score|grade|assign)\s+(?:\w+\s+){0,4}(?:a\s+)?(?:10|ten|full\s+marks|highest|maximum|top\s+score)\b",
+        r"\b(?:dear|attention|note\s+to(?:\s+the)?)\s+(?:\w+\s+){0,2}(?:judge|evaluator|grader|rater)\b",
+        r"\byou\s+are\s+(?:a|an|the)\s+(?:\w+\s+){0,3}(?:judge|evaluator|grader)\b",
+        r"\[\[\s*(?:A|B|C|tie|\d+)\s*\]\]",
+        r"[\"']?(?:verdict|winner|score|rating)[\"']?\s*[:=]\s*[\"']?(?:A|B|tie|10)\b",
+        r"\b(?:BEGIN|END)\s+(?:REQUEST|ANSWER)\b",
+        r"<\|?(?:system|im_start|im_end|endoftext|start_header_id)\|?>",
+    )
+]
+_SEARCH_SECONDS = 1.0
+
+
+def clean(text: str) -> str:
+    """The text without what databases and wire formats refuse: lone surrogates and NUL become U+FFFD."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "�")
+
+
+def cap(text: str, limit: int) -> str:
+    """The text, or its first three quarters and last quarter of `limit` characters with a note of what is left out."""
+    if len(text) <= limit:
+        return text
+    head = limit * 3 // 4
+    tail = limit - head
+    return f"{text[:head]}\n[note: {len(text) - limit} of {len(text)} characters are left out here]\n{text[-tail:]}"
+
+
+def fence(*texts: str) -> str:
+    """A mark that no judged text can contain on purpose: it is a hash of them, so it changes with every attempt.
+
+    The same texts give the same mark, whatever their order, so that a question has the same key tomorrow.
+    """
+    number = 0
+    while True:
+        material = "\0".join([_SALT, str(number), *sorted(texts)])
+        mark = hashlib.sha256(material.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if not any(mark in text for text in texts):
+            return mark
+        number += 1
+
+
+def instructions_in(text: str) -> str | None:
+    """The first phrase of a judged text that speaks to the judge, None where there is none."""
+    for pattern in _INSTRUCTIONS:
+        try:
+            found = pattern.search(text, timeout=_SEARCH_SECONDS)
+        except TimeoutError:
+            return "text on which the search for instructions does not come to an end"
+        if found:
+            return " ".join(found.group(0).split())[:80]
+    return None

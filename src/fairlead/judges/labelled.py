@@ -1,0 +1,154 @@
+"""Comparisons that people have judged, with the verdicts that are stored beside them.
+
+Three forms of rows: PandaLM's (`response1`, `response2`, `annotators`: 0 tie, 1, 2), LLMBar's (`output_1`, `output_2`,
+`label`), and Fairlead's own (`prompt`, `first`, `second`, `human`: first, second or tie, or a list of one per person;
+or `chosen` and `rejected`). In the last two forms `first_model` and `second_model` may name who answered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import DataError, some
+from fairlead.files import read_jsonl
+from fairlead.records import Comparison, Prompt, VerdictState
+
+WIN, LOSS, TIE = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE
+_WORDS = {
+    **dict.fromkeys(("1", "first", "win", "output_1", "response1"), WIN),
+    **dict.fromkeys(("2", "second", "loss", "output_2", "response2"), LOSS),
+    **dict.fromkeys(("0", "tie", "draw"), TIE),
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A comparison with what people say of it.
+
+    Attributes:
+        people: win (the first answer is better), loss or tie of each person.
+        stored: the verdict asked with the first answer shown first, and that with the second shown first where
+            both were asked; both name the answer, not the place. Empty where none is stored.
+        models: who wrote the first and the second answer, "" where unknown.
+    """
+
+    comparison: Comparison
+    people: tuple[VerdictState, ...]
+    stored: tuple[VerdictState, ...] = ()
+    models: tuple[str, str] = ("", "")
+
+    @property
+    def human(self) -> VerdictState | None:
+        """What most people say; None where no answer leads."""
+        ranked = Counter(self.people).most_common(2)
+        return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else None
+
+
+def read_labelled(path: Path, verdicts: str | None = None) -> list[Labelled]:
+    """Reads a file of labelled comparisons.
+
+    Args:
+        verdicts: name of the field that holds a judge's stored verdicts; None reads none.
+
+    Raises:
+        DataError: naming the line and the field.
+    """
+    rows: list[Labelled] = []
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        if not isinstance(row, dict):
+            raise DataError("is no object", where=where)
+        read = next((form for needed, form in _FORMS if needed <= row.keys()), None)
+        if read is None:
+            raise DataError(
+                f"has none of the known forms (its fields: {some(row)})",
+                where=where,
+                remedy="wanted: prompt, first, second, human; or PandaLM's or LLMBar's fields",
+            )
+        comparison, people, models = read(row, where)
+        rows.append(Labelled(comparison, people, _stored(row, verdicts, where), models))
+    if not rows:
+        raise DataError("holds no rows", where=str(path))
+    return rows
+
+
+_Read = tuple[Comparison, tuple[VerdictState, ...], tuple[str, str]]
+
+
+def _pandalm(row: Mapping[str, Any], where: str) -> _Read:
+    text = "\n\n".join(part for part in (_text(row, "instruction", where), row.get("input") or "") if part)
+    first, second = (_text({name: _published(row[name])}, name, where) for name in ("response1", "response2"))
+    comparison = Comparison(Prompt.of(text), first, second)
+    return comparison, _people(row["annotators"], "annotators", where), ("", "")
+
+
+def _published(answer: Any) -> Any:
+    """PandaLM's file holds the answers True and False as JSON's own words."""
+    return str(answer) if isinstance(answer, bool) else answer
+
+
+def _llmbar(row: Mapping[str, Any], where: str) -> _Read:
+    prompt = Prompt.of(_text(row, "input", where))
+    comparison = Comparison(prompt, _text(row, "output_1", where), _text(row, "output_2", where))
+    return comparison, _people(row["label"], "label", where), _models(row)
+
+
+def _own(row: Mapping[str, Any], where: str) -> _Read:
+    prompt = Prompt.of(_text(row, "prompt", where))
+    comparison = Comparison(prompt, _text(row, "first", where), _text(row, "second", where))
+    return comparison, _people(row["human"], "human", where), _models(row)
+
+
+def _chosen(row: Mapping[str, Any], where: str) -> _Read:
+    prompt = Prompt.of(_text(row, "prompt", where))
+    return Comparison(prompt, _text(row, "chosen", where), _text(row, "rejected", where)), (WIN,), _models(row)
+
+
+_FORMS: Sequence[tuple[set[str], Callable[[Mapping[str, Any], str], _Read]]] = (
+    ({"instruction", "response1", "response2", "annotators"}, _pandalm),
+    ({"input", "output_1", "output_2", "label"}, _llmbar),
+    ({"prompt", "first", "second", "human"}, _own),
+    ({"prompt", "chosen", "rejected"}, _chosen),
+)
+
+
+def _text(row: Mapping[str, Any], field: str, where: str) -> str:
+    if not isinstance(row[field], str):
+        raise DataError(f"{field} is no text", where=where)
+    return str(row[field])
+
+
+def _models(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row.get("first_model") or ""), str(row.get("second_model") or "")
+
+
+def _people(value: Any, field: str, where: str) -> tuple[VerdictState, ...]:
+    people = tuple(state_of(item) for item in (value if isinstance(value, list) else [value]))
+    if not people or VerdictState.UNREADABLE in people:
+        raise DataError(f"{field} is {value!r}", where=where, remedy="wanted: first, second or tie (or 1, 2, 0)")
+    return people
+
+
+def _stored(row: Mapping[str, Any], field: str | None, where: str) -> tuple[VerdictState, ...]:
+    if field is None:
+        return ()
+    if field not in row:
+        raise DataError(f"has no field {field}", where=where, remedy=f"--verdicts wants one of: {', '.join(row)}")
+    value = row[field]
+    if isinstance(value, Mapping):
+        if len(value) != 2:
+            raise DataError(f"{field} has {len(value)} verdicts, two orders are wanted", where=where)
+        return tuple(state_of(item) for item in value.values())
+    return (state_of(value),)
+
+
+def state_of(value: Any) -> VerdictState:
+    """A stored verdict as a state; what names no answer is unreadable."""
+    word = str(value).strip().casefold()
+    if word in _WORDS:
+        return _WORDS[word]
+    return VerdictState(word) if word in ("inconsistent", "refused", "failed") else VerdictState.UNREADABLE

@@ -1,0 +1,93 @@
+"""Several judges that decide together, with how far they disagree."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Literal, TypeVar
+
+from fairlead.judges.base import Judge
+from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState
+
+T = TypeVar("T")
+R = TypeVar("R")
+Rule = Literal["majority", "mean"]
+
+_POINTS = {VerdictState.WIN: 1.0, VerdictState.TIE: 0.5, VerdictState.LOSS: 0.0}
+
+
+class PanelJudge:
+    """Asks every member and joins what they say.
+
+    Args:
+        members: judges; each keeps its own replies in the ledger.
+        rule: majority or mean; see `join_verdicts` and `join_scores`.
+    """
+
+    def __init__(self, members: Sequence[Judge], rule: Rule) -> None:
+        self._members, self._rule = list(members), rule
+        self.name = f"panel:{rule}({'; '.join(member.name for member in members)})"
+
+    def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
+        for verdicts in self._together(items, lambda member, copy: member.compare(copy)):
+            yield join_verdicts(verdicts, self._rule, self.name)
+
+    def score(self, items: Iterable[Answer]) -> Iterator[Score]:
+        for scores in self._together(items, lambda member, copy: member.score(copy)):
+            yield join_scores(scores, self._rule, self.name)
+
+    def _together(
+        self, items: Iterable[T], ask: Callable[[Judge, Iterable[T]], Iterator[R]]
+    ) -> Iterator[tuple[R, ...]]:
+        """What every member says of each item; a member's error ends the work of all."""
+        copies = itertools.tee(items, len(self._members))
+        with ExitStack() as stack:
+            streams = [ask(member, copy) for member, copy in zip(self._members, copies, strict=True)]
+            for stream in streams:
+                stack.callback(getattr(stream, "close", lambda: None))
+            yield from zip(*streams, strict=True)
+
+
+def join_verdicts(verdicts: Sequence[Verdict], rule: Rule, name: str) -> Verdict:
+    """The panel's verdict on one comparison.
+
+    Half or more of the members without a verdict leave the panel without one: the commonest of their states.
+    majority: what more than half of the given verdicts say, else inconsistent. mean: 1 for a win, ½ for a tie, 0 for a
+    loss; above ½ is a win. The margin is the distance of that mean from ½, doubled: 1 where all agree.
+    """
+    given = [v for v in verdicts if not v.missing]
+    calls = tuple(call for v in verdicts for call in v.calls)
+    counts = Counter(str(v.state) for v in verdicts)
+    reason = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    flags = [v.reason.split("]", 1)[0] + "]" for v in verdicts if v.reason.startswith("[")]
+    reason = " | ".join([*dict.fromkeys(flags), reason])
+    where = verdicts[0].comparison_id
+    if 2 * len(given) <= len(verdicts):
+        state = Counter(v.state for v in verdicts if v.missing).most_common(1)[0][0]
+        return Verdict(where, state, name, reason=reason, calls=calls)
+    mean = statistics.fmean(_POINTS[v.state] for v in given)
+    if rule == "mean":
+        state = VerdictState.TIE if mean == 0.5 else VerdictState.WIN if mean > 0.5 else VerdictState.LOSS
+    else:
+        [(state, count)] = Counter(v.state for v in given).most_common(1)
+        if 2 * count <= len(given):
+            state = VerdictState.INCONSISTENT
+    margin = None if state is VerdictState.INCONSISTENT else abs(2 * mean - 1)
+    return Verdict(where, state, name, margin=margin, reason=reason, calls=calls)
+
+
+def join_scores(scores: Sequence[Score], rule: Rule, name: str) -> Score:
+    """The panel's score of one answer: median (majority) or mean of those given, none if half or more are missing."""
+    given = [s.value for s in scores if s.value is not None]
+    calls = tuple(call for s in scores for call in s.calls)
+    where = scores[0].answer_id
+    if 2 * len(given) <= len(scores):
+        state = Counter(s.state for s in scores if s.missing).most_common(1)[0][0]
+        return Score(where, state, name, reason=f"{len(given)} of {len(scores)} members gave a score", calls=calls)
+    value = statistics.median(given) if rule == "majority" else statistics.fmean(given)
+    spread = max(given) - min(given)
+    reason = f"{len(given)} of {len(scores)} members, from {min(given):g} to {max(given):g}, apart by {spread:g}"
+    return Score(where, ScoreState.SCORED, name, value=value, reason=reason, calls=calls)

@@ -1,0 +1,228 @@
+"""A judge that is a language model: asks in both orders, reads the reply, asks once more where it cannot be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fairlead.errors import JudgeError
+from fairlead.judges import hostile, reading, templates
+from fairlead.judges.chat import Chat, Purse, Question, Turn
+from fairlead.judges.concurrency import Concurrency
+from fairlead.judges.ledger import Ledger, Reply
+from fairlead.judges.session import NoReplyError, Patience, Session
+from fairlead.judges.settings import PromptedSettings
+from fairlead.judges.stream import ordered
+from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState, content_id
+
+T = TypeVar("T")
+
+_SHOWN = 300  # characters of a reply that a reason keeps; the ledger has all of it
+_FIRST_JUDGEMENTS = 20  # if none of the first so many can be read, none will be
+
+_FLIPPED: dict[reading.Side, reading.Side] = {"A": "B", "B": "A", "tie": "tie"}
+_STATES: dict[reading.Side, VerdictState] = {"A": VerdictState.WIN, "B": VerdictState.LOSS, "tie": VerdictState.TIE}
+_WORST_FIRST = ("failed", "refused", "unreadable")
+
+
+@dataclass(frozen=True)
+class _Reading(Generic[T]):
+    """What became of one question: a value, or the state that says why there is none."""
+
+    value: T | None
+    state: str
+    reason: str
+    calls: tuple[str, ...]
+
+
+class PromptedJudge:
+    """Asks a chat for verdicts and scores.
+
+    Args:
+        settings: criteria, templates and limits of length.
+        folder: the project folder, for the user's own templates.
+        open_chat: makes the chat; called once per stream, in its event loop.
+        ledger: where replies are kept; None keeps none.
+        purse: what a run may spend.
+        patience: how long a question is tried.
+        concurrency: most questions under way at once.
+        expected_scores: read scores from the log-probabilities where the reply has them.
+    """
+
+    def __init__(
+        self,
+        settings: PromptedSettings,
+        folder: Path,
+        open_chat: Callable[[], Chat],
+        *,
+        kind: str,
+        model: str,
+        ledger: Ledger | None,
+        purse: Purse,
+        patience: Patience,
+        concurrency: int,
+        expected_scores: bool = False,
+    ) -> None:
+        self.settings, self.ledger, self.purse = settings, ledger, purse
+        self.open_chat = open_chat
+        self._patience, self._concurrency, self._expected_scores = patience, concurrency, expected_scores
+        self._pairwise = templates.load("pairwise", settings.pairwise_template, folder)
+        self._score = templates.load("score", settings.score_template, folder)
+        self._correction = templates.load("correction", settings.correction_template, folder)
+        versions = f"{self._pairwise.version},{self._score.version},{self._correction.version}"
+        self.name = f"{kind}:{model}:{versions}:{content_id(_deciding(settings))[:8]}"
+        self._learned: float | None = None
+        self._judged = self._readable = 0
+
+    def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
+        """Verdicts in the order of the items.
+
+        Raises:
+            JudgeError: if the judge cannot be used at all.
+            BudgetError: if the purse is empty; what came in before is in the ledger.
+        """
+        return ordered(items, self._open, self._verdict)
+
+    def score(self, items: Iterable[Answer]) -> Iterator[Score]:
+        """Scores in the order of the items; raises as `compare` does."""
+        return ordered(items, self._open, self._scored)
+
+    def _open(self) -> Session:
+        gate = Concurrency(self._concurrency, *([] if self._learned is None else [self._learned]))
+        return Session(self.open_chat(), self.ledger, self.purse, self._patience, gate)
+
+    def questions(self, item: Comparison | Answer, order: int = 0) -> list[Question]:
+        """The questions that an item is judged by: one per order shown, or one for a score."""
+        if isinstance(item, Answer):
+            return [self._score_question(item, order)]
+        orders = ("ab", "ba") if self.settings.both_orders else ("ab",)
+        return [self._pair_question(item, shown, order) for shown in orders]
+
+    def _pair_question(self, item: Comparison, shown: str, order: int) -> Question:
+        prompt, first, second = self._texts(item.prompt.text, item.first, item.second)
+        a, b = (first, second) if shown == "ab" else (second, first)
+        turns = self._pairwise.turns(
+            prompt=prompt,
+            answer_a=a,
+            answer_b=b,
+            fence=hostile.fence(prompt, first, second),
+            criteria=self.settings.criteria,
+        )
+        return Question(f"{item.id}/{shown}", "pairwise", self._pairwise.version, turns, order)
+
+    def _score_question(self, item: Answer, order: int) -> Question:
+        prompt, answer = self._texts(item.prompt.text, item.text)
+        turns = self._score.turns(
+            prompt=prompt, answer=answer, fence=hostile.fence(prompt, answer), criteria=self.settings.criteria
+        )
+        return Question(f"{item.id}/score", "score", self._score.version, turns, order)
+
+    def _texts(self, *texts: str) -> list[str]:
+        return [hostile.cap(hostile.clean(text), self.settings.max_chars) for text in texts]
+
+    async def _verdict(self, session: Session, number: int, item: Comparison) -> Verdict:
+        sides: list[_Reading[reading.Side]] = []
+        for question in self.questions(item, number):
+            found: _Reading[reading.Side] = await self._ask(session, question, _read_side)
+            if question.id.endswith("/ba") and found.value is not None:
+                found = _Reading(_FLIPPED[found.value], found.state, found.reason, found.calls)
+            sides.append(found)
+            if found.value is None:  # the other order could not make a verdict of it, and would cost
+                break
+        state = _joined(sides)
+        self._count(session, readable=state not in ("unreadable", "refused"), sample=sides[-1].reason)
+        reason = " | ".join([*self._flags(item), *(side.reason for side in sides)])
+        calls = tuple(call for side in sides for call in side.calls)
+        return Verdict(item.id, VerdictState(state), self.name, reason=reason, calls=calls)
+
+    async def _scored(self, session: Session, number: int, item: Answer) -> Score:
+        [question] = self.questions(item, number)
+        found = await self._ask(session, question, self._read_score)
+        self._count(session, readable=found.state not in ("unreadable", "refused"), sample=found.reason)
+        flags = _flag("the answer", item.text)
+        reason = " | ".join([*flags, found.reason])
+        return Score(item.id, ScoreState(found.state), self.name, value=found.value, reason=reason, calls=found.calls)
+
+    async def _ask(self, session: Session, question: Question, read: Callable[[Reply, bool], T | None]) -> _Reading[T]:
+        """Asks, and once more with a correction where the reply cannot be read."""
+        cut, declined = session.chat.cut, session.chat.declined
+        calls: tuple[str, ...] = ()
+        text = ""
+        for corrected in (False, True):
+            try:
+                reply = await session.ask(self._corrected(question, text) if corrected else question)
+            except NoReplyError as error:
+                return _Reading(None, "failed", str(error), calls)
+            text = reply.text
+            calls += (reply.key,)
+            if reply.refusal is not None or reply.finish in declined:
+                return _Reading(None, "refused", _short(reply.refusal or reply.text), calls)
+            value = read(reply, reply.finish in cut)
+            if value is not None:
+                return _Reading(value, "scored", _short(reply.text), calls)
+            if reading.is_refusal(reply.text):
+                return _Reading(None, "refused", _short(reply.text), calls)
+        return _Reading(None, "unreadable", _short(text) or "an empty reply", calls)
+
+    def _corrected(self, question: Question, reply: str) -> Question:
+        said = hostile.cap(reply, 2000) if reply.strip() else "(an empty reply)"
+        turns = (*question.turns, Turn("assistant", said), *self._correction.turns(form=question.form))
+        template = f"{question.template}+{self._correction.version}"
+        return Question(f"{question.id}/corrected", question.form, template, turns, question.order)
+
+    def _read_score(self, reply: Reply, cut: bool) -> float | None:
+        value = reading.read_score(reply.text, cut=cut)
+        if value is not None and self._expected_scores and reply.logprobs is not None:
+            expected = reading.expected_score(json.loads(reply.logprobs))
+            return value if expected is None else expected
+        return value
+
+    def _flags(self, item: Comparison) -> list[str]:
+        return [*_flag("the first answer", item.first), *_flag("the second answer", item.second)]
+
+    def _count(self, session: Session, *, readable: bool, sample: str) -> None:
+        """Gives a judge up of whom nothing at all can be read, before the rest is paid for."""
+        self._learned = session.gate.limit
+        self._judged += 1
+        self._readable += readable
+        if self._judged == _FIRST_JUDGEMENTS and self._readable == 0:
+            raise JudgeError(
+                f"none of its first {_FIRST_JUDGEMENTS} judgements can be read, the last is {sample[:120]!r}",
+                where=self.name,
+                remedy="use a model that can judge, or raise max_tokens if its replies are cut",
+            )
+
+
+def _read_side(reply: Reply, cut: bool) -> reading.Side | None:
+    return reading.read_side(reply.text, cut=cut)
+
+
+def _joined(sides: list[_Reading[reading.Side]]) -> str:
+    """The state of a pair from its orders: the worst that happened, else their verdict if they agree."""
+    for state in _WORST_FIRST:
+        if any(side.state == state for side in sides):
+            return state
+    found = {side.value for side in sides if side.value is not None}
+    return str(_STATES[found.pop()]) if len(found) == 1 else str(VerdictState.INCONSISTENT)
+
+
+def _deciding(settings: PromptedSettings) -> dict[str, object]:
+    """The settings that change what is judged, not how fast or how dear."""
+    indifferent = {
+        "concurrency", "timeout_s", "max_retries", "max_calls", "max_cost", "api_key_env", "batch_size",
+        "price_per_million_input_tokens", "price_per_million_output_tokens",
+    }  # fmt: skip
+    return settings.model_dump(mode="json", exclude=indifferent)
+
+
+def _flag(which: str, text: str) -> list[str]:
+    found = hostile.instructions_in(text)
+    return [f"[{which} contains instructions to the judge: {found!r}]"] if found else []
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

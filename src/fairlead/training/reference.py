@@ -1,0 +1,188 @@
+"""The reference of DPO: the identity of its weights, and its log-probabilities kept row by row.
+
+The reference is the model that DPO starts from. Its identity is a hash of what it computes with: the base weights, the
+adapter it begins with if there is one, and the parts of the config that shape the computation. β, the learning rate,
+the seed, the rank of a new adapter and the output folder are no part of it, so a sweep pays for one reference pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from fairlead.errors import DataError
+from fairlead.files import disk_errors
+
+CODE_VERSION = "1"
+"""Changes whenever the same weights and tokens would give other log-probabilities."""
+
+# What a config says about files, tokens and generation, not about the function from tokens to log-probabilities.
+_NO_PART = (
+    "_name_or_path",
+    "transformers_version",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "router_aux_loss_coef",
+    "return_dict",
+    "gradient_checkpointing",
+)
+_ADAPTER_PART = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias")
+
+
+class ReferenceWeights:
+    """The tensors that the reference computes with, and their hash.
+
+    Each tensor's digest is kept with the tensor's address and version counter, so that asking again costs nothing
+    until a tensor has been written to.
+    """
+
+    def __init__(self, model: nn.Module, adapter: str | None) -> None:
+        """Takes the reference out of a model.
+
+        Args:
+            model: a model, or a PEFT model.
+            adapter: which adapter belongs to the reference; None for none, the bare base.
+        """
+        self._model, self._adapter = model, adapter
+        self._digests: dict[str, tuple[tuple[int, int], str]] = {}
+
+    def hash(self) -> str | None:
+        """16 hex digits of SHA-256; None where the tensors are sharded over processes."""
+        tensors = dict(_reference_tensors(self._model, self._adapter))
+        if any(isinstance(tensor, DTensor) or not tensor.numel() for tensor in tensors.values()):
+            return None
+        marks = {name: (tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()}
+        stale = [name for name in tensors if self._digests.get(name, (None, ""))[0] != marks[name]]
+        with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
+            digests = pool.map(lambda name: _digest(tensors[name]), stale)
+            self._digests.update({name: (marks[name], digest) for name, digest in zip(stale, digests, strict=True)})
+        text = json.dumps(
+            [_function_of(self._model, self._adapter), sorted((name, self._digests[name][1]) for name in tensors)]
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _reference_tensors(model: nn.Module, adapter: str | None) -> Iterator[tuple[str, Tensor]]:
+    """The reference's tensors by names that do not depend on PEFT's wrapping."""
+    adapters = set(model.peft_config) if isinstance(model, PeftModel) else set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        parts = name.removeprefix("base_model.model.").split(".") if adapters else name.split(".")
+        owner = next((part for part in parts if part in adapters), None)
+        if owner is not None and owner != adapter:
+            continue
+        kept = [part for part in parts if part not in ("base_layer", "original_module", owner)]
+        yield ".".join(kept), tensor
+
+
+def _digest(tensor: Tensor) -> str:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _function_of(model: nn.Module, adapter: str | None) -> dict[str, Any]:
+    """What besides the tensors decides the computation."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    config: Any = base.config
+    found: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    parts = {"config": {key: value for key, value in found.items() if key not in _NO_PART}}
+    if isinstance(model, PeftModel) and adapter is not None:
+        described = model.peft_config[adapter].to_dict()
+        parts["adapter"] = {key: str(described[key]) for key in _ADAPTER_PART if key in described}
+    return parts
+
+
+def row_key(tokens: Sequence[int], scored: Sequence[int]) -> str:
+    """Identity of a tokenised row: its tokens, and which of them are scored."""
+    digest = hashlib.sha256(np.asarray(tokens, dtype=np.int64).tobytes())
+    digest.update(np.asarray(scored, dtype=np.uint8).tobytes())
+    return digest.hexdigest()[:32]
+
+
+class ReferenceCache:
+    """Log-probabilities of scored tokens, by (reference, row), in an SQLite file that grows as they are computed.
+
+    Several processes may share one file. What was written before a kill is there afterwards.
+    """
+
+    def __init__(self, path: Path | None, reference: str) -> None:
+        """Opens or creates the cache.
+
+        Args:
+            path: the file; None keeps everything in memory.
+            reference: hash of the reference's weights and version of the code that computes with them.
+
+        Raises:
+            DataError: if the file is not such a cache.
+        """
+        self._reference, self._path = reference, path
+        where = ":memory:" if path is None else str(path)
+        if path is not None:
+            with disk_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(where, timeout=60.0, check_same_thread=False)
+            with self._db:
+                self._db.execute(
+                    "CREATE TABLE IF NOT EXISTS log_probs "
+                    "(reference TEXT, row TEXT, float32 BLOB NOT NULL, PRIMARY KEY (reference, row)) WITHOUT ROWID"
+                )
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"not a cache of reference log-probabilities ({error})", where=where, remedy="delete the file"
+            ) from error
+
+    def get(self, rows: Iterable[str]) -> dict[str, Tensor]:
+        """[scored tokens] log-probabilities of the rows that are known."""
+        found = {}
+        with closing(self._db.cursor()) as cursor:
+            for row in dict.fromkeys(rows):
+                cursor.execute("SELECT float32 FROM log_probs WHERE reference = ? AND row = ?", (self._reference, row))
+                if (hit := cursor.fetchone()) is not None:
+                    found[row] = torch.from_numpy(np.frombuffer(hit[0], dtype="<f4").copy())
+        return found
+
+    def put(self, values: Mapping[str, Tensor]) -> None:
+        """Keeps rows at once."""
+        rows = [(self._reference, row, value.numpy().astype("<f4").tobytes()) for row, value in values.items()]
+        with disk_errors(self._path or Path(":memory:")), self._db:
+            self._db.executemany("INSERT OR REPLACE INTO log_probs VALUES (?, ?, ?)", rows)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def pair_log_probs(chosen: Tensor, rejected: Tensor, ld_alpha: float | None) -> tuple[float, float]:
+    """Sums over a pair's completions, as the trainer compares them.
+
+    With `ld_alpha` the tokens beyond the shorter completion's length count α (LD-DPO, arXiv 2409.06411).
+
+    Args:
+        chosen, rejected: [tokens] log-probabilities.
+    """
+    if ld_alpha is None:
+        return float(chosen.sum()), float(rejected.sum())
+    shared = min(len(chosen), len(rejected))
+    sums = [float(each[:shared].sum() + ld_alpha * each[shared:].sum()) for each in (chosen, rejected)]
+    return sums[0], sums[1]

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-project
 
-.PHONY: demo demo-seeds test check lint types example-advisories bench-statistics clean
+.PHONY: demo demo-seeds test check lint types example-advisories bench-statistics bench-dpo clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -31,6 +31,9 @@ example-advisories: $(READY)
 
 bench-statistics: $(READY)
 	$(BIN)/python benchmarks/bench_statistics.py
+
+bench-dpo: $(READY)
+	$(BIN)/python benchmarks/bench_dpo.py
 
 # The stamp is written last, so that a set-up that was cut off is done again.
 $(READY): pyproject.toml constraints.txt

@@ -172,6 +172,9 @@ class DpoSection(TrainSection):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
         0.0, description="probability that a label is wrong, for the losses that use it (robust, exo_pair, aot)"
     )
+    batch_by: Literal["row", "prompt"] = Field(
+        "row", description="prompt puts pairs of one prompt into one batch, where they share it: for pairs.recipe all"
+    )
     max_dropped: Fraction = Field(
         0.01, description="share of pairs that truncation may make empty or equal before training refuses to start"
     )

@@ -38,7 +38,7 @@ def context_and_trainer(folder: Path, **dpo: Any) -> Any:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_before_the_first_step_the_loss_is_ln_2_and_every_log_ratio_is_0(tiny_project: Path, method: str) -> None:
     trainer = context_and_trainer(tiny_project, method=method)
-    trainer.check_reference("hash")
+    trainer.check_reference_figures()
     found = trainer.evaluate()
     assert found["eval_loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert found["eval_rewards/chosen"] == pytest.approx(0, abs=1e-5)
@@ -69,8 +69,8 @@ def test_a_policy_that_is_not_the_reference_is_refused(tiny_project: Path) -> No
         for name, parameter in trainer.model.named_parameters():
             if "lora_B.default" in name:
                 parameter.add_(0.5)
-    with pytest.raises(ReferenceMismatchError, match="is not the reference hash"):
-        trainer.check_reference("hash")
+    with pytest.raises(ReferenceMismatchError, match=f"is not the reference {trainer.reference}"):
+        trainer.train()
 
 
 def test_dpo_continues_the_sft_adapter_on_the_same_base(tiny_project: Path) -> None:

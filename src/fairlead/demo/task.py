@@ -173,7 +173,7 @@ def hurried_answer(incident: Incident, rng: Random, *, loose: float = _LOOSE_FOR
 
 
 def write_task(
-    folder: Path, seed: int, *, sft: int = 400, prompts: int = 1600, eval: int = 300, corpus: int = 12_000
+    folder: Path, seed: int, *, sft: int = 400, prompts: int = 2000, eval: int = 500, corpus: int = 12_000
 ) -> None:
     """Writes sft.jsonl, prompts.jsonl, eval.jsonl and corpus.jsonl; no report of eval, nor a near one, is elsewhere.
 

@@ -101,13 +101,16 @@ def load_base(section: ModelSection, folder: Path, source: str | None = None) ->
 def load_adapter(base: PreTrainedModel, folder: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:
     """Wraps `base` with the adapter in `folder`."""
     try:
-        return PeftModel.from_pretrained(base, str(folder), adapter_name=name, is_trainable=trainable)
+        model = PeftModel.from_pretrained(base, str(folder), adapter_name=name, is_trainable=trainable)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"the adapter does not fit the base model: {_first_line(error)}",
             where=str(folder),
             remedy="train it again for this model.name: fairlead run",
         ) from error
+    # The adapter names its base as the config does, relative to the project; PEFT would look for that on the hub.
+    model.peft_config[name].base_model_name_or_path = base.config._name_or_path
+    return model
 
 
 def _four_bit(on: torch.device) -> BitsAndBytesConfig:

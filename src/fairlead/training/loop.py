@@ -209,7 +209,8 @@ def save(
         config.base_model_name_or_path = section.name
         if isinstance(config, LoraConfig) and isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)
-        model.save_pretrained(str(out), selected_adapters=["default"])
+        # The vocabulary is never changed here; to find that out, PEFT would ask the hub for the base's config.
+        model.save_pretrained(str(out), selected_adapters=["default"], save_embedding_layers=False)
         (out / "README.md").unlink(missing_ok=True)  # PEFT's empty card; a release writes a real one
     else:
         model.save_pretrained(str(out))

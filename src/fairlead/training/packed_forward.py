@@ -1,7 +1,7 @@
 """Puts the shared-prefix forward behind TRL's seam: `model(..., labels=labels, fused_lm_head=True)`.
 
 TRL's trainers ask a model for per-token log-probabilities through that one call and take the padded batch's
-[B, T - 1] back. `replace_forward` answers it from the packed row. Where that would not give the same values, TRL's own
+[B, T - 1] back. `share_prefixes` answers it from the packed row. Where that would not give the same values, TRL's own
 forward answers, and the reason is logged once.
 """
 
@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import logging
 import types
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head, maybe_gather_lm_head_ctx
+from trl.trainer.utils import FusedCausalLMOutput, maybe_gather_lm_head_ctx
 
 from fairlead.training.fused_head import HeadSettings, token_scores
 from fairlead.training.segment_attention import PREFIX, register
@@ -142,16 +143,20 @@ class PackedForward:
         return None
 
 
-def replace_forward(model: PreTrainedModel, outputs: tuple[str, ...] = ("log_probs",)) -> PackedForward:
-    """Gives `model` TRL's fused head, answered from the packed row wherever that is exact.
+def share_prefixes(
+    model: PreTrainedModel,
+    outputs: tuple[str, ...] = ("log_probs",),
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> PackedForward:
+    """Lets a model with TRL's fused head answer from the packed row wherever that is exact.
 
     `model(..., fused_lm_head=True, shared_prefix=False)` asks for TRL's own answer.
 
     Args:
-        model: a causal language model, not yet wrapped by accelerate; inside PEFT, its base.
+        model: a causal language model after TRL's `add_fused_lm_head`; inside PEFT, its base.
         outputs: per-token fields of `FusedCausalLMOutput` to compute.
+        context: entered around each packed forward, such as autocast for a model that is prepared already.
     """
-    add_fused_lm_head(model, outputs=outputs)
     trl_forward = model.forward
     packed = PackedForward(model, outputs)
 
@@ -161,7 +166,8 @@ def replace_forward(model: PreTrainedModel, outputs: tuple[str, ...] = ("log_pro
     ) -> Any:
         if fused_lm_head and shared_prefix and not args:
             inputs = dict(kwargs)
-            answer = packed.answer(self, inputs.pop("labels"), inputs)
+            with context():
+                answer = packed.answer(self, inputs.pop("labels"), inputs)
             if answer is not None:
                 return answer
         return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
@@ -203,9 +209,3 @@ def _rope_types(config: PreTrainedConfig) -> set[str]:
     found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     nested = [value for value in found.values() if isinstance(value, dict)]
     return {str(each.get("rope_type", "default")) for each in (nested or [found])}
-
-
-def mean_difference(ours: Tensor, theirs: Tensor) -> float:
-    """Mean absolute difference of two [B, T - 1] log-probabilities over the tokens that either scores."""
-    scored = (ours != 0) | (theirs != 0)
-    return float((ours - theirs).abs()[scored].mean()) if bool(torch.any(scored)) else 0.0

@@ -1,0 +1,327 @@
+"""DPO training, Fairlead and TRL in turn: `make bench-dpo`; writes out/dpo.json.
+
+Each measurement is a process of its own, so that its peak memory is its own: it builds the model and the trainer,
+warms up on two pairs, then is timed over the reference pass and the training steps together. TRL is tried with the
+reference precomputed and not, with gradient checkpointing and without; the best of these runs in turn with Fairlead.
+
+Model: a Llama shape of 135 M parameters (30 layers, 576 wide, vocabulary 49,152), random, LoRA r=16 on q, k, v, o.
+Rows: (a) long prompt, short answer: advisories; (b) short prompt, long answer: one-turn rows of dpo_en_demo.json;
+(c) its rows of several turns. Batches of 8 pairs. The precision is the one this machine multiplies matrices fastest in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fairlead.files import read_json, write_json
+
+HERE = Path(__file__).resolve().parent
+DATA = HERE.parents[1] / "shared" / "data"
+OUT = HERE / "out" / "dpo.json"
+SHAPES = {
+    "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+             "num_key_value_heads": 3, "vocab_size": 49_152},
+    "20m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 4, "num_attention_heads": 9,
+            "num_key_value_heads": 3, "vocab_size": 49_152},
+    "0.5b": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+             "num_key_value_heads": 2, "vocab_size": 151_936},
+    "7b": {"hidden_size": 3584, "intermediate_size": 18_944, "num_hidden_layers": 28, "num_attention_heads": 28,
+           "num_key_value_heads": 4, "vocab_size": 152_064},
+}  # fmt: skip
+CASES = {"a": "long prompt, short answer", "b": "short prompt, long answer", "c": "several turns"}
+TRL = {
+    f"trl{', precomputed' * ref}{', checkpointing' * ckpt}": {
+        "precompute_ref_log_probs": ref,
+        "gradient_checkpointing": ckpt,
+    }
+    for ref in (True, False)
+    for ckpt in (False, True)
+}
+FAIRLEAD = {"fairlead": {"precompute_ref_log_probs": True, "gradient_checkpointing": False}}
+CONTENDERS: dict[str, dict[str, bool]] = {**FAIRLEAD, **TRL}
+BATCH = 8
+MAX_LENGTH = 1024
+
+
+# Rows
+
+
+def rows_of(case: str) -> Iterator[dict[str, str]]:
+    """Preference rows as plain text."""
+    if case == "a":
+        levels = ("low", "medium", "high", "critical")
+        for line in (DATA / "advisories.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            wrong = levels[(levels.index(row["severity"]) + 1) % 4] if row["severity"] in levels else "low"
+            prompt = f"How severe is this?\n\n{row['package']}: {row['title']}\n\n{row['text']}\n\n"
+            if len(prompt) > 700:
+                yield {
+                    "prompt": prompt,
+                    "chosen": f"severity: {row['severity']} | package: {row['package']}",
+                    "rejected": f"severity: {wrong} | package: {row['package']}",
+                }
+        return
+    for row in read_json(DATA / "dpo_en_demo.json"):
+        turns = row["conversations"]
+        if (len(turns) == 1) == (case == "b"):
+            prompt = "".join(f"<{turn['from']}> {turn['value']}\n" for turn in turns) + "<gpt> "
+            yield {"prompt": prompt, "chosen": row["chosen"]["value"], "rejected": row["rejected"]["value"]}
+
+
+def synthetic(prompt: int, answer: int, completions: int) -> list[dict[str, str]]:
+    """All pairs of one prompt's completions; a word is a token."""
+    head = " ".join(f"w{i % 900}" for i in range(prompt)) + " "
+    texts = [" ".join(f"w{1000 + (7 * i + 31 * k) % 9000}" for i in range(answer)) for k in range(completions)]
+    return [{"prompt": head, "chosen": texts[i], "rejected": texts[j]} for i in range(completions) for j in range(i)]
+
+
+def word_tokenizer() -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {word: number for number, word in enumerate(["<pad>", "</s>", *(f"w{i}" for i in range(10_000))])}
+    plain = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>")
+
+
+def tokenizer_of(case: str) -> Any:
+    """A byte-level BPE of 16 k tokens, trained on the rows; real tokenizers give about as many tokens a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=16_000,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator((text for row in rows_of(case) for text in row.values()), trainer=trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+
+
+# One measurement, in a process of its own
+
+
+def measure(spec: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    import transformers
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import DPOConfig, DPOTrainer
+
+    import fairlead
+
+    transformers.utils.logging.set_verbosity_error()
+    cuda = torch.cuda.is_available()
+    case = spec.get("case")
+    tokenizer = tokenizer_of(case) if case else word_tokenizer()
+    if case:
+        given = list(islice(rows_of(case), spec["pairs"]))
+    else:
+        given = synthetic(spec["prompt"], spec["answer"], spec["completions"])[: spec["pairs"]]
+    torch.manual_seed(0)
+    shape = {**SHAPES[spec["shape"]], **({"vocab_size": spec["vocabulary"]} if "vocabulary" in spec else {})}
+    config = LlamaConfig(**shape, max_position_embeddings=8192, tie_word_embeddings=True)
+    with torch.device("cuda" if cuda else "cpu"):
+        model = LlamaForCausalLM(config)
+    if spec["bf16"] and cuda:
+        model = model.to(torch.bfloat16)
+    lora = LoraConfig(
+        r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM"
+    )
+    policy = get_peft_model(model, lora)
+    trainer_class = fairlead.DPOTrainer if spec["contender"] == "fairlead" else DPOTrainer
+    more = {"batch_by": "prompt"} if spec["contender"] == "fairlead" and not case else {}
+    folder = Path(spec["folder"])
+
+    def trainer_of(rows: list[dict[str, str]], name: str) -> Any:
+        args = DPOConfig(
+            output_dir=str(folder / name),
+            per_device_train_batch_size=min(BATCH, len(rows)) if case else len(rows),
+            max_length=MAX_LENGTH if case else None,
+            bf16=spec["bf16"],
+            use_cpu=not cuda,
+            num_train_epochs=1,
+            save_strategy="no",
+            report_to="none",
+            logging_steps=1,
+            disable_tqdm=True,
+            dataloader_pin_memory=cuda,
+            **CONTENDERS[spec["contender"]],
+        )
+        cache = {"reference_cache": folder / f"{name}.sqlite", **more} if trainer_class is not DPOTrainer else {}
+        dataset = Dataset.from_list(rows)
+        return trainer_class(model=policy, args=args, train_dataset=dataset, processing_class=tokenizer, **cache)
+
+    warm = trainer_of(given[:2], "warm")
+    warm.train()
+    policy.delete_adapter("ref") if "ref" in policy.peft_config else None
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    trainer = trainer_of(given, "timed")
+    trainer.train()
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - started
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    logs = [row for row in trainer.state.log_history if "loss" in row]
+    return {
+        "seconds": seconds,
+        "pairs": len(trainer.train_dataset),
+        "tokens": trainer.state.num_input_tokens_seen or logs[-1]["num_tokens"],
+        "peak_gib": peak / 2**30,
+        "loss": statistics.fmean(row["loss"] for row in logs),
+        "grad_norm": statistics.fmean(row["grad_norm"] for row in logs),
+        "flops": executed_flops(trainer) if spec.get("flops") else None,
+        "packed": getattr(getattr(trainer, "packed", None), "reason", None),
+    }
+
+
+def executed_flops(trainer: Any) -> float:
+    """Matrix-product operations that a second epoch of the same training executes, without the reference pass."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        trainer.train()
+    return float(counter.get_total_flops())
+
+
+def product_peak(bf16: bool) -> float:
+    """Best of a few large matrix products, in floating-point operations per second."""
+    import torch
+
+    on = "cuda" if torch.cuda.is_available() else "cpu"
+    size = 8192 if on == "cuda" else 2048
+    a = torch.randn(size, size, device=on, dtype=torch.bfloat16 if bf16 else torch.float32)
+    best = 0.0
+    for _ in range(6):
+        started = time.perf_counter()
+        (a @ a).sum().item()
+        best = max(best, 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+# The table
+
+
+def run(**spec: Any) -> dict[str, Any]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", json.dumps({**spec, "folder": folder})],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
+        )
+    if done.returncode:
+        sys.exit(f"{spec} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def compare(case: str, shape: str, pairs: int, rounds: int, bf16: bool, peak: float) -> dict[str, Any]:
+    """Fairlead and the best of TRL's settings on one case."""
+    spec = {"case": case, "shape": shape, "pairs": pairs, "bf16": bf16}
+    print(f"\n({case}) {CASES[case]}, {pairs} pairs", flush=True)
+    tried = {name: [run(contender=name, **spec)] for name in CONTENDERS}
+    for name, (first,) in tried.items():
+        print(f"  {name:34} {first['seconds']:8.1f} s  {first['peak_gib']:5.2f} GiB", flush=True)
+    best = min(TRL, key=lambda name: tried[name][0]["seconds"])
+    for _ in range(rounds - 1):
+        for name in ("fairlead", best):
+            tried[name].append(run(contender=name, **spec))
+    ours, theirs = tried["fairlead"], tried[best]
+    counted = run(contender="fairlead", flops=True, **spec)
+    median = statistics.median(row["seconds"] for row in ours)
+    ratios = sorted(b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True))
+    # The reference pass is one of three passes: forward, forward, and a backward about as dear as a forward.
+    share = counted["flops"] * 1.5 / median / peak
+    found = {
+        "case": case,
+        "best_trl": best,
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "pairs_per_second": ours[0]["pairs"] / median,
+        "tokens_per_second": ours[0]["tokens"] / median,
+        "share_of_peak": share,
+        "memory_ratio": ours[0]["peak_gib"] / theirs[0]["peak_gib"],
+        "loss_difference": abs(ours[0]["loss"] - theirs[0]["loss"]),
+        "runs": tried,
+    }
+    print(
+        f"  best of TRL: {best}; {found['ratio']:.1f}x as fast ({ratios[0]:.1f} to {ratios[-1]:.1f}), "
+        f"{found['pairs_per_second']:.2f} pairs/s, {found['tokens_per_second']:.0f} padded tokens/s, "
+        f"{share:.0%} of the matrix-product peak, {found['memory_ratio']:.2f} of the memory",
+        flush=True,
+    )
+    return found
+
+
+def scaling(bf16: bool, shape: str) -> list[dict[str, Any]]:
+    """Time per pair over prompt length, completions per prompt and vocabulary."""
+    base = {"prompt": 512, "answer": 64, "completions": 2, "pairs": 28, "shape": shape, "bf16": bf16}
+    series = [
+        *({"prompt": length} for length in (128, 512, 1024, 2048, 4096)),
+        *({"completions": count} for count in (2, 4, 8)),
+        *({"vocabulary": size} for size in (32_768, 131_072, 262_144)),
+    ]
+    rows = []
+    print(f"\nscaling, {shape} shape: 512 prompt tokens, 64 answer tokens, 2 completions where not said otherwise")
+    for change in series:
+        pair = [run(contender=name, **{**base, **change})["seconds"] for name in ("fairlead", "trl, precomputed")]
+        count = {**base, **change}["completions"]
+        pairs = count * (count - 1) // 2
+        row = {**change, "fairlead_s": pair[0] / pairs, "trl_s": pair[1] / pairs, "ratio": pair[1] / pair[0]}
+        rows.append(row)
+        print(
+            f"  {change!s:28} {row['fairlead_s']:7.2f} s a pair, TRL {row['trl_s']:7.2f}, {row['ratio']:.1f}x",
+            flush=True,
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--cases", default="abc")
+    parser.add_argument("--shape", default="135m", choices=SHAPES)
+    parser.add_argument("--pairs", type=int, default=8, help="pairs of each case")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-scaling", action="store_true")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(json.loads(options.one))))
+        return
+    peaks = {name: product_peak(bf16) for name, bf16 in (("float32", False), ("bfloat16", True))}
+    bf16 = peaks["bfloat16"] > peaks["float32"]
+    peak = max(peaks.values())
+    print(f"{platform.machine()}, {os.cpu_count()} cores; matrix products: "
+          + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
+          + f"; both train in {'bfloat16' if bf16 else 'float32'}", flush=True)  # fmt: skip
+    found = [compare(case, options.shape, options.pairs, options.rounds, bf16, peak) for case in options.cases]
+    rows = [] if options.no_scaling else scaling(bf16, "20m" if options.shape == "135m" else options.shape)
+    write_json(OUT, {"peaks": peaks, "bf16": bf16, "shape": options.shape, "cases": found, "scaling": rows})
+
+
+if __name__ == "__main__":
+    main()

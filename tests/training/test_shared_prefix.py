@@ -1,0 +1,248 @@
+"""The shared-prefix forward gives what TRL's padded forward gives, and computes every prompt once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+import transformers.integrations.sdpa_attention
+import transformers.masking_utils
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from torch import Tensor
+from trl.trainer.utils import add_fused_lm_head
+
+from fairlead.training.packed_forward import share_prefixes
+from fairlead.training.shared_prefix import build_layout
+
+OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
+_ALL = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "pad_token_id": 0}
+_ALL |= {"num_attention_heads": 4, "max_position_embeddings": 256}
+_GROUPED = {**_ALL, "num_key_value_heads": 2}
+_WIDE = {**_GROUPED, "head_dim": 8}
+_MIXED_LAYERS = ["sliding_attention", "full_attention"]
+
+KNOWN: dict[str, Callable[[], hf.PreTrainedConfig]] = {
+    "llama": lambda: hf.LlamaConfig(**_GROUPED),
+    "qwen2": lambda: hf.Qwen2Config(**_GROUPED, use_sliding_window=True, sliding_window=5, max_window_layers=1),
+    "qwen3": lambda: hf.Qwen3Config(**_WIDE),
+    "mistral": lambda: hf.MistralConfig(**_WIDE, sliding_window=5),
+    "gemma2": lambda: hf.Gemma2Config(
+        **_WIDE, sliding_window=5, query_pre_attn_scalar=8, attn_logit_softcapping=2.0, final_logit_softcapping=1.5
+    ),
+    "gemma3": lambda: hf.Gemma3TextConfig(
+        **_WIDE, sliding_window=5, query_pre_attn_scalar=8, layer_types=_MIXED_LAYERS
+    ),
+    "gpt_neox": lambda: hf.GPTNeoXConfig(**_ALL),
+    "gpt2": lambda: hf.GPT2Config(
+        vocab_size=97, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+    ),
+    "phi3": lambda: hf.Phi3Config(**_GROUPED),
+    "olmo2": lambda: hf.Olmo2Config(**_GROUPED),
+    "granite": lambda: hf.GraniteConfig(**_GROUPED, logits_scaling=2.0),
+    "cohere": lambda: hf.CohereConfig(**_GROUPED),
+    "mixtral": lambda: hf.MixtralConfig(
+        **_GROUPED, num_local_experts=4, num_experts_per_tok=2, output_router_logits=True
+    ),
+    "qwen3_moe": lambda: hf.Qwen3MoeConfig(
+        **_WIDE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, output_router_logits=True
+    ),
+}
+UNKNOWN: dict[str, tuple[Callable[[], hf.PreTrainedConfig], str]] = {
+    "mamba": (
+        lambda: hf.MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, state_size=4),
+        "does not use transformers' attention interface",
+    ),
+    "bloom": (
+        lambda: hf.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4),
+        "does not use transformers' attention interface",
+    ),
+}
+
+
+def batch() -> dict[str, Tensor]:
+    """Five rows of two prompts, two rows equal, completions of 1 to 7 tokens."""
+    draw = torch.Generator().manual_seed(0)
+
+    def text(length: int) -> list[int]:
+        return torch.randint(3, 97, (length,), generator=draw).tolist()
+
+    long, short = text(9), text(4)
+    a, b, c, d = text(3), text(7), text(5), text(1)
+    return padded([(long, a), (short, c), (long, b), (short, d), (long, a)])
+
+
+def padded(rows: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
+    width = max(len(prompt) + len(completion) for prompt, completion in rows)
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    for row, (prompt, completion) in enumerate(rows):
+        end = len(prompt) + len(completion)
+        ids[row, :end] = torch.tensor(prompt + completion)
+        mask[row, :end] = 1
+        labels[row, len(prompt) : end] = torch.tensor(completion)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def twins(config: hf.PreTrainedConfig, attention: str) -> tuple[Any, Any, Any]:
+    """The same model with the packed forward and with TRL's."""
+    torch.manual_seed(0)
+    ours = hf.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    theirs = copy.deepcopy(ours)
+    for model in (ours, theirs):
+        add_fused_lm_head(model, outputs=OUTPUTS)
+    return ours, theirs, share_prefixes(ours, OUTPUTS)
+
+
+def answers(ours: Any, theirs: Any, given: dict[str, Tensor]) -> tuple[Any, Any]:
+    """Both outputs after a backward pass of a weighted sum, in which no token's gradient cancels another's."""
+    found = []
+    for model in (ours, theirs):
+        output = model(**given, use_cache=False, fused_lm_head=True)
+        weights = torch.linspace(-1, 1, output.log_probs.numel()).view_as(output.log_probs)
+        loss = (output.log_probs * weights).sum()
+        (loss if output.aux_loss is None else loss + 0.1 * output.aux_loss).backward()
+        found.append(output)
+    return found[0], found[1]
+
+
+def assert_same(ours: Any, theirs: Any, outputs: tuple[Any, Any]) -> None:
+    """Values to 1e-4 and gradients to a relative 1e-4."""
+    for name in OUTPUTS:
+        torch.testing.assert_close(getattr(outputs[0], name), getattr(outputs[1], name), atol=1e-4, rtol=1e-4)
+    assert outputs[0].loss.item() == pytest.approx(outputs[1].loss.item(), abs=1e-4)
+    compared = 0
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert (mine.grad is None) == (other.grad is None), name
+        if other.grad is not None and other.grad.norm() > 1e-6:
+            assert float((mine.grad - other.grad).norm() / other.grad.norm()) < 1e-4, name
+            compared += 1
+    assert compared > 2
+
+
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [(name, how) for name in KNOWN for how in ("sdpa", "eager") if (name, how) != ("gemma2", "sdpa")],
+)
+def test_log_probabilities_and_gradients_are_those_of_the_padded_batch(name: str, attention: str) -> None:
+    ours, theirs, packed = twins(KNOWN[name](), attention)
+    outputs = answers(ours, theirs, batch())
+    assert packed.reason is None
+    assert_same(ours, theirs, outputs)
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_model_that_cannot_share_answers_as_trl_and_says_why_once(name: str, caplog: Any) -> None:
+    config, reason = UNKNOWN[name]
+    ours, theirs, packed = twins(config(), "eager")
+    given = batch()
+    for _ in range(2):
+        mine, other = (m(**given, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+        assert torch.equal(mine, other)
+    assert reason in packed.reason
+    assert sum("TRL's own forward" in record.message for record in caplog.records) == 1
+
+
+def test_an_unknown_attention_falls_back() -> None:
+    def local(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any) -> Any:
+        return hf.integrations.sdpa_attention.sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+
+    hf.AttentionInterface.register("home_made", local)
+    hf.AttentionMaskInterface.register("home_made", hf.masking_utils.sdpa_mask)
+    ours, theirs, packed = twins(KNOWN["llama"](), "home_made")
+    assert_same(ours, theirs, answers(ours, theirs, batch()))
+    assert "home_made is not known" in packed.reason
+
+
+def test_gradient_checkpointing_changes_nothing() -> None:
+    ours, theirs, packed = twins(KNOWN["llama"](), "sdpa")
+    ours.gradient_checkpointing_enable()
+    ours.train(), theirs.train()
+    assert_same(ours, theirs, answers(ours, theirs, batch()))
+    assert packed.reason is None
+
+
+def test_lora_inside_peft_shares_too() -> None:
+    ours, theirs, packed = twins(KNOWN["qwen2"](), "sdpa")
+    wrapped = []
+    for model in (ours, theirs):
+        torch.manual_seed(1)
+        wrapped.append(get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)))
+    assert_same(*wrapped, answers(*wrapped, batch()))
+    assert packed.reason is None
+
+
+def test_prompt_learning_falls_back(caplog: Any) -> None:
+    ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
+    wrapped = []
+    for model in (ours, theirs):
+        torch.manual_seed(1)
+        wrapped.append(get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)))
+    mine, other = (m(**batch(), use_cache=False, fused_lm_head=True).log_probs for m in wrapped)
+    assert torch.equal(mine, other)
+    assert "the batch carries inputs_embeds" in caplog.text
+
+
+def test_rows_padded_on_the_left_fall_back(caplog: Any) -> None:
+    ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
+    given = {name: value.flip(1) for name, value in batch().items()}
+    mine, other = (m(**given, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+    assert torch.equal(mine, other)
+    assert "rows are not padded on the right" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([([5, 6, 7], [8, 9]), ([5, 6, 7], [8, 4])], id="completions that begin alike"),
+        pytest.param([([5, 6, 7], [8]), ([5, 6, 7], [])], id="an empty completion"),
+        pytest.param([([], [8, 9, 3]), ([], [7])], id="no prompt left by truncation"),
+        pytest.param([([5], [8, 9]), ([5, 8], [9])], id="a prompt that begins another prompt"),
+        pytest.param([([5, 6], [8, 9]), ([5, 6], [8, 9])], id="equal rows"),
+    ],
+)
+def test_odd_rows_are_scored_as_trl_scores_them(rows: list[tuple[list[int], list[int]]]) -> None:
+    ours, theirs, packed = twins(KNOWN["llama"](), "sdpa")
+    assert_same(ours, theirs, answers(ours, theirs, padded(rows)))
+    assert packed.reason is None
+
+
+def test_every_prompt_and_every_distinct_completion_is_computed_once() -> None:
+    """28 pairs of 8 completions: 56 rows cost one prompt and eight completions, less each one's last token."""
+    prompt, completions = [11] * 20, [[30 + k] * (3 + k) for k in range(8)]
+    pairs = [(i, j) for i in range(8) for j in range(i)]
+    given = padded([(prompt, completions[i]) for pair in zip(*pairs, strict=True) for i in pair])
+    assert len(given["input_ids"]) == 56
+    ours, theirs, packed = twins(KNOWN["llama"](), "sdpa")
+    computed: list[int] = []
+    ours.model.embed_tokens.register_forward_hook(lambda module, inputs, output: computed.append(output.shape[1]))
+    scored: list[int] = []
+    assert_same(ours, theirs, answers(ours, theirs, given))
+    scored.append(len(build_layout(**given).targets))
+    assert computed == [20 + sum(len(c) - 1 for c in completions)]
+    assert scored == [sum(len(c) for c in completions)]
+    assert packed.reason is None
+
+
+def test_a_batch_without_anything_to_score_is_not_an_error() -> None:
+    ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
+    given = padded([([5, 6], []), ([7], [])])
+    mine, other = (m(**given, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+    assert torch.equal(mine, other)
+
+
+def test_bfloat16_autocast_agrees_to_its_rounding() -> None:
+    ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mine, other = (m(**batch(), use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+    torch.testing.assert_close(mine, other, atol=0.05, rtol=0.02)
+
+
+def test_generation_is_untouched() -> None:
+    ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
+    ids = torch.tensor([[5, 6, 7, 8]])
+    mine, other = (m.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (ours, theirs))
+    assert torch.equal(mine, other)

@@ -38,6 +38,8 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(small_disk: Path) -> Non
     [
         (b'{"a": 1}\n{"a": 2', r"rows\.jsonl:2: not a JSON line"),
         (b'{"a": 1}\ncaf\xe9\n', r"rows\.jsonl:2: not UTF-8"),
+        (b"[" * 100_000 + b"]" * 100_000, r"rows\.jsonl:1: not a readable JSON line: nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", r"rows\.jsonl:1: not a readable JSON line: a number has too many digits"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, content: bytes, message: str) -> None:

@@ -100,6 +100,13 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"not readable JSON: {_beyond_limits(error)}", where=str(path)) from error
+
+
+def _beyond_limits(error: RecursionError | ValueError) -> str:
+    """What Python's reader refuses although its grammar is JSON's."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -114,6 +121,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 f"not a JSON line: {error.msg} at column {error.colno}",
                 where=f"{path}:{number}",
                 remedy="one JSON object per line is wanted; mend or delete this line",
+            ) from error
+        except (RecursionError, ValueError) as error:
+            raise DataError(
+                f"not a readable JSON line: {_beyond_limits(error)}",
+                where=f"{path}:{number}",
+                remedy="mend or delete this line",
             ) from error
 
 

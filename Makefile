@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-project
 
-.PHONY: demo demo-seeds test check lint types example-advisories bench-statistics bench-dpo clean
+.PHONY: demo demo-seeds demo-kills test check lint types example-advisories bench-statistics bench-dpo clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
 
 demo-seeds: $(READY)
 	$(BIN)/python benchmarks/demo_seeds.py
+
+demo-kills: $(READY)
+	$(BIN)/python benchmarks/demo_kills.py
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -17,7 +17,7 @@ from fairlead.records import Prompt
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parents[2] / "shared" / "data" / "advisories.jsonl"
-WORDS = 90  # of an advisory's text; the small base model has a context of 512 tokens
+CHARACTERS = 360  # of an advisory's text; the small base model has a context of 512 tokens
 SEED = 0
 BASE_STEPS = 260
 
@@ -31,7 +31,7 @@ def main() -> None:
     rows = [row for _, row in read_jsonl(SOURCE)]
     prompts = [
         Prompt.of(
-            f"package {row['package']}: {' '.join(row['text'].split()[:WORDS])}",
+            f"package {row['package']}: {' '.join(row['text'].split())[:CHARACTERS]}",
             gold={"severity": row["severity"], "package": row["package"]},
             cluster=row["package"],
         )

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 CACHE_ENVIRONMENT = "FAIRLEAD_CACHE"
 _IGNORED = -100
-_SELF_TEST_ROWS = 8
+_SELF_TEST_ROWS = 2
 _NAMED = 5  # dropped pairs that a message names
 
 Row = tuple[tuple[int, ...], tuple[bool, ...]]  # tokens of prompt + completion, and which of them are scored

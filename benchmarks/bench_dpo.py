@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -49,7 +51,10 @@ TRL = {
     for ref in (True, False)
     for ckpt in (False, True)
 }
-FAIRLEAD = {"fairlead": {"precompute_ref_log_probs": True, "gradient_checkpointing": False}}
+FAIRLEAD = {
+    f"fairlead{', checkpointing' * ckpt}": {"precompute_ref_log_probs": True, "gradient_checkpointing": ckpt}
+    for ckpt in (False, True)
+}
 CONTENDERS: dict[str, dict[str, bool]] = {**FAIRLEAD, **TRL}
 BATCH = 8
 MAX_LENGTH = 1024
@@ -130,6 +135,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
     transformers.utils.logging.set_verbosity_error()
     cuda = torch.cuda.is_available()
+    if not cuda:  # an allocation that fails is an answer; a process that the system kills is none
+        limit = int(0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     case = spec.get("case")
     tokenizer = tokenizer_of(case) if case else word_tokenizer()
     if case:
@@ -147,8 +155,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM"
     )
     policy = get_peft_model(model, lora)
-    trainer_class = fairlead.DPOTrainer if spec["contender"] == "fairlead" else DPOTrainer
-    more = {"batch_by": "prompt"} if spec["contender"] == "fairlead" and not case else {}
+    trainer_class = fairlead.DPOTrainer if spec["contender"] in FAIRLEAD else DPOTrainer
+    more = {"batch_by": "prompt"} if spec["contender"] in FAIRLEAD and not case else {}
     folder = Path(spec["folder"])
 
     def trainer_of(rows: list[dict[str, str]], name: str) -> Any:
@@ -197,11 +205,14 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def executed_flops(trainer: Any) -> float:
-    """Matrix-product operations that a second epoch of the same training executes, without the reference pass."""
+    """Matrix-product operations of the reference pass and of one step, on one batch."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    rows = [trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]
+    batch = trainer._prepare_inputs(trainer.data_collator(rows))
     with FlopCounterMode(display=False) as counter:
-        trainer.train()
+        trainer.compute_ref_log_probs(trainer.model, batch)
+        trainer.compute_loss(trainer.model, batch).backward()
     return float(counter.get_total_flops())
 
 
@@ -223,9 +234,8 @@ def product_peak(bf16: bool) -> float:
 # The table
 
 
-def run(**spec: Any) -> dict[str, Any]:
-    import tempfile
-
+def run(**spec: Any) -> dict[str, Any] | None:
+    """One measurement in a process of its own; None where memory does not suffice."""
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [sys.executable, __file__, "--one", json.dumps({**spec, "folder": folder})],
@@ -233,29 +243,52 @@ def run(**spec: Any) -> dict[str, Any]:
             text=True,
             env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
         )
+    if any(word in done.stderr for word in ("can't allocate memory", "OutOfMemoryError")):
+        return None
     if done.returncode:
         sys.exit(f"{spec} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+def said(name: str, found: dict[str, Any] | None) -> None:
+    what = "out of memory" if found is None else f"{found['seconds']:8.1f} s  {found['peak_gib']:5.2f} GiB"
+    print(f"  {name:34} {what}", flush=True)
+
+
+def best_of_trl(spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The fastest of TRL's settings that fits into memory, and its first measurement.
+
+    The settings are ranked on two pairs, and tried on all in that order.
+    """
+    ranks = {name: run(contender=name, **{**spec, "pairs": 2}) for name in TRL}
+    for name in sorted(TRL, key=lambda name: (ranks[name] or {"seconds": math.inf})["seconds"]):
+        found = run(contender=name, **spec)
+        said(name, found)
+        if found is not None:
+            return name, found
+    sys.exit("no setting of TRL fits into memory")
+
+
 def compare(case: str, shape: str, pairs: int, rounds: int, bf16: bool, peak: float) -> dict[str, Any]:
     """Fairlead and the best of TRL's settings on one case."""
     spec = {"case": case, "shape": shape, "pairs": pairs, "bf16": bf16}
     print(f"\n({case}) {CASES[case]}, {pairs} pairs", flush=True)
-    tried = {name: [run(contender=name, **spec)] for name in CONTENDERS}
-    for name, (first,) in tried.items():
-        print(f"  {name:34} {first['seconds']:8.1f} s  {first['peak_gib']:5.2f} GiB", flush=True)
-    best = min(TRL, key=lambda name: tried[name][0]["seconds"])
-    for _ in range(rounds - 1):
-        for name in ("fairlead", best):
-            tried[name].append(run(contender=name, **spec))
-    ours, theirs = tried["fairlead"], tried[best]
-    counted = run(contender="fairlead", flops=True, **spec)
+    best, first = best_of_trl(spec)
+    ours: list[dict[str, Any]] = []
+    theirs = [first]
+    for _ in range(rounds):
+        if len(ours) == len(theirs):
+            theirs.append(run(contender=best, **spec) or sys.exit(f"{best} ran out of memory"))
+            said(best, theirs[-1])
+        ours.append(run(contender="fairlead", **spec) or sys.exit("Fairlead ran out of memory"))
+        said("fairlead", ours[-1])
+    lean = run(contender="fairlead, checkpointing", **spec)
+    said("fairlead, checkpointing", lean)
+    counted = run(contender="fairlead", flops=True, **{**spec, "pairs": pairs})
+    assert counted is not None
     median = statistics.median(row["seconds"] for row in ours)
     ratios = sorted(b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True))
-    # The reference pass is one of three passes: forward, forward, and a backward about as dear as a forward.
-    share = counted["flops"] * 1.5 / median / peak
     found = {
         "case": case,
         "best_trl": best,
@@ -263,15 +296,17 @@ def compare(case: str, shape: str, pairs: int, rounds: int, bf16: bool, peak: fl
         "ratios": ratios,
         "pairs_per_second": ours[0]["pairs"] / median,
         "tokens_per_second": ours[0]["tokens"] / median,
-        "share_of_peak": share,
+        "share_of_peak": counted["flops"] / median / peak,
         "memory_ratio": ours[0]["peak_gib"] / theirs[0]["peak_gib"],
+        "memory_ratio_checkpointing": lean and lean["peak_gib"] / theirs[0]["peak_gib"],
         "loss_difference": abs(ours[0]["loss"] - theirs[0]["loss"]),
-        "runs": tried,
+        "runs": {"fairlead": ours, best: theirs, "fairlead, checkpointing": [lean]},
     }
     print(
-        f"  best of TRL: {best}; {found['ratio']:.1f}x as fast ({ratios[0]:.1f} to {ratios[-1]:.1f}), "
-        f"{found['pairs_per_second']:.2f} pairs/s, {found['tokens_per_second']:.0f} padded tokens/s, "
-        f"{share:.0%} of the matrix-product peak, {found['memory_ratio']:.2f} of the memory",
+        f"  {found['ratio']:.1f}x as fast as {best} ({ratios[0]:.1f} to {ratios[-1]:.1f}), "
+        f"{found['pairs_per_second']:.2f} pairs/s, {found['tokens_per_second']:.0f} tokens of TRL's count a second, "
+        f"{found['share_of_peak']:.0%} of the matrix-product peak, {found['memory_ratio']:.2f} of the memory "
+        f"({found['memory_ratio_checkpointing'] or math.nan:.2f} with checkpointing)",
         flush=True,
     )
     return found
@@ -281,20 +316,26 @@ def scaling(bf16: bool, shape: str) -> list[dict[str, Any]]:
     """Time per pair over prompt length, completions per prompt and vocabulary."""
     base = {"prompt": 512, "answer": 64, "completions": 2, "pairs": 28, "shape": shape, "bf16": bf16}
     series = [
-        *({"prompt": length} for length in (128, 512, 1024, 2048, 4096)),
-        *({"completions": count} for count in (2, 4, 8)),
-        *({"vocabulary": size} for size in (32_768, 131_072, 262_144)),
+        {},
+        *({"prompt": length} for length in (128, 1024, 4096)),
+        *({"completions": count} for count in (4, 8)),
+        *({"vocabulary": size} for size in (32_768, 262_144)),
     ]
     rows = []
     print(f"\nscaling, {shape} shape: 512 prompt tokens, 64 answer tokens, 2 completions where not said otherwise")
     for change in series:
-        pair = [run(contender=name, **{**base, **change})["seconds"] for name in ("fairlead", "trl, precomputed")]
-        count = {**base, **change}["completions"]
-        pairs = count * (count - 1) // 2
-        row = {**change, "fairlead_s": pair[0] / pairs, "trl_s": pair[1] / pairs, "ratio": pair[1] / pair[0]}
-        rows.append(row)
+        settings = {**base, **change}
+        pairs = settings["completions"] * (settings["completions"] - 1) // 2
+        found = [run(contender=name, **settings) for name in ("fairlead", "trl, precomputed")]
+        ours, theirs = (each and each["seconds"] / pairs for each in found)
+        rows.append({**change, "fairlead_s": ours, "trl_s": theirs, "ratio": ours and theirs and theirs / ours})
         print(
-            f"  {change!s:28} {row['fairlead_s']:7.2f} s a pair, TRL {row['trl_s']:7.2f}, {row['ratio']:.1f}x",
+            f"  {change!s:28} "
+            + ", ".join(
+                f"{name} " + ("out of memory" if seconds is None else f"{seconds:.2f} s a pair")
+                for name, seconds in (("Fairlead", ours), ("TRL", theirs))
+            )
+            + (f", {theirs / ours:.1f}x" if ours and theirs else ""),
             flush=True,
         )
     return rows

@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-project
+WORKERS ?= 2
 
-.PHONY: demo demo-seeds demo-kills test check lint types example-advisories bench-statistics bench-dpo clean
+.PHONY: demo demo-seeds demo-kills test check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -16,8 +17,9 @@ demo-seeds: $(READY)
 demo-kills: $(READY)
 	$(BIN)/python benchmarks/demo_kills.py
 
+# One thread a worker: the models of the tests are too small for more.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: lint types
 
@@ -35,8 +37,27 @@ example-advisories: $(READY)
 bench-statistics: $(READY)
 	$(BIN)/python benchmarks/bench_statistics.py
 
+bench-eval: $(READY)
+	$(BIN)/python benchmarks/bench_answers.py
+	$(BIN)/python benchmarks/bench_statistics.py
+
 bench-dpo: $(READY)
 	$(BIN)/python benchmarks/bench_dpo.py
+
+bench-judge: $(READY)
+	$(BIN)/python benchmarks/bench_judges.py
+
+bench-preferences: $(READY)
+	$(BIN)/python benchmarks/bench_preferences.py
+
+bench-diagnosis: $(READY)
+	$(BIN)/python benchmarks/bench_diagnosis.py
+
+bench-label-noise: $(READY)
+	$(BIN)/python benchmarks/bench_diagnosis.py --noise
+
+bench-frontier: $(READY)
+	$(BIN)/python benchmarks/bench_beta.py
 
 # The stamp is written last, so that a set-up that was cut off is done again.
 $(READY): pyproject.toml constraints.txt

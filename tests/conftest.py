@@ -77,6 +77,8 @@ def tiny_config() -> dict[str, Any]:
         "name": "tiny",
         "model": {"name": "model"},
         "data": {"sft": "sft.jsonl", "prompts": "prompts.jsonl", "eval": "eval.jsonl"},
+        "decide": {"waive": "random weights have nothing to decide"},
+        "data_check": {"waive": {"truncated": "random weights do not end their answers"}},
         "lora": {"r": 4, "alpha": 8},
         "sft": {"epochs": 2, "batch_size": 4, "log_every": 1, "eval_every": 4, "save_every": 2, "learning_rate": 1e-3},
         "sample": {"max_new_tokens": 8, "batch_size": 8},

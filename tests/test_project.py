@@ -21,7 +21,21 @@ from fairlead.lock import project_lock
 from fairlead.training.loop import read_metrics
 from tests.conftest import tiny_config, write_config
 
-STAGES = ["prepare", "sft", "sample", "judge", "pairs", "dpo", "answers", "eval", "gate", "report"]
+STAGES = [
+    "prepare",
+    "decide",
+    "sft",
+    "sample",
+    "judge",
+    "pairs",
+    "data_check",
+    "dpo",
+    "answers",
+    "eval",
+    "probe",
+    "gate",
+    "report",
+]
 TIMES = {"seconds", "versions"}
 
 
@@ -72,7 +86,7 @@ def test_a_project_runs_once_and_reruns_only_what_changed(tiny_project: Path) ->
     write_config(tiny_project, config)
     rows = {row.stage: row for row in Project(tiny_project).status()}
     assert rows["dpo"].why == "dpo.beta: 0.1 → 0.3"
-    assert [name for name in STAGES if rows[name].state == "stale"] == ["dpo", "answers", "eval", "gate", "report"]
+    assert [name for name in STAGES if rows[name].state == "stale"] == STAGES[STAGES.index("dpo") :]
     again = Project(tiny_project).run()
     for name in ("prepare", "sft", "sample", "judge", "pairs"):
         assert again[name].path == made[name].path
@@ -137,7 +151,7 @@ def test_a_missing_data_file_is_one_line_that_names_the_key(tiny_project: Path) 
 
 
 def test_an_unknown_stage_is_refused_with_those_that_exist(tiny_project: Path) -> None:
-    with pytest.raises(ConfigError, match="its stages are prepare, sft"):
+    with pytest.raises(ConfigError, match="its stages are prepare, decide, sft"):
         Project(tiny_project).run("release")
 
 

@@ -24,7 +24,10 @@ from fairlead.files import disk_errors, hash_file, write_json
 from fairlead.records import content_id
 
 MANIFEST = "manifest.json"
-_PACKAGES = ("fairlead", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy")
+_PACKAGES = (
+    *("fairlead", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors"),
+    *("huggingface_hub", "numpy", "scipy", "statsmodels"),
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,19 @@ class Artifact:
             )
         return path
 
-    def verify(self) -> None:
+    def verify(self, outputs: Sequence[str] | None = None) -> None:
         """Compares every file with the manifest.
+
+        Args:
+            outputs: what the stage counts as its output: then the manifest's own hash is compared with it too.
 
         Raises:
             ArtifactError: naming the first file that is missing, changed or not in the manifest.
         """
+        if outputs is not None and self.hash != _identity(self.manifest.stage, self.manifest.files, outputs):
+            raise ArtifactError(
+                f"the hash in {MANIFEST} is not that of its files", where=str(self.path), remedy=self._again
+            )
         found = set(_files(self.path))
         for name, digest in self.manifest.files.items():
             if name not in found:
@@ -94,7 +104,7 @@ class Artifact:
 
     @property
     def _again(self) -> str:
-        return f"make it again: fairlead run --from {self.manifest.stage}"
+        return f"make it again: fairlead run --force {self.manifest.stage}"
 
 
 class Store:
@@ -160,11 +170,10 @@ class Store:
         for name in outputs:
             if not (partial / name).exists():
                 raise ArtifactError(f"the stage {stage} made no {name}", where=str(partial))
-        counted = {n: d for n, d in files.items() if any(n == o or n.startswith(f"{o}/") for o in outputs)}
         manifest = Manifest(
             stage=stage,
             key=key,
-            hash=content_id(stage, counted),
+            hash=_identity(stage, files, outputs),
             inputs=dict(inputs),
             config=dict(config),
             files=files,
@@ -181,6 +190,11 @@ class Store:
                 shutil.rmtree(final)
             partial.rename(final)
         return Artifact(final, manifest)
+
+
+def _identity(stage: str, files: Mapping[str, str], outputs: Sequence[str]) -> str:
+    """Identity of what came out: of the files that the stage counts as its output."""
+    return content_id(stage, {n: d for n, d in files.items() if any(n == o or n.startswith(f"{o}/") for o in outputs)})
 
 
 def _files(folder: Path) -> Iterator[str]:

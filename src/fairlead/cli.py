@@ -15,7 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fairlead.errors import FairleadError
+from fairlead import cli_data, cli_eval, cli_judge, cli_release
+from fairlead.artifacts import Artifact
+from fairlead.cli_decide import decide, show_decision
+from fairlead.cli_train import mount as mount_training
+from fairlead.errors import ConfigError, FairleadError
+from fairlead.files import read_json
 from fairlead.project import Project
 
 app = typer.Typer(
@@ -30,6 +35,11 @@ evaluation = typer.Typer(
 )
 app.add_typer(data, name="data")
 app.add_typer(evaluation, name="eval")
+mount_training(app)
+app.add_typer(cli_judge.app, name="judge")
+data.add_typer(cli_data.app)  # without a name its commands join `fairlead data`
+cli_eval.mount(app, evaluation)
+cli_release.mount(app)
 
 out = Console()
 err = Console(stderr=True)
@@ -37,6 +47,7 @@ err = Console(stderr=True)
 Folder = Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")]
 FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Estimate = Annotated[bool, typer.Option("--estimate", help="say what the judge would cost, and run nothing")]
 Force = Annotated[bool, typer.Option("--force", help="run the stage even if it is up to date")]
 
 
@@ -71,19 +82,34 @@ def init(folder: Folder) -> None:
     out.print(f"wrote {path}; edit it, then: fairlead run {folder}", markup=False, soft_wrap=True)
 
 
+app.command()(decide)
+
+
 @app.command()
 def run(
     folder: Folder = Path(),
     until: Annotated[str | None, typer.Option(help="last stage to run")] = None,
     force: Annotated[list[str] | None, typer.Option(help="stage to run even if it is up to date")] = None,
+    estimate: Estimate = False,
     as_json: AsJson = False,
 ) -> None:
     """Run all stages, skipping what is up to date."""
-    made = _project(folder).run(until, force=force or [])
+    if estimate:
+        if until or force:
+            raise ConfigError("--until and --force are not read beside --estimate", where="fairlead run")
+        cli_judge.show_stage_estimate(folder, None, as_json=as_json)
+        return
+    made = _project(folder).run(until, force=force or [], on_stage=None if as_json else _decision_first)
     if as_json:
         _print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
     elif "report" in made:
         _show_report(folder)
+
+
+def _decision_first(stage: str, artifact: Artifact) -> None:
+    """Shows the decision when it is made: what follows takes longer, or refuses."""
+    if stage == "decide":
+        show_decision(read_json(artifact.file("decision.json")))
 
 
 @app.command()
@@ -113,8 +139,13 @@ def dpo(folder: Folder = Path(), force: Force = False, as_json: AsJson = False) 
 
 
 @data.command("build")
-def data_build(folder: Folder = Path(), force: Force = False, as_json: AsJson = False) -> None:
+def data_build(
+    folder: Folder = Path(), estimate: Estimate = False, force: Force = False, as_json: AsJson = False
+) -> None:
     """Build the preference pairs: sample, judge, pair, split."""
+    if estimate:
+        cli_judge.show_stage_estimate(folder, "judge", as_json=as_json)
+        return
     _stage(folder, "pairs", force=force, as_json=as_json)
 
 
@@ -143,11 +174,14 @@ def data_import(
 def eval_(
     context: typer.Context,
     folder: FolderOption = Path(),
+    estimate: Estimate = False,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare base, SFT and DPO on the held-out prompts."""
-    if context.invoked_subcommand is None:
+    if estimate:
+        cli_judge.show_stage_estimate(folder, "eval", as_json=as_json)
+    elif context.invoked_subcommand is None:
         _stage(folder, "eval", force=force, as_json=as_json)
 
 
@@ -169,11 +203,21 @@ def eval_stats(
 
 
 @app.command()
-def gate(folder: Folder = Path(), force: Force = False, as_json: AsJson = False) -> None:
+def gate(
+    folder: Folder = Path(),
+    junit: Annotated[Path | None, typer.Option(help="file to write as JUnit XML")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="file to write as Markdown")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
     """Judge the evidence. Exit status 0 passed, 1 failed, 2 not enough evidence."""
+    from fairlead.release.evidence import verify_judged
     from fairlead.release.gate import EXIT_CODES
 
-    artifact = _project(folder).run("gate", force=["gate"] if force else [])["gate"]
+    project = _project(folder)
+    artifact = project.run("gate", force=["gate"] if force else [])["gate"]
+    verify_judged(project)
+    cli_release.write_gate_files(artifact.path, junit=junit, markdown=markdown)
     record = json.loads(artifact.file("gate.json").read_text(encoding="utf-8"))
     if as_json:
         _print_json(record)
@@ -183,15 +227,14 @@ def gate(folder: Folder = Path(), force: Force = False, as_json: AsJson = False)
 
 
 def _show_gate(record: dict[str, Any]) -> None:
+    from fairlead.release.output import demanded
+
     table = Table("figure", "demanded", "found", "status")
     for c in record["criteria"]:
-        bounds = ", ".join(
-            f"{k.replace('_', ' ')} {c[k]:g}" for k in ("above", "at_least", "below", "at_most") if k in c
-        )
         found = "—" if c["value"] is None else f"{c['value']:.4g}"
-        table.add_row(c["figure"], bounds, found, f"{c['status']} {c['reason']}".strip())
+        table.add_row(c["figure"], demanded(c), found, f"{c['status']} {c['reason']}".strip())
     out.print(table, markup=False)
-    out.print(f"gate: {record['status']}", markup=False)
+    out.print(f"gate: {record['status']}; {record['advice']}", markup=False)
 
 
 @app.command()
@@ -207,24 +250,27 @@ def report(folder: Folder = Path(), force: Force = False, as_json: AsJson = Fals
 def _show_report(folder: Path) -> None:
     """The table, the gate's verdict, and where the report is."""
     content = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
-    table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n")
+    out.print(content["decision"]["lines"][0], markup=False, highlight=False, soft_wrap=True)
+    table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n", "missing")
     for row in content["table"]:
         values = ["—" if row[v] is None else f"{row[v]:.3f}" for v in ("base", "sft", "dpo")]
         delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
         if row["delta_low"] is not None:
             delta += f" [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
-        table.add_row(row["metric"], *values, f"{delta} {row['word']}", str(row["n"]))
+        table.add_row(row["metric"], *values, f"{delta} {row['word']}", str(row["n"]), str(row["missing"]))
     out.print(table, markup=False)
     for name, pair in content["pairwise"].items():
         if pair["win_rate"] is not None:
             interval = "" if pair["low"] is None else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
             out.print(
-                f"{name.replace('_', ' ')}: win rate {pair['win_rate']:.3f}{interval}, n {pair['n']}, "
-                f"{pair['missing']} missing",
+                f"{name.replace('_', ' ')}: win rate {pair['win_rate']:.3f}{interval} {pair['word']}, n {pair['n']}, "
+                f"{pair['missing']} missing (at worst {pair['worst']:.3f}, at best {pair['best']:.3f})",
                 markup=False,
                 highlight=False,
                 soft_wrap=True,
             )
+    for warning in content["warnings"]:
+        out.print(f"warning {warning['name']}: {warning['text']}", markup=False, highlight=False, soft_wrap=True)
     _show_gate(content["gate"])
     out.print(f"report: {folder / 'report' / 'report.md'}", markup=False, soft_wrap=True)
 
@@ -239,7 +285,7 @@ def demo(
     from fairlead.progress import for_console
 
     make_project(to, seed=seed, progress=for_console(err))
-    _project(to).run()
+    _project(to).run(on_stage=_decision_first)
     _show_report(to)
     out.print(
         "with your own model:\n"

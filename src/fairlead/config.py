@@ -16,8 +16,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fairlead.checks import CheckSettings
+from fairlead.decide.settings import DecideSection
 from fairlead.errors import ConfigError
-from fairlead.judges.settings import JudgeSettings
+from fairlead.evaluation.settings import ProbeSettings
+from fairlead.judges.settings import JudgeCheckSettings, JudgeSettings
+from fairlead.preferences.settings import DataCheckSettings
+from fairlead.release.settings import Criterion as Criterion
+from fairlead.release.settings import GateSection, ReleaseSettings, default_criteria
+from fairlead.training.watch_settings import WatchSettings
 
 CONFIG_NAME = "fairlead.yaml"
 
@@ -59,6 +65,13 @@ class DataSection(Section):
     preferences_split: str = Field("train", description="split of a hub data set of preferences")
     preferences_format: str | None = Field(None, description="name of the rows' form, where detecting it goes wrong")
     eval: str = Field(description="rows {prompt, gold?} held out for the comparison; never trained on")
+    dev: str | None = Field(
+        None, description="rows {prompt, gold?} on which the decision is made; never trained on, and none of eval"
+    )
+    dev_prompts: Count = Field(
+        150,
+        description="without data.dev: training prompts that are kept out for the decision, at most a fifth of them",
+    )
     system: str | None = Field(None, description="system instruction put before every prompt that has none")
     similarity: Fraction = Field(
         0.8, description="Jaccard similarity of 5-word shingles from which two prompts count as near-duplicates"
@@ -140,21 +153,38 @@ class SampleSection(Section):
     per_temperature: Count = Field(1, description="completions at each temperature")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
     max_new_tokens: Count = Field(256, description="longest completion, in tokens")
+    few_shot: Annotated[int, Field(ge=0)] = Field(
+        0, description="also draw completions after so many examples of data.sft; 0 draws none"
+    )
+    constitution: str | None = Field(
+        None,
+        description="YAML file of principles: the model criticises and revises its first completion by one of them",
+    )
+    models: list[str] = Field([], description="other models that answer too: folders or hub ids")
     batch_size: Count = Field(32, description="completions generated at once; also the size of a resumable chunk")
 
     @model_validator(mode="after")
     def _two_at_least(self) -> Self:
-        if len(self.temperatures) * self.per_temperature < 2:
+        others = bool(self.few_shot) + bool(self.constitution) + len(self.models)
+        if len(self.temperatures) * self.per_temperature + others < 2:
             raise ValueError("a pair needs two completions per prompt: give two temperatures or per_temperature 2")
+        own = sorted({"base", "sft", "dpo"} & set(self.models))
+        if own:
+            raise ValueError(f"models: {own[0]} is the name of this project's own model; write ./{own[0]} for a folder")
         if self.per_temperature > 1 and 0 in self.temperatures:
             raise ValueError("temperature 0 gives one text: per_temperature above 1 would repeat it")
         return self
 
 
 class PairsSection(Section):
-    recipe: Literal["best_worst", "all"] = Field(
+    recipe: Literal["best_worst", "all", "revision", "models"] = Field(
         "best_worst",
-        description="of n judged completions: the best against the worst, or every pair above the margin",
+        description="the best against the worst, all pairs above the margin, a revision that the judge prefers against "
+        "what it revises, or answers of different models",
+    )
+    judged_by: Literal["comparisons", "scores"] = Field(
+        "comparisons",
+        description="scores asks for one score per completion instead of a verdict per pair; it has a margin",
     )
     margin: Annotated[float, Field(ge=0)] = Field(
         0.0, description="a pair is kept when the winner is better by more than this, in the judge's units"
@@ -164,6 +194,7 @@ class PairsSection(Section):
 
 
 class DpoSection(TrainSection):
+    log_every: Count = Field(1, description="updates between two lines of metrics.jsonl")
     beta: Positive = Field(0.1, description="strength of the tie to the reference; 0.01 loose, 1.0 hardly any change")
     loss_type: list[str] = Field(
         ["sigmoid"], description="TRL's losses, summed: sigmoid is DPO, also ipo, robust, sft …"
@@ -174,6 +205,12 @@ class DpoSection(TrainSection):
     )
     batch_by: Literal["row", "prompt"] = Field(
         "row", description="prompt puts pairs of one prompt into one batch, where they share it: for pairs.recipe all"
+    )
+    label_noise: Literal["none", "measured"] = Field(
+        "none", description="measured takes the judge's measured error into the loss: cDPO, or the robust loss"
+    )
+    label_checks: str | None = Field(
+        None, description="rows {correct, margin?} of comparisons that people judged too (JSONL), for label_noise"
     )
     max_dropped: Fraction = Field(
         0.01, description="share of pairs that truncation may make empty or equal before training refuses to start"
@@ -193,6 +230,12 @@ class DpoSection(TrainSection):
             raise ValueError(f"label_smoothing is read only by the losses {', '.join(sorted(smoothed))}")
         if "exo_pair" in self.loss_type and not self.label_smoothing:
             raise ValueError("the loss exo_pair needs label_smoothing above 0; its paper recommends 0.001")
+        if self.label_noise == "measured" and self.loss_type not in (["sigmoid"], ["robust"]):
+            raise ValueError("label_noise: measured works with loss_type [sigmoid] (cDPO) or [robust]")
+        if self.label_noise == "measured" and self.label_smoothing:
+            raise ValueError("label_smoothing and label_noise: measured both say how many labels are wrong: remove one")
+        if self.label_checks and self.label_noise != "measured":
+            raise ValueError("label_checks is read only with label_noise: measured")
         return self
 
 
@@ -209,50 +252,19 @@ class EvalSection(Section):
         None, description="judge of the comparison; the judge of the pairs if not given"
     )
     pairwise: list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]] = Field(
-        ["dpo_vs_sft", "sft_vs_base"], description="which models are judged against each other"
+        ["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"], description="which models are judged against each other"
     )
     scores: bool = Field(False, description="also ask the judge for a score from 1 to 10 for every answer")
     max_missing: Fraction = Field(0.1, description="share of judgements without a verdict above which the stage fails")
 
 
-class Criterion(Section):
-    """One line that the gate demands of a figure of the comparison."""
-
-    figure: str = Field(description="a path into report.json, such as pairwise.dpo_vs_sft.low or table.format.dpo")
-    above: float | None = Field(None, description="the figure must be greater than this")
-    at_least: float | None = Field(None, description="the figure must be this or more")
-    below: float | None = Field(None, description="the figure must be less than this")
-    at_most: float | None = Field(None, description="the figure must be this or less")
-
-    @model_validator(mode="after")
-    def _one_bound(self) -> Self:
-        if not self.bounds:
-            raise ValueError("give at least one of above, at_least, below, at_most")
-        return self
-
-    @property
-    def bounds(self) -> dict[str, float]:
-        names = ("above", "at_least", "below", "at_most")
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
-
-
-class GateSection(Section):
-    criteria: list[Criterion] = Field(
-        [
-            Criterion(figure="pairwise.dpo_vs_sft.low", above=0.5),
-            Criterion(figure="missing", at_most=0.02),
-            Criterion(figure="leaks", at_most=0),
-        ],
-        description="all must hold; paths into report.json",
-        min_length=1,
-    )
-    min_prompts: Count = Field(
-        50, description="fewer eval prompts than this are not enough evidence, whatever they say"
-    )
-
-
 class ReportSection(Section):
     samples: Annotated[int, Field(ge=0)] = Field(10, description="answers shown side by side")
+
+
+def _has_margins(judge: JudgeSettings | None) -> bool:
+    """Whether a judge's verdicts on comparisons have margins: those of endpoints have none, of local models some."""
+    return judge is None or judge.kind not in ("openai", "anthropic")
 
 
 class Config(Section):
@@ -262,16 +274,24 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything random")
     model: ModelSection
     data: DataSection
+    decide: DecideSection = DecideSection()
     lora: LoraSection = LoraSection()
     sft: SftSection | None = Field(default_factory=lambda: SftSection.model_validate({}))
     sample: SampleSection = SampleSection()
     judge: JudgeSettings | None = None
+    judge_check: JudgeCheckSettings | None = Field(
+        None, description="labelled comparisons on which the judges are qualified before they judge; see docs/judges.md"
+    )
     pairs: PairsSection = PairsSection()
+    data_check: DataCheckSettings = DataCheckSettings()
     dpo: DpoSection = Field(default_factory=lambda: DpoSection.model_validate({}))
+    watch: WatchSettings = WatchSettings()
     answers: AnswersSection = AnswersSection()
     eval: EvalSection = EvalSection()
+    probe: ProbeSettings | None = ProbeSettings()
     gate: GateSection = GateSection()
     report: ReportSection = ReportSection()
+    release: ReleaseSettings = ReleaseSettings()
 
     @model_validator(mode="after")
     def _combinations(self) -> Self:
@@ -288,6 +308,16 @@ class Config(Section):
             problems.append("judge is missing: completions of data.prompts need a judge")
         if self.judge is None and self.eval.judge is None and (self.eval.pairwise or self.eval.scores):
             problems.append("eval.judge is missing: set one, or eval.pairwise: [] and eval.scores: false")
+        if self.judge_check is not None and self.judge is None and self.eval_judge is None:
+            problems.append("judge_check has no judge to check: remove it, or give judge or eval.judge")
+        if self.sample.few_shot and self.data.sft is None:
+            problems.append("sample.few_shot needs data.sft: its examples come from there")
+        if self.pairs.recipe == "revision" and self.sample.constitution is None:
+            problems.append("pairs.recipe revision needs sample.constitution")
+        if self.pairs.margin and self.pairs.judged_by == "comparisons" and not _has_margins(self.judge):
+            problems.append("pairs.margin is read by nothing: this judge gives no margin; set pairs.judged_by: scores")
+        if self.pairs.recipe == "models" and not self.sample.models:
+            problems.append("pairs.recipe models needs sample.models")
         full = [s for s in ("sft", "dpo") if (sec := getattr(self, s)) is not None and sec.method == "full"]
         if self.model.quantization and full:
             problems.append(f"{full[0]}.method: full cannot train a 4-bit base: use lora, or model.quantization: null")
@@ -296,12 +326,32 @@ class Config(Section):
         if not self.eval.metrics and not self.eval.pairwise and not self.eval.scores:
             problems.append("eval compares nothing: give eval.metrics, eval.pairwise or eval.scores")
         names = [metric.name for metric in self.eval.metrics]
+        table = [*names, *(["judge_score"] if self.eval.scores else [])]
+        measured: dict[str, list[str]] = {"table": table, "pairwise": list(self.eval.pairwise)}
+        for criterion in self.gate.criteria or []:
+            kind, _, rest = criterion.figure.partition(".")
+            if kind in measured and rest.split(".")[0] not in measured[kind]:
+                known = ", ".join(measured[kind]) or "none"
+                problems.append(
+                    f"gate.criteria names {criterion.figure}, which eval does not measure ({kind}: {known})"
+                )
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problems.append(f"eval.metrics has two metrics named {twice[0]}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def dev_prompts(self) -> int:
+        """How many training prompts are kept out for the decision: none where it is waived or has a file of its own."""
+        return 0 if self.decide.waive is not None or self.data.dev else self.data.dev_prompts
+
+    @property
+    def gate_criteria(self) -> list[Criterion]:
+        """What the gate demands: its criteria, else the defaults for the pairs that are judged."""
+        given = self.gate.criteria
+        return default_criteria(self.eval.pairwise) if given is None else given
 
     @property
     def eval_judge(self) -> JudgeSettings | None:

@@ -61,6 +61,10 @@ class BudgetError(JudgeError):
     """The judge's budget is spent; the rerun continues where it stopped."""
 
 
+class DecisionError(FairleadError):
+    """Training wants to begin and no decision allows it."""
+
+
 class ArtifactError(FairleadError):
     """An artifact is missing, incomplete, or its bytes are not those of its manifest."""
 

@@ -22,6 +22,7 @@ _EXAMPLE: dict[str, Any] = {
     "name": "my-project",
     "model": {"name": "Qwen/Qwen2.5-0.5B-Instruct"},
     "data": {"sft": "data/sft.jsonl", "prompts": "data/prompts.jsonl", "eval": "data/eval.jsonl"},
+    "decide": {"targets": [{"metric": "length", "at_least": 0.9}]},
     "judge": {"kind": "openai", "model": "gpt-4.1"},
     "eval": {"metrics": [{"kind": "length", "name": "length", "max_words": 200}]},
 }

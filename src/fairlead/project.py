@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +15,8 @@ import yaml
 
 from fairlead.artifacts import Artifact, Store
 from fairlead.config import Config, load_config
-from fairlead.errors import ArtifactError, ConfigError, DataError
+from fairlead.decide.rule import demand_fine_tuning
+from fairlead.errors import ArtifactError, ConfigError, DataError, DecisionError
 from fairlead.files import disk_errors, write_atomic
 from fairlead.hashing import HashCache
 from fairlead.lock import project_lock
@@ -79,12 +80,19 @@ class Project:
         self.stages: tuple[Stage, ...] = stages_of(self.config)
         self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json")
 
-    def run(self, until: str | None = None, *, force: Sequence[str] = ()) -> dict[str, Artifact]:
+    def run(
+        self,
+        until: str | None = None,
+        *,
+        force: Sequence[str] = (),
+        on_stage: Callable[[str, Artifact], None] | None = None,
+    ) -> dict[str, Artifact]:
         """Runs what is not up to date, in order, and returns the artifacts by stage.
 
         Args:
             until: the last stage wanted; it and what it needs are run. All stages if None.
             force: stages to run even if they are up to date.
+            on_stage: called with each stage's name and artifact before the next stage begins.
 
         Raises:
             FairleadError: with what, where and the command that mends it.
@@ -96,9 +104,17 @@ class Project:
         made: dict[str, Artifact] = {}
         with project_lock(self.folder):
             for number, stage in enumerate(wanted, 1):
+                self._ask_guards(stage, made)
                 made[stage.name] = self._run_one(stage, made, force=stage.name in force, at=(number, len(wanted)))
+                if on_stage is not None:
+                    on_stage(stage.name, made[stage.name])
             self._hashes.save()
         return made
+
+    def _ask_guards(self, stage: Stage, made: Mapping[str, Artifact]) -> None:
+        """Raises DecisionError where a decision that the stage needs does not allow it."""
+        if "decide" in stage.guards:  # the other guards raise by themselves when they run
+            demand_fine_tuning(made["decide"], stage=stage.name, folder=self.folder)
 
     def _run_one(self, stage: Stage, made: Mapping[str, Artifact], *, force: bool, at: tuple[int, int]) -> Artifact:
         plan = self._plan(stage, made)
@@ -141,14 +157,15 @@ class Project:
         waiting: list[str] = []
         rows: list[StageStatus] = []
         for stage in self.stages:
-            upstream = [name for name in stage.inputs if name in waiting]
+            upstream = [name for name in (*stage.guards, *stage.inputs) if name in waiting]
             if upstream:
                 rows.append(self._status(stage, locked, "stale", f"{upstream[0]} comes first"))
                 waiting.append(stage.name)
                 continue
             try:
+                self._ask_guards(stage, made)
                 plan = self._plan(stage, made)
-            except DataError as error:
+            except (DataError, DecisionError) as error:
                 rows.append(self._status(stage, locked, "stale", str(error)))
                 waiting.append(stage.name)
                 continue
@@ -183,6 +200,22 @@ class Project:
             made[node.name] = found
         return made[stage]
 
+    def last(self, stage: str) -> Artifact:
+        """The artifact that the stage's last finished run made, whatever the config and data are now.
+
+        Raises:
+            ArtifactError: if it never ran here, or its artifact is gone.
+        """
+        entry = self._read_lock().get(stage)
+        found = self.store.get(stage, str(entry["artifact"])) if entry else None
+        if found is None:
+            raise ArtifactError(
+                f"the stage {stage} has never run",
+                where=str(self.folder),
+                remedy=f"run it: fairlead run --until {stage}",
+            )
+        return found
+
     def report(self) -> dict[str, Any]:
         """The content of `report.json`, running what is needed first."""
         report = self.run()["report"]
@@ -201,7 +234,7 @@ class Project:
             name = todo.pop()
             if name in by_name and name not in needed:
                 needed.add(name)
-                todo.extend(by_name[name].inputs)
+                todo.extend((*by_name[name].guards, *by_name[name].inputs))
         return [stage for stage in self.stages if stage.name in needed]
 
     def _known(self) -> str:

@@ -153,6 +153,8 @@ class Verdict:
         margin: how much better the winner is in the judge's own units, None where the judge gives none.
         reason: the judge's words, or what went wrong.
         calls: ledger keys of the replies it rests on.
+        orders: win, loss or tie of each order in which the answers were shown, as seen from the first answer; empty
+            where the judge was shown one order, or none gave a verdict.
     """
 
     comparison_id: str
@@ -161,6 +163,7 @@ class Verdict:
     margin: float | None = None
     reason: str = ""
     calls: tuple[str, ...] = ()
+    orders: tuple[str, ...] = ()
 
     @property
     def missing(self) -> bool:
@@ -259,7 +262,8 @@ def completion_from_json(data: Mapping[str, Any]) -> Completion:
 
 
 def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
-    return Verdict(**{**data, "state": VerdictState(data["state"]), "calls": tuple(data["calls"])})
+    lists = {"calls": tuple(data["calls"]), "orders": tuple(data.get("orders", ()))}
+    return Verdict(**{**data, **lists, "state": VerdictState(data["state"])})
 
 
 def score_from_json(data: Mapping[str, Any]) -> Score:

@@ -68,6 +68,8 @@ class Stage:
         function: import path of `run(context) -> figures`.
         sections: attributes of `Config` that it reads, or attributes of those, as in pairs.max_missing.
         inputs: stages whose artifacts it reads, as far as they exist in this project.
+        guards: stages that must have run, and whose decision must allow this one; it reads nothing else of them, so its
+            key knows them not.
         outputs: files or folders that make its identity; a stage downstream is stale when these change.
         scratch: files or folders that only a resumed run needs.
         version: raised when the stage's code gives other results than before.
@@ -81,6 +83,7 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     summary: str
+    guards: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
     version: int = 1
     sources: Callable[[Config, Path], Mapping[str, Path]] = field(default=lambda _config, _folder: {})
@@ -96,6 +99,8 @@ class Stage:
 
 
 def _dump(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_dump(item) for item in value]
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
@@ -108,7 +113,8 @@ def resolve(folder: Path, name: str) -> Path:
 def _data_sources(config: Config, folder: Path) -> dict[str, Path]:
     """The data files; a name that is no path is a hub id, whose identity is its name in the config."""
     data = config.data
-    found = {"sft": data.sft, "prompts": data.prompts, "eval": data.eval, "preferences": data.preferences}
+    names = ("sft", "prompts", "eval", "dev", "preferences")
+    found = {name: getattr(data, name) for name in names}
     paths = {f"data.{key}": resolve(folder, name) for key, name in found.items() if name}
     is_hub_id = "data.preferences" in paths and not paths["data.preferences"].exists()
     if is_hub_id:
@@ -126,19 +132,55 @@ def _model_sources(config: Config, folder: Path) -> dict[str, Path]:
     return paths
 
 
+def _dpo_sources(config: Config, folder: Path) -> dict[str, Path]:
+    named = {"dpo.label_checks": config.dpo.label_checks, "watch.general": config.watch.general}
+    files = {key: resolve(folder, name) for key, name in named.items() if name}
+    return _model_sources(config, folder) | files
+
+
 def _judge_sources(section: str) -> Callable[[Config, Path], dict[str, Path]]:
     """Files that a judge or the checks name: functions, schemas, prompt templates."""
 
     def sources(config: Config, folder: Path) -> dict[str, Path]:
         values = [config.eval.metrics, config.eval_judge] if section == "eval" else [config.judge]
-        found: dict[str, Path] = {}
-        for text in _strings([_dump(v) if not isinstance(v, list) else [_dump(x) for x in v] for v in values]):
-            path = resolve(folder, text.split(":")[0])
-            if len(text) < 300 and "\n" not in text and path.suffix and path.is_file():
-                found[text] = path
-        return found
+        return _named_files([_dump(v) if not isinstance(v, list) else [_dump(x) for x in v] for v in values], folder)
 
     return sources
+
+
+def _named_files(values: Any, folder: Path) -> dict[str, Path]:
+    """The files that strings anywhere in `values` name."""
+    found: dict[str, Path] = {}
+    for text in _strings(values):
+        path = resolve(folder, text.split(":")[0])
+        if len(text) < 300 and "\n" not in text and path.suffix and path.is_file():
+            found[text] = path
+    return found
+
+
+def _decide_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """The base model, the checks' files, the documents, and the other models that are folders."""
+    paths = {**_model_sources(config, folder), **_judge_sources("eval")(config, folder)}
+    section = config.decide
+    if section.waive is not None:
+        return {}
+    if section.retrieval is not None:
+        paths["decide.retrieval.documents"] = resolve(folder, section.retrieval.documents)
+    others = {f"decide.models {model.model}": model.model for model in section.models if model.kind == "local"}
+    if section.embedding is not None:
+        others["decide.embedding"] = section.embedding.model
+    folders = {name: resolve(folder, model) for name, model in others.items()}
+    return paths | {name: path for name, path in folders.items() if path.is_dir()}
+
+
+def _probe_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """The models' files, and the texts and rows that the probe reads."""
+    probe = config.probe
+    if probe is None:
+        return {}
+    named = {"probe.texts": probe.texts, "probe.task": probe.task}
+    paths = {key: resolve(folder, name) for key, name in named.items() if name}
+    return _model_sources(config, folder) | paths | _named_files([_dump(check) for check in probe.task_checks], folder)
 
 
 def _strings(value: Any) -> list[str]:
@@ -151,21 +193,70 @@ def _strings(value: Any) -> list[str]:
     return []
 
 
+def _sample_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """The base model, the constitution, and the other models that are folders."""
+    paths = _model_sources(config, folder)
+    if config.sample.constitution:
+        paths["sample.constitution"] = resolve(folder, config.sample.constitution)
+    for name in config.sample.models:
+        if resolve(folder, name).is_dir():
+            paths[f"sample.models {name}"] = resolve(folder, name)
+    return paths
+
+
+def _judge_check_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """The labelled comparisons, and what the judges name."""
+    if config.judge_check is None:
+        return {}
+    labelled = {"judge_check.labelled": resolve(folder, config.judge_check.labelled)}
+    return labelled | _judge_sources("judge")(config, folder) | _judge_sources("eval")(config, folder)
+
+
+def _sweep_sources(config: Config, folder: Path) -> dict[str, Path]:
+    """What `fairlead sweep` wrote, if it ran."""
+    del config
+    files = [resolve(folder, f"sweep/{name}") for name in ("sweep.md", "frontier.svg")]
+    return {f"sweep/{path.name}": path for path in files if path.is_file()}
+
+
 _PREPARE = Stage(
     "prepare",
     "fairlead.preferences.prepare:run",
-    sections=("data",),
+    sections=("data", "dev_prompts"),
     inputs=(),
-    outputs=("sft.jsonl", "prompts.jsonl", "preferences.jsonl", "eval.jsonl"),
+    outputs=("sft.jsonl", "prompts.jsonl", "preferences.jsonl", "eval.jsonl", "dev.jsonl"),
+    version=2,
     sources=_data_sources,
     headline="eval",
     summary="read the data, drop duplicates and leaks",
+)
+_DECIDE = Stage(
+    "decide",
+    "fairlead.decide.stage:run",
+    sections=(
+        "decide",
+        "model",
+        "answers",
+        "eval.metrics",
+        "eval.max_missing",
+        "eval_judge",
+        "gate.criteria",
+        "data.similarity",
+        "data_check",
+    ),
+    inputs=("prepare",),
+    outputs=("decision.json", "decision.md", "answers.jsonl"),
+    scratch=("candidates",),
+    sources=_decide_sources,
+    headline="verdict",
+    summary="whether prompts, examples or documents are enough",
 )
 _SFT = Stage(
     "sft",
     "fairlead.training.sft:run",
     sections=("model", "lora", "sft"),
     inputs=("prepare",),
+    guards=("decide",),
     outputs=("model",),
     scratch=("checkpoints",),
     sources=_model_sources,
@@ -178,16 +269,28 @@ _SAMPLE = Stage(
     sections=("model", "sample"),
     inputs=("prepare", "sft"),
     outputs=("completions.jsonl",),
-    scratch=("chunks.jsonl",),
-    sources=_model_sources,
+    scratch=("chunks",),
+    sources=_sample_sources,
     headline="completions",
     summary="completions of the SFT model for every task prompt",
+)
+_JUDGE_CHECK = Stage(
+    "judge_check",
+    "fairlead.judges.check_stage:run",
+    sections=("judge", "eval_judge", "judge_check"),
+    inputs=(),
+    outputs=("qualification.json",),
+    version=2,
+    sources=_judge_check_sources,
+    headline="accuracy",
+    summary="whether the judges can be trusted",
 )
 _JUDGE = Stage(
     "judge",
     "fairlead.preferences.judge:run",
-    sections=("judge", "pairs.max_missing"),
+    sections=("judge", "pairs.recipe", "pairs.judged_by", "pairs.max_missing"),
     inputs=("prepare", "sample"),
+    guards=("judge_check",),
     outputs=("verdicts.jsonl", "comparisons.jsonl"),
     sources=_judge_sources("judge"),
     headline="verdicts",
@@ -196,20 +299,31 @@ _JUDGE = Stage(
 _PAIRS = Stage(
     "pairs",
     "fairlead.preferences.pairs:run",
-    sections=("pairs", "data"),
+    sections=("pairs", "data", "data_check.drop"),
     inputs=("prepare", "sample", "judge"),
     outputs=("train.jsonl", "validation.jsonl"),
     headline="train",
-    summary="preference triples, checked and split",
+    summary="preference triples, split",
+)
+_DATA_CHECK = Stage(
+    "data_check",
+    "fairlead.preferences.check_stage:run",
+    sections=("data_check", "data.similarity"),
+    inputs=("prepare", "pairs"),
+    outputs=("data_check.json",),
+    headline="status",
+    summary="whether the pairs are fit to train on",
 )
 _DPO = Stage(
     "dpo",
     "fairlead.training.dpo:run",
-    sections=("model", "lora", "dpo"),
-    inputs=("sft", "pairs"),
+    sections=("model", "lora", "dpo", "watch"),
+    inputs=("sft", "pairs", "judge_check"),
+    guards=("decide", "data_check"),
     outputs=("model",),
     scratch=("checkpoints",),
-    sources=_model_sources,
+    version=2,
+    sources=_dpo_sources,
     headline="validation_reward_gap",
     summary="direct preference optimisation from the SFT model",
 )
@@ -227,19 +341,32 @@ _ANSWERS = Stage(
 _EVAL = Stage(
     "eval",
     "fairlead.evaluation.compare:run",
-    sections=("eval", "eval_judge"),
+    sections=("eval", "eval_judge", "judge"),
     inputs=("prepare", "answers"),
+    guards=("judge_check",),
     outputs=("comparison.json", "scores.jsonl", "verdicts.jsonl"),
+    version=3,
     sources=_judge_sources("eval"),
     headline="win_rate",
     summary="metrics, scores and win rates with error bars",
 )
+_PROBE = Stage(
+    "probe",
+    "fairlead.evaluation.probe:run",
+    sections=("model", "probe"),
+    inputs=("prepare", "sft", "pairs", "dpo"),
+    outputs=("probe.json",),
+    sources=_probe_sources,
+    headline="implicit_reward_accuracy",
+    summary="forgetting, drift from the reference, the implicit reward",
+)
 _GATE = Stage(
     "gate",
     "fairlead.release.gate:run",
-    sections=("gate", "data"),
-    inputs=("prepare", "sft", "pairs", "dpo", "answers", "eval"),
+    sections=("gate", "gate_criteria", "data", "decide.waive"),
+    inputs=("prepare", "sft", "pairs", "data_check", "dpo", "answers", "eval", "probe"),
     outputs=("gate.json",),
+    version=3,
     headline="status",
     summary="the criteria that a release must meet",
 )
@@ -247,13 +374,43 @@ _REPORT = Stage(
     "report",
     "fairlead.release.report:run",
     sections=("report", "name"),
-    inputs=("prepare", "sft", "sample", "judge", "pairs", "dpo", "answers", "eval", "gate"),
+    inputs=(
+        "prepare",
+        "decide",
+        "sft",
+        "sample",
+        "judge",
+        "pairs",
+        "data_check",
+        "dpo",
+        "answers",
+        "eval",
+        "probe",
+        "gate",
+    ),
     outputs=("report.md", "report.json"),
+    version=2,
+    sources=_sweep_sources,
     headline="status",
     summary="the table, the samples and the lineage",
 )
 
-_ALL = (_PREPARE, _SFT, _SAMPLE, _JUDGE, _PAIRS, _DPO, _ANSWERS, _EVAL, _GATE, _REPORT)
+_ALL = (
+    _PREPARE,
+    _DECIDE,
+    _JUDGE_CHECK,
+    _SFT,
+    _SAMPLE,
+    _JUDGE,
+    _PAIRS,
+    _DATA_CHECK,
+    _DPO,
+    _ANSWERS,
+    _EVAL,
+    _PROBE,
+    _GATE,
+    _REPORT,
+)
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
@@ -263,4 +420,8 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         absent.add("sft")
     if not config.data.prompts:
         absent |= {"sample", "judge"}
+    if config.judge_check is None:
+        absent.add("judge_check")
+    if config.probe is None:
+        absent.add("probe")
     return tuple(stage for stage in _ALL if stage.name not in absent)

@@ -278,7 +278,10 @@ def test_answers_from_elsewhere_are_read_in_both_forms(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"prompt": "p", "answer": "a"}] * 2, ":2: a second answer of the model to the prompt of .*:1"),
+        (
+            [{"prompt": "p", "answer": "a"}, {"prompt": "p", "answer": "b"}],
+            ":2: a second answer of the model to the prompt of .*:1",
+        ),
         ([{"prompt": [], "answer": "a"}], "must end before the assistant's answer"),
         ([{"prompt": [{"role": "assistant", "content": "x"}], "answer": "a"}], "must end before"),
         ([{"prompt": [{"role": "bot", "content": "x"}], "answer": "a"}], "each turn must be an object with role"),

@@ -97,6 +97,11 @@ def test_sixty_thousand_verdicts_take_under_five_seconds(kind):
     assert time.process_time() - start < 5
     exact = mean_interval(values)
     assert found.high - found.low == pytest.approx(exact.high - exact.low, rel=0.03)
+    clusters = np.arange(60_000) // 2
+    start = time.process_time()
+    found, exact = bootstrap_interval(values, rng, clusters), mean_interval(values, clusters)
+    assert time.process_time() - start < 5
+    assert found.high - found.low == pytest.approx(exact.high - exact.low, rel=0.03)
 
 
 # tests
@@ -395,3 +400,11 @@ def test_the_promised_power_is_what_simulation_finds():
 def test_ties_make_a_win_rate_less_noisy():
     assert win_rate_sd() == 0.5
     assert win_rate_sd(ties=0.75) == 0.25
+
+
+def test_a_model_that_all_clusters_agree_on_has_no_interval_and_no_nan():
+    """The sandwich's variance is 0 here and comes out as -1e-17."""
+    first, second = ["a", "a", "b"] * 2, ["b", "c", "c"] * 2
+    found = bradley_terry(first, second, [0.5, 0.7, 0.3, 0.5, 0.5, 0.7], "a", list("000111"))
+    assert (found["c"].low, found["c"].high) == (None, None)
+    assert found["b"].low is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.servers.misbehaving import JudgeServer
+from tests.servers.misbehaving import Brain, JudgeServer, Messages
 
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
@@ -41,3 +43,28 @@ def answers(count: int, quality: int = 7) -> list[Answer]:
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairlead.judges.session._FIRST_WAIT", 0.05)
+
+
+_SHOWN = re.compile(r"BEGIN ANSWER ([AB]) (\w+)\n(.*?)\nEND ANSWER \1 \2", re.DOTALL)
+
+
+def shown(messages: Messages) -> tuple[str, str]:
+    """The two answers of a pairwise question, in the order shown."""
+    asked = next(m["content"] for m in messages if m["role"] == "user")
+    found = {letter: text for letter, _, text in _SHOWN.findall(asked)}
+    return found["A"], found["B"]
+
+
+def pairwise(decide: Callable[[str, str], int]) -> Brain:
+    """A brain that says A where `decide(first shown, second shown)` is positive, B where it is negative, else tie.
+
+    Asked for a score it says 5.
+    """
+
+    def brain(messages: Messages) -> str:
+        if "BEGIN ANSWER A" not in str(messages):
+            return '{"reason": "r", "score": 5}'
+        sign = decide(*shown(messages))
+        return json.dumps({"reason": "r", "verdict": "A" if sign > 0 else "B" if sign < 0 else "tie"})
+
+    return brain

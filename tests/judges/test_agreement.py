@@ -12,7 +12,7 @@ from tests.servers.misbehaving import JudgeServer
 
 from fairlead.errors import DataError
 from fairlead.judges.agreement import agreement, ask, of_file
-from fairlead.judges.labelled import Labelled, read_labelled
+from fairlead.judges.labelled import Labelled, read_labelled, state_of
 from fairlead.judges.ledger import Ledger
 from fairlead.records import Comparison, Prompt, VerdictState
 
@@ -22,7 +22,8 @@ W, L, T, U = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE, VerdictState
 def test_gpt35_on_pandalm_as_published_and_honestly(shared_data: Path) -> None:
     found = of_file(shared_data / "pandalm_human.jsonl", "gpt35")
     assert found.rows == 999
-    assert found.states == {"loss": 476, "win": 460, "tie": 38, "unreadable": 25}
+    given = {"win": 460, "loss": 476, "tie": 38, "unreadable": 25}
+    assert found.states == {str(state): given.get(str(state), 0) for state in VerdictState}, "all seven are counted"
     assert found.accuracy_missing_as_tie.value == pytest.approx(0.7107, abs=5e-5)
     assert found.accuracy_missing_as_tie.n == 999
     assert found.accuracy_missing_as_wrong.value == pytest.approx(0.6977, abs=5e-5)
@@ -50,6 +51,11 @@ def rows(*people: tuple[VerdictState, ...], first: str = "long answer", second: 
 
 def verdicts(*states: Sequence[VerdictState]) -> list[tuple[VerdictState, ...]]:
     return [tuple(orders) for orders in states]
+
+
+def test_labels_are_letters_numbers_or_words() -> None:
+    words = {"A": W, "b": L, "first": W, "2": L, "Tie": T, "both": U}
+    assert {word: state_of(word) for word in words} == words
 
 
 def test_a_missing_verdict_is_neither_right_nor_wrong_nor_a_tie() -> None:

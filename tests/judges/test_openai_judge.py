@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.judges.conftest import answers, openai_judge, pairs
 from tests.servers.misbehaving import JudgeServer, by_quality
 
 from fairlead.errors import BudgetError, ConfigError, JudgeError
+from fairlead.judges.chat import Purse
+from fairlead.judges.estimate import estimate
 from fairlead.judges.ledger import Ledger
 from fairlead.judges.settings import OpenAISettings
 from fairlead.records import Answer, Comparison, Prompt, ScoreState, VerdictState
@@ -288,7 +291,7 @@ def test_what_cannot_work_is_one_line_at_once(ledger: Ledger, status: int, body:
         list(openai_judge(server, ledger).compare(pairs(1000)))
     assert server.base_url in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert requests <= 64
+    assert requests <= 100, "of 2000"
     assert not list(ledger.replies())
 
 
@@ -331,7 +334,46 @@ def test_a_server_without_structured_output_is_asked_without(ledger: Ledger) -> 
         states = {v.state for v in openai_judge(server, ledger).compare(pairs(20))}
         assert states == {VerdictState.WIN}
         assert server.stats.repeated == 0
+        asked = server.stats.requests
+        assert {v.state for v in openai_judge(server, ledger).compare(pairs(20))} == states
+        [planned] = estimate(openai_judge(server, ledger), pairs(20))
+        assert server.stats.requests == asked, "a rerun sends nothing, although it would first ask with it"
+        assert planned.calls == 0
     assert all("response_format" not in r.request for r in ledger.replies())
+    assert {v.state for v in openai_judge(server, ledger).compare(pairs(20))} == states, "the server is off"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "The prompt was filtered", "code": "content_filter", "innererror": {"code": "Responsible"}}),
+        (403, {"message": "flagged", "code": 403, "metadata": {"reasons": ["violence"], "flagged_input": "…"}}),
+    ],
+)
+def test_a_question_that_is_moderated_away_is_refused_and_stops_nobody(
+    ledger: Ledger, status: int, error: dict[str, Any]
+) -> None:
+    def moderated(request: Any, headers: Any) -> tuple[int, dict[str, str], str] | None:
+        flagged = "question 1" in request["messages"][1]["content"]
+        return (status, {}, json.dumps({"error": error})) if flagged else None
+
+    with JudgeServer(override=moderated) as server:
+        states = [v.state for v in openai_judge(server, ledger).compare(pairs(3))]
+        assert states == [VerdictState.WIN, VerdictState.REFUSED, VerdictState.WIN]
+        sent = server.stats.requests
+        assert [v.state for v in openai_judge(server, ledger).compare(pairs(3))] == states
+        assert server.stats.requests == sent, "a refusal is not asked for again"
+
+
+def test_a_limit_of_the_rate_that_speaks_of_billing_is_waited_for(ledger: Ledger) -> None:
+    bodies = iter(
+        [
+            (429, {}, '{"error": {"message": "Rate limit reached; see your plan and billing details"}}'),
+            (429, {"retry-after": "0.1"}, '{"error": {"message": "slow down", "code": "insufficient_quota"}}'),
+        ]
+    )
+    with JudgeServer(override=lambda request, headers: next(bodies, None)) as server:
+        assert state_of(server, ledger) is VerdictState.WIN
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -390,6 +432,29 @@ def test_max_cost_is_never_exceeded(ledger: Ledger) -> None:
     assert 0.1 < total.cost <= 0.2
     first = next(iter(ledger.replies()))
     assert first.cost == pytest.approx((first.input_tokens * 10 + first.output_tokens * 50) / 1e6)
+
+
+def test_nothing_is_set_aside_when_no_call_is_under_way() -> None:
+    purse = Purse()
+    for most in (0.1, 0.2, 0.3):
+        purse.reserve(most)
+    for most in (0.3, 0.2, 0.1):
+        purse.release(most)
+    assert (purse.in_flight, purse.reserved) == (0, 0.0), "the sum of these floats is not"
+
+
+def test_a_reply_that_another_process_stored_first_is_the_answer(ledger: Ledger) -> None:
+    with JudgeServer(brain=says('{"score": 3}')) as server:
+        judge = openai_judge(server, ledger)
+        store = ledger.store_all
+
+        def store_second(replies: Any) -> None:
+            store([replace(reply, text='{"score": 9}') for reply in replies])
+            store(replies)
+
+        ledger.store_all = store_second  # type: ignore[method-assign]
+        [score] = judge.score(answers(1))
+    assert score.value == 9.0
 
 
 # --- hostile texts --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fairlead.config import ModelSection
-from fairlead.errors import ModelError
+from fairlead.errors import ArtifactError, ModelError
 from fairlead.models.generation import GumbelNoise, Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
@@ -94,6 +94,8 @@ def test_a_killed_generation_goes_on_and_gives_the_same_text(generator: Transfor
         file.write('[{"half a li')
     assert go(_Dies(generator, 2), log) == whole  # two chunks were kept, two are left
     assert len(list(itertools.chain(whole))) == 10
+    with pytest.raises(ArtifactError, match="holds completions of other requests"):
+        generate_resumable(generator, requests(10)[1:], log=log, chunk=3, seed=4, advance=lambda _: None)
 
 
 def test_no_model_folder_is_one_clear_line(tmp_path: Path) -> None:

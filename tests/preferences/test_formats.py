@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fairlead.errors import DataError
-from fairlead.preferences.formats import FORMATS, UnusableRowError, detect
+from fairlead.preferences.fields import UnusableRowError
+from fairlead.preferences.formats import FORMATS, detect
 from fairlead.records import Message, Preference, Prompt, to_json
 
 
@@ -43,6 +44,14 @@ ROWS: dict[str, dict[str, Any]] = {
         "non_preferred_output": [assistant("go")],
     },
     "distilabel": {"instruction": "hi", "generations": ["go", "hello", "hm"], "ratings": [1, 5, 3]},
+    "argilla": {
+        "id": "r1",
+        "fields": {"instruction": "hi", "generation-0": "go", "generation-1": "hello", "generation-2": "hm"},
+        "responses": {},
+        "suggestions": {
+            f"generation-{n}-rating": {"value": rating, "agent": "gpt-4"} for n, rating in enumerate((1, 5, 3))
+        },
+    },
     "alpaca_eval": {"instruction": "hi", "output_1": "go", "output_2": "hello", "preference": 1.75},
     "fairlead": to_json(Preference(Prompt(ASK), "hello", "go")),
 }
@@ -50,7 +59,7 @@ ROWS: dict[str, dict[str, Any]] = {
 
 def test_every_format_has_an_example_here() -> None:
     assert ROWS.keys() == FORMATS.keys()
-    assert len(FORMATS) == 10
+    assert len(FORMATS) == 11
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -108,7 +117,12 @@ def test_fairlead_rows_come_back_as_they_were() -> None:
 
 @pytest.mark.parametrize(
     "columns",
-    [("score_chosen", "score_rejected"), ("chosen-rating", "rejected-rating"), ("rating_chosen", "rating_rejected")],
+    [
+        ("score_chosen", "score_rejected"),
+        ("chosen-rating", "rejected-rating"),
+        ("rating_chosen", "rating_rejected"),
+        ("chosen_avg_rating", "rejected_avg_rating"),
+    ],
 )
 def test_scores_are_found_under_their_published_names(columns: tuple[str, str]) -> None:
     assert FORMATS["standard"]({**ROWS["standard"], columns[0]: 5, columns[1]: 3.5}).margin == 1.5
@@ -171,6 +185,68 @@ def test_published_argilla_rows_are_read(row: dict[str, Any]) -> None:
     assert (pair.prompt.messages, pair.chosen, pair.rejected, pair.margin) == (ASK, "hello", "go", 2)
 
 
+TWO = {"prompt": "hi", "response1": "go", "response2": "hello", "system_prompt": "be brief"}
+
+
+@pytest.mark.parametrize(
+    ("row", "margin"),
+    [
+        ({"responses": {"preference": [{"value": "response2", "user_id": "u"}]}}, None),
+        ({"responses": {}, "suggestions": {"preference": {"value": "response2"}}}, None),
+        (
+            {"responses": {"r": [{"value": [{"value": "response2", "rank": 1}, {"value": "response1", "rank": 2}]}]}},
+            None,
+        ),
+        (
+            {
+                "responses": {
+                    "response1-rating": [{"value": 2}, {"value": 3}],
+                    "response2-rating": [{"value": 4}, {"value": 4}],
+                },
+                "suggestions": {"response1-rating": {"value": 5}, "response2-rating": {"value": 1}},
+            },
+            1.5,
+        ),
+        (
+            {
+                "responses": [
+                    {"values": {"preference": {"value": "response2"}}, "status": "submitted"},
+                    {"values": {"preference": {"value": "response1"}}, "status": "discarded"},
+                ],
+            },
+            None,
+        ),
+        ({"responses": [], "suggestions": [{"question_name": "preference", "value": "response2"}]}, None),
+    ],
+)
+def test_argilla_records_of_both_layouts_are_read(row: dict[str, Any], margin: float | None) -> None:
+    record = {"fields": TWO, **row}
+    assert detect(record) == "argilla"
+    pair = FORMATS["argilla"](record)
+    assert (pair.chosen, pair.rejected, pair.margin) == ("hello", "go", margin)
+    assert pair.prompt.messages == (Message("system", "be brief"), *ASK)
+
+
+@pytest.mark.parametrize(
+    ("responses", "reason"),
+    [
+        ({"p": [{"value": "response1"}, {"value": "response2"}]}, "equal scores"),
+        ({"response1-rating": [{"value": 4}], "response2-rating": [{"value": 4}]}, "equal scores"),
+        ({"p": [{"value": "both are fine"}]}, "no verdict"),
+        ({}, "no verdict"),
+    ],
+)
+def test_argilla_records_that_prefer_nothing_make_no_pair(responses: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UnusableRowError, match=reason):
+        FORMATS["argilla"]({"fields": TWO, "responses": responses})
+
+
+def test_the_tools_of_a_request_are_kept() -> None:
+    request = {"tools": [{"type": "function", "function": {"name": "f"}}], "parallel_tool_calls": False}
+    pair = FORMATS["openai"]({**ROWS["openai"], "input": {"messages": [user("hi")], **request}})
+    assert pair.provenance == {"request": request}
+
+
 @pytest.mark.parametrize(
     ("preference", "chosen", "outcome", "margin"),
     [(1.75, "hello", "win", 0.5), (1.0, "go", "loss", 1.0), (1.5, "hello", "draw", 0.0)],
@@ -197,6 +273,7 @@ ANSWERS = {
     "openai": ("preferred_output", "non_preferred_output"),
     "distilabel": ("instruction", "generations"),
     "alpaca_eval": ("output_1", "output_2"),
+    "argilla": ("fields",),
 }
 
 
@@ -204,7 +281,7 @@ ANSWERS = {
 def test_a_missing_field_is_named(name: str, column: str) -> None:
     row = {key: value for key, value in ROWS[name].items() if key != column}
     missing = {"instruction": "messages", "generations": "chosen"}.get(column, column)
-    with pytest.raises(DataError, match=f"no field '{missing}'"):
+    with pytest.raises(DataError, match=f"no field '{missing}'|'fields' must be an object"):
         FORMATS[name](row)
 
 

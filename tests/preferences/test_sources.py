@@ -89,10 +89,11 @@ def test_json_jsonl_and_parquet_give_the_same_pairs(tmp_path: Path) -> None:
     assert {imported.format for imported in read} == {"standard"}
 
 
-def test_provenance_names_source_row_format_and_keeps_scalar_columns(tmp_path: Path) -> None:
+def test_provenance_names_source_row_format_and_keeps_the_other_columns(tmp_path: Path) -> None:
     lines(tmp_path / "a.jsonl", {**PAIR, "id": 7, "source": "web", "tags": ["x"], "note": None})
     (pair,) = read_preferences("a.jsonl", tmp_path).preferences
-    assert pair.provenance == {"source": "a.jsonl", "row": 1, "format": "standard", "id": 7, "column_source": "web"}
+    kept = {"id": 7, "column_source": "web", "tags": ["x"]}
+    assert pair.provenance == {"source": "a.jsonl", "row": 1, "format": "standard", **kept}
 
 
 def test_fairlead_rows_keep_their_provenance(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_row_without_preference_is_dropped_and_listed(tmp_path: Path, change: 
     lines(tmp_path / "a.jsonl", PAIR, {**PAIR, **change})
     imported = read_preferences("a.jsonl", tmp_path)
     assert len(imported.preferences) == 1
-    assert imported.dropped == [Dropped(f"{tmp_path / 'a.jsonl'}:2", reason)]
+    assert imported.dropped == [Dropped(f"{tmp_path / 'a.jsonl'}:2", reason, "2")]
 
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:

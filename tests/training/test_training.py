@@ -103,6 +103,7 @@ def imported_config(shared_data: Path) -> dict[str, Any]:
         "data": {"preferences": str(shared_data / "dpo_en_demo.json"), "eval": "eval.jsonl"},
         "lora": {"r": 4},
         "sft": None,
+        "decide": {"waive": "there is nothing to measure here"},
         "dpo": {"epochs": 0.2, "max_length": 480, "max_dropped": 1.0, "log_every": 2, "eval_every": 4, "save_every": 4},
         "answers": {"max_new_tokens": 8},
         "eval": {"metrics": [{"kind": "length", "name": "length", "max_words": 100}], "pairwise": []},
@@ -121,6 +122,7 @@ def test_multi_turn_sharegpt_pairs_train_a_model_without_sft(tiny_project: Path,
     assert figures["train"] + figures["validation"] == prepared["preferences"]
     assert prepared["preferences"] + prepared["preferences_duplicates"] + prepared["preferences_leaks_dropped"] == 300
     assert made["dpo"].manifest.figures["steps"] > 0
+    assert made["probe"].manifest.figures["implicit_reward_pairs_too_long"] > 0
     report = json.loads((tiny_project / "report" / "report.json").read_text())
     assert report["table"][0]["sft"] is None
     assert report["table"][0]["against"] == "base"

@@ -26,7 +26,7 @@ from fairlead.training.loop import newest_checkpoint
 
 VOCABULARY = 1000
 CONTEXT = 512  # tokens that the model can attend to
-STEPS = 360
+STEPS = 500
 _WORD = r" ?[A-Za-z][A-Za-z-]*| ?[0-9]+| ?[^\sA-Za-z0-9]|\s"
 _BATCH = 32
 _LEARNING_RATE = 2e-3

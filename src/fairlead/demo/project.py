@@ -42,5 +42,7 @@ def make_project(folder: Path, *, seed: int, progress: Progress) -> None:
             seed=seed,
             progress=lambda done, total: bar.update(done, total=total),
         )
-    template = resources.files("fairlead.demo").joinpath("fairlead.yaml").read_text(encoding="utf-8")
+    own = resources.files("fairlead.demo")
+    write_atomic(folder / "documents" / "guideline.md", own.joinpath("guideline.md").read_text(encoding="utf-8"))
+    template = own.joinpath("fairlead.yaml").read_text(encoding="utf-8")
     write_atomic(config, template.replace(f"{_SEED_LINE}0\n", f"{_SEED_LINE}{seed}\n", 1))

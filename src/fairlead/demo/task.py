@@ -28,7 +28,7 @@ _OVERLOOKS_WORKAROUND = 0.6
 _ERRS_AT_RANDOM = 0.05
 _WRONG_SERVICE = 0.05
 _LOOSE_FORMAT = 0.08
-_LOOSE_FORMAT_IN_CORPUS = 0.5
+_LOOSE_FORMAT_IN_CORPUS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +173,23 @@ def hurried_answer(incident: Incident, rng: Random, *, loose: float = _LOOSE_FOR
 
 
 def write_task(
-    folder: Path, seed: int, *, sft: int = 400, prompts: int = 2000, eval: int = 500, corpus: int = 12_000
+    folder: Path,
+    seed: int,
+    *,
+    sft: int = 400,
+    prompts: int = 2000,
+    eval: int = 500,
+    corpus: int = 12_000,
+    dev: int = 100,
 ) -> None:
-    """Writes sft.jsonl, prompts.jsonl, eval.jsonl and corpus.jsonl; no report of eval, nor a near one, is elsewhere.
+    """Writes sft, prompts, dev, eval and corpus, each a .jsonl; no report of eval, nor a near one, is elsewhere.
 
     Args:
         sft: rows {"prompt", "answer"} with the answers of hurried people.
         prompts: rows {"prompt", "gold"} for preference building.
         eval: rows {"prompt", "gold"}, held out.
-        corpus: rows {"prompt", "answer"}, half of the answers in another form, for a base model.
+        corpus: rows {"prompt", "answer"}, most of the answers in another form, for a base model.
+        dev: rows {"prompt", "gold"} for the decision whether to fine-tune.
     """
     rng = Random(f"incident triage {seed}")
     fresh = _fresh_reports(rng)
@@ -198,13 +206,15 @@ def write_task(
         folder / "prompts.jsonl",
         [{"prompt": t, "gold": i.gold} for i, t in (next(seen) for _ in range(prompts))],
     )
+    rows = [
+        {"prompt": t, "answer": hurried_answer(i, rng, loose=_LOOSE_FORMAT_IN_CORPUS)}
+        for i, t in (next(seen) for _ in range(corpus))
+    ]
     write_jsonl(
-        folder / "corpus.jsonl",
-        [
-            {"prompt": t, "answer": hurried_answer(i, rng, loose=_LOOSE_FORMAT_IN_CORPUS)}
-            for i, t in (next(seen) for _ in range(corpus))
-        ],
+        folder / "dev.jsonl",
+        [{"prompt": t, "gold": i.gold} for i, t in (next(seen) for _ in range(dev))],
     )
+    write_jsonl(folder / "corpus.jsonl", rows)
 
 
 def _fresh_reports(rng: Random) -> Iterator[tuple[Incident, str]]:

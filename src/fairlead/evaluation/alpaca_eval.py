@@ -150,8 +150,8 @@ def alpaca_eval_stats(annotations: Sequence[Annotation], level: float = 0.95) ->
     one prompt or cluster counted as one group; `length_adjusted_win_rate` (not the leaderboard's, see there); the
     sign test over decided verdicts; the win rate if all missing verdicts were losses, and if all were wins.
 
-    A row that repeats an earlier one in every field counts once. Rows of one prompt that differ all count, and
-    `repeated_prompts` says how many prompts have them. A figure that is undefined is None.
+    A row that repeats an earlier one in all that is read of it counts once. Rows of one prompt that differ all count,
+    and `repeated_prompts` says how many prompts have them. A figure that is undefined is None.
     """
     if not annotations:
         raise DataError("no verdicts", remedy="a file with at least one row is wanted")
@@ -248,7 +248,7 @@ def _warnings(annotations: Sequence[Annotation], rows: Sequence[Annotation], n: 
     if "0" in reasons:
         found.append("a preference of 0 was a draw in AlpacaEval 1; write 1.5 where it means one")
     if len(annotations) > len(rows):
-        found.append(f"{len(annotations) - len(rows)} rows repeat an earlier one in every field and count once")
+        found.append(f"{len(annotations) - len(rows)} rows repeat an earlier one in all that is read and count once")
     if repeated:
         found.append(f"{repeated} prompts have more than one row; the interval counts each prompt as one group")
     if 0 < n < 30:

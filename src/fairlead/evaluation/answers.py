@@ -1,4 +1,4 @@
-"""The `answers` stage: base, SFT and DPO answer the same held-out prompts, one set of base weights in memory."""
+"""The `answers` stage: base, SFT and DPO answer the same held-out prompts in one pass over one set of base weights."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from fairlead.config import AnswersSection, ModelSection
 from fairlead.files import write_atomic, write_jsonl
-from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.models.resumable import generate_resumable
 from fairlead.models.views import ViewName, Views, views_of
 from fairlead.preferences import rows
 from fairlead.records import Completion, Prompt, Sampling, to_json
 from fairlead.stages import Context, Figures
 
-_BATCHES_PER_CHUNK = 4
+_BATCHES_PER_CHUNK = 16  # within a chunk the batch stays full; at its end it runs empty
 
 
 def run(context: Context) -> Figures:
@@ -22,31 +22,25 @@ def run(context: Context) -> Figures:
     model: ModelSection = context.section("model")
     prompts = rows.prompts(context.inputs["prepare"].file("eval.jsonl"))
     sampling = Sampling(section.temperature, section.top_p, section.max_new_tokens)
-    requests = [Request(prompt, sampling) for prompt in prompts]
     views = views_of(context.inputs)
-    host = Views(model, context.folder, views)
-    answers: dict[ViewName, list[Completion]] = {}
+    requests = [ViewRequest(prompt, sampling, view=name) for prompt in prompts for name in views]
     known = 0
-    with context.progress.task("answers", "held-out prompts", len(prompts) * len(views)) as bar:
+    with context.progress.task("answers", "held-out prompts", len(requests)) as bar:
 
         def advance(count: int) -> None:
             nonlocal known
             known += count
             bar.update(known)
 
-        for name in views:
-            with host.use(name) as policy:
-                generator = TransformersGenerator(
-                    policy, host.tokenizer, name=name, batch_size=section.batch_size, advance=advance
-                )
-                answers[name] = generate_resumable(
-                    generator,
-                    requests,
-                    log=context.out / "chunks" / f"{name}.jsonl",
-                    chunk=section.batch_size * _BATCHES_PER_CHUNK,
-                    seed=context.seed,
-                    advance=advance,
-                )
+        found = generate_resumable(
+            OnePassGenerator(Views(model, context.folder, views), batch_size=section.batch_size, advance=advance),
+            requests,
+            log=context.out / "chunks" / "answers.jsonl",
+            chunk=section.batch_size * _BATCHES_PER_CHUNK,
+            seed=context.seed,
+            advance=advance,
+        )
+    answers: dict[ViewName, list[Completion]] = {name: found[at :: len(views)] for at, name in enumerate(views)}
     write_jsonl(context.out / "answers.jsonl", (to_json(a) for view in answers.values() for a in view))
     write_atomic(context.out / "samples.md", side_by_side(prompts, answers))
     everything = [answer for view in answers.values() for answer in view]

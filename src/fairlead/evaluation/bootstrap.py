@@ -31,9 +31,9 @@ def bootstrap_interval(
     """Mean with its BCa interval, whole clusters drawn where `clusters` are given.
 
     A draw of n values with replacement is a multinomial draw of how often each distinct value comes, which is the
-    same distribution and, for verdicts, a thousand times fewer numbers. Where more than 10^8 single values would
-    have to be drawn, independent values are first put into 1,024 bins of equal width at their bin's mean (then
-    `method` says so); this changes the interval's width by less than a hundredth.
+    same distribution and, for verdicts, a thousand times fewer numbers. Where more than 10^8 single values or
+    clusters would have to be drawn, those of one size are first put into 1,024 bins of equal width at their bin's
+    mean (then `method` says so); this changes the interval's width by less than a hundredth.
 
     Undefined for fewer than two values or clusters, or values that are all equal: a resample of equal values
     never differs, which would claim certainty.
@@ -50,11 +50,11 @@ def bootstrap_interval(
         return Interval(mean, None, None, n, "undefined: one value" if n == 1 else "undefined: one cluster")
     if all_equal(x):
         return Interval(mean, None, None, n, "undefined: all values are equal")
-    sums = np.bincount(codes, x)
+    sums = np.bincount(codes, x).astype(np.float64)
     rows, counts = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
-    binned = clusters is None and 8 * len(rows) > n and n * draws > _MOST_INDICES
+    binned = 8 * len(rows) > len(sizes) and len(sizes) * draws > _MOST_INDICES
     if binned:
-        rows, counts = _binned(x)
+        rows, counts = _binned(sums, sizes)
     replicates = _resampled_ratios(rows, counts, draws, rng)
     left_out = (sums.sum() - sums) / (n - sizes)
     low, high, reason = bca_ends(mean, replicates, left_out.mean() - left_out, level)
@@ -115,11 +115,10 @@ def _resampled_ratios(rows: Floats, counts: NDArray[np.intp], draws: int, rng: n
     return np.concatenate(parts)
 
 
-def _binned(x: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """Rows (mean of the bin, 1) and how many values each bin holds."""
-    span = np.ptp(x)
-    place = np.minimum(((x - x.min()) / span * _BINS).astype(np.intp), _BINS - 1)
-    counts = np.bincount(place, minlength=_BINS)
-    held = counts > 0
-    means = np.bincount(place, x, minlength=_BINS)[held] / counts[held]
-    return np.stack([means, np.ones_like(means)], axis=1), counts[held]
+def _binned(sums: Floats, sizes: Floats) -> tuple[Floats, NDArray[np.intp]]:
+    """Rows (mean of the bin, size) and how many units each bin holds."""
+    span = float(np.ptp(sums)) or 1.0
+    place = np.minimum((sums - sums.min()) / span * _BINS, _BINS - 1).astype(np.intp)
+    _, bins, counts = np.unique(np.stack([place, sizes]), axis=1, return_inverse=True, return_counts=True)
+    rows = np.stack([np.bincount(bins.ravel(), column) for column in (sums, sizes)], axis=1)
+    return rows / counts[:, None], counts

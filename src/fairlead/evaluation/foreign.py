@@ -105,26 +105,27 @@ def read_answers(path: Path, format: str) -> list[ForeignAnswer]:
     """Answers of one or more models to prompts.
 
     alpaca_eval: `instruction`, `output`, `generator`, as AlpacaEval's model outputs. jsonl: `prompt` (a string, or
-    a list of {role, content}), `answer`, `model`. Two answers of one model to one prompt are an error: which of
-    them counts is not ours to guess.
+    a list of {role, content}), `answer`, `model`. A row that repeats an answer counts once. Two different
+    answers of one model to one prompt are an error: which of them counts is not ours to guess.
     """
     keys = {"alpaca_eval": ("instruction", "output", "generator"), "jsonl": ("prompt", "answer", "model")}
     prompt_key, text_key, model_key = keys[check_format(format)]
     answers: list[ForeignAnswer] = []
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[tuple[str, str], ForeignAnswer] = {}
     for row in read_rows(path):
         where, data = row
         prompt = _prompt(row, prompt_key)
         text = None if text_key in data and data[text_key] is None else text_field(row, text_key)
         answer = ForeignAnswer(prompt, text, name_field(row, model_key), where)
-        earlier = seen.setdefault((answer.model, prompt.id), where)
-        if earlier != where:
+        earlier = seen.setdefault((answer.model, prompt.id), answer)
+        if earlier.text != text:
             raise DataError(
-                f"a second answer of {answer.model or 'the model'} to the prompt of {earlier}",
+                f"a second answer of {answer.model or 'the model'} to the prompt of {earlier.where}",
                 where=where,
                 remedy="keep one of them",
             )
-        answers.append(answer)
+        if earlier is answer:
+            answers.append(answer)
     return answers
 
 

@@ -102,7 +102,7 @@ def _fit(design: Floats, y: Floats, codes: NDArray[np.intp]) -> tuple[Floats, Fl
     scores = np.zeros((groups, len(beta)))
     np.add.at(scores, codes, design * (y - mean)[:, None])
     covariance = bread @ (scores.T @ scores) @ bread * groups / max(groups - 1, 1)
-    return beta, np.sqrt(np.diag(covariance))
+    return beta, np.sqrt(np.clip(np.diag(covariance), 0, None))  # rounding can leave a variance just below 0
 
 
 def _information(design: Floats, mean: Floats) -> Floats:

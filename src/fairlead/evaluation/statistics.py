@@ -8,9 +8,11 @@ from fairlead.evaluation.agreement import cohens_kappa
 from fairlead.evaluation.bootstrap import bootstrap_interval
 from fairlead.evaluation.hypotheses import TestResult, holm, non_inferiority, permutation_test, sign_test
 from fairlead.evaluation.intervals import (
+    ClusterError,
     Interval,
     MissingBounds,
     bounded_mean_interval,
+    cluster_error,
     mean_interval,
     missing_bounds,
     paired_difference,
@@ -26,12 +28,14 @@ from fairlead.evaluation.ranking import bradley_terry
 from fairlead.evaluation.winrate import length_adjusted_win_rate, win_rate
 
 __all__ = [
+    "ClusterError",
     "Interval",
     "MissingBounds",
     "TestResult",
     "bootstrap_interval",
     "bounded_mean_interval",
     "bradley_terry",
+    "cluster_error",
     "cohens_kappa",
     "detection_power",
     "holm",

@@ -21,7 +21,7 @@ from fairlead.evaluation.intervals import (
 )
 
 _NUMBERS_AT_ONCE = 2_000_000
-_MANY = 2_000
+_MANY = 2_000  # values from which a resample is fitted by one step
 _NEWTON_STEPS = 50
 _LAST_STEP = 1e-3  # of Newton's method, which squares the error: it leaves about 1e-6
 _FARTHEST = 30.0  # log-odds; a fit that has run so far is a win rate of 0 or 1 to thirteen digits
@@ -91,7 +91,8 @@ def length_adjusted_win_rate(
     value = float(special.expit(theta))
     if codes.max() == 0:
         return Interval(value, None, None, n, "undefined: one cluster")
-    replicates = _refits(y, x, codes, np.array([theta, phi]), draws, rng)
+    refits = _refits if n <= _MANY else _one_step_refits
+    replicates = refits(y, x, codes, np.array([theta, phi]), draws, rng)
     low, high, reason = bca_ends(float(theta), replicates, _influence(y, x, codes, theta, phi), level)
     if low is None or high is None:
         return Interval(value, None, None, n, reason)
@@ -102,27 +103,50 @@ def length_adjusted_win_rate(
 def _refits(
     y: Floats, x: Floats, codes: NDArray[np.intp], start: Floats, draws: int, rng: np.random.Generator
 ) -> Floats:
-    """θ on `draws` resamples of the clusters.
-
-    Where every value is its own cluster, equal rows (x, y) are drawn together by one multinomial draw. Beyond
-    2,000 values x, which lies in [-1, 1], is rounded to three decimals there, so that rows are equal.
-    """
+    """θ on `draws` resamples of the clusters."""
     groups = int(codes.max()) + 1
-    single = groups == len(y)
-    if single:
-        rows, counts = np.unique(np.stack([x.round(3) if groups > _MANY else x, y]), axis=1, return_counts=True)
-        x, y = rows
     step = max(1, _NUMBERS_AT_ONCE // len(y))
     parts = []
     for first in range(0, draws, step):
-        size = min(step, draws - first)
-        if single:
-            weights = rng.multinomial(groups, counts / groups, size)
-        else:
-            index = rng.integers(0, groups, (size, groups)) + groups * np.arange(size)[:, None]
-            weights = np.bincount(index.ravel(), minlength=size * groups).reshape(size, groups)[:, codes]
+        weights = _resample_counts(groups, min(step, draws - first), rng)[:, codes]
         parts.append(_fit(y, x, weights.astype(np.float64), start)[:, 0])
     return np.concatenate(parts)
+
+
+def _one_step_refits(
+    y: Floats, x: Floats, codes: NDArray[np.intp], start: Floats, draws: int, rng: np.random.Generator
+) -> Floats:
+    """The same for many values, each by one Newton step from `start`, which is off by the order of 1/n.
+
+    A step needs of each cluster five sums only. Clusters whose sums are equal to one decimal are drawn together, at
+    their mean; this changes the interval's width by less than a hundredth.
+    """
+    theta, phi = start
+    mean, prior = special.expit(theta + phi * x), special.expit(phi)
+    residual, curvature = y - mean, mean * (1 - mean)
+    terms = (residual, residual * x, curvature, curvature * x, curvature * x**2)
+    sums = np.stack([np.bincount(codes, term) for term in terms], axis=1)
+    _, kind, counts = np.unique(sums.round(1), axis=0, return_inverse=True, return_counts=True)
+    kind = kind.ravel()
+    rows = np.stack([np.bincount(kind, column) for column in sums.T], axis=1) / counts[:, None]
+    parts = []
+    step = max(1, _NUMBERS_AT_ONCE // len(sums))
+    for first in range(0, draws, step):
+        size = min(step, draws - first)
+        if 8 * len(rows) <= len(sums):
+            totals = rng.multinomial(len(sums), counts / len(sums), size).astype(np.float64) @ rows
+        else:
+            totals = _resample_counts(len(sums), size, rng).astype(np.float64) @ sums
+        g, gx, a, b, c = totals.T
+        gx, c = gx + 0.5 - prior, c + prior * (1 - prior)
+        parts.append(theta + (c * g - b * gx) / (a * c - b**2))
+    return np.concatenate(parts)
+
+
+def _resample_counts(units: int, draws: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """How often each unit comes in `draws` samples with replacement, (draws, units)."""
+    index = rng.integers(0, units, (draws, units)) + units * np.arange(draws)[:, None]
+    return np.bincount(index.ravel(), minlength=draws * units).reshape(draws, units)
 
 
 def _fit(y: Floats, x: Floats, weights: Floats, start: Floats) -> Floats:

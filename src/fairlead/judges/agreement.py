@@ -12,6 +12,7 @@ from fairlead.errors import DataError
 from fairlead.evaluation.statistics import Interval, bounded_mean_interval, cohens_kappa, proportion_interval
 from fairlead.judges.base import Judge
 from fairlead.judges.labelled import LOSS, TIE, WIN, Labelled, read_labelled
+from fairlead.judges.missing import by_state
 from fairlead.records import Comparison, VerdictState
 
 _GIVEN = {WIN, LOSS, TIE}
@@ -75,7 +76,7 @@ def agreement(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Agreement
     return Agreement(
         rows=len(decided),
         undecided_rows=len(rows) - len(decided),
-        states={str(state): count for state, count in Counter(state for _, _, state in flat).most_common()},
+        states=by_state(Counter(state for _, _, state in flat)),
         accuracy=_share(given),
         accuracy_missing_as_tie=_share([(n, human, state if state in _GIVEN else TIE) for n, human, state in flat]),
         accuracy_missing_as_wrong=_share(flat),
@@ -106,11 +107,15 @@ def ask(judge: Judge, rows: Iterable[Labelled]) -> list[Orders]:
         judge: one that asks in one order only (`both_orders: false`), so that each order is seen by itself. The
             replies have the same place in the ledger as those of a judge that asks in both.
     """
-    comparisons = [row.comparison for row in rows]
-    swapped = [Comparison(c.prompt, c.second, c.first) for c in comparisons]
-    states = [verdict.state for verdict in judge.compare([*comparisons, *swapped])]
-    one, other = states[: len(comparisons)], states[len(comparisons) :]
+    states = [verdict.state for verdict in judge.compare(both_ways(rows))]
+    one, other = states[: len(states) // 2], states[len(states) // 2 :]
     return [(a, _FLIPPED.get(b, b)) for a, b in zip(one, other, strict=True)]
+
+
+def both_ways(rows: Iterable[Labelled]) -> list[Comparison]:
+    """The comparisons of the rows, then the same with the second answer first."""
+    comparisons = [row.comparison for row in rows]
+    return [*comparisons, *(Comparison(c.prompt, c.second, c.first) for c in comparisons)]
 
 
 def of_file(path: Path, verdicts: str) -> Agreement:

@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, NoReturn
 
 import anthropic
 import httpx2
 
-from fairlead.judges.chat import Question, RawReply, TransientError
+from fairlead.judges.chat import ChangedError, Form, Question, RawReply, TransientError
+from fairlead.judges.openai_chat import SCHEMAS
 from fairlead.judges.settings import AnthropicSettings
-from fairlead.judges.wire import Key, cause, integer, raise_for, said
+from fairlead.judges.wire import Key, cause, integer, lacks_structure, raise_for
 
 _ANTHROPIC = "https://api.anthropic.com"
 
 
-class AnthropicChat:
-    """One model of the API.
+def _schema(form: Form) -> dict[str, Any]:
+    """The form's schema as this API takes it: without bounds of numbers."""
+    schema = SCHEMAS[form]
+    if form == "score":
+        score = {"type": "integer", "enum": list(range(1, 11))}
+        return schema | {"properties": schema["properties"] | {"score": score}}
+    return schema
 
-    Raises:
-        JudgeError: if the key's environment variable is not set.
-    """
+
+class AnthropicChat:
+    """One model of the API. The key is read when the first request is sent."""
 
     kind = "anthropic"
     cut = frozenset({"max_tokens", "model_context_window_exceeded"})
     declined = frozenset({"refusal"})
+    optional = frozenset({"output_config"})
 
     def __init__(self, settings: AnthropicSettings) -> None:
         self.model = settings.model
         # The client adds /v1 itself; the addresses that people know often end with it.
         self.endpoint = (settings.base_url or _ANTHROPIC).rstrip("/").removesuffix("/v1")
         self._settings = settings
+        self._structured = settings.structured == "auto"
         self._key = Key(settings.api_key_env, self.endpoint)
-        self._client = anthropic.AsyncAnthropic(
+
+    @cached_property
+    def _client(self) -> anthropic.AsyncAnthropic:
+        return anthropic.AsyncAnthropic(
             api_key=self._key.value,
             base_url=self.endpoint,
             max_retries=0,  # the session's own retries know the budget and the ledger
-            timeout=settings.timeout_s,
+            timeout=self._settings.timeout_s,
         )
 
     def body(self, question: Question) -> dict[str, Any]:
@@ -47,7 +59,13 @@ class AnthropicChat:
             "max_tokens": self._settings.max_tokens,
             "messages": [{"role": t.role, "content": t.content} for t in question.turns if t.role != "system"],
         }
-        return body | ({"system": system} if system else {})
+        if system:
+            body["system"] = system
+        if self._settings.temperature is not None:
+            body["temperature"] = self._settings.temperature
+        if self._structured:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": _schema(question.form)}}
+        return body
 
     async def send(self, body: Mapping[str, Any]) -> RawReply:
         try:
@@ -55,19 +73,23 @@ class AnthropicChat:
             response = await self._client.post("/v1/messages", cast_to=httpx2.Response, body=dict(body))
             status, text = response.status_code, response.text
         except anthropic.APIStatusError as error:
-            self._refused(error)
+            self._refused(error, body)
         except anthropic.APITimeoutError:
             raise TransientError("the request timed out", crowded=True) from None
         except anthropic.APIConnectionError as error:
             raise TransientError(f"cannot be reached ({cause(error)})") from None
         return self._read(text, status)
 
-    def _refused(self, error: anthropic.APIStatusError) -> NoReturn:
+    def _refused(self, error: anthropic.APIStatusError, body: Mapping[str, Any]) -> NoReturn:
+        if self.optional & body.keys() and lacks_structure(error.status_code, error.body):
+            self._structured = False
+            raise ChangedError from None
         try:
             raise_for(
                 error.status_code,
-                said(error.body),
+                error.body,
                 error.response.headers,
+                sent=body,
                 key=self._key,
                 endpoint=self.endpoint,
                 model=self.model,
@@ -91,4 +113,5 @@ class AnthropicChat:
         )
 
     async def close(self) -> None:
-        await self._client.close()
+        if "_client" in self.__dict__:
+            await self._client.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 Form = Literal["pairwise", "score"]
@@ -82,6 +82,7 @@ class Chat(Protocol):
         kind, model, endpoint: who answers; part of every request's key.
         cut: the words with which it says that a reply reached the token limit.
         declined: the words with which it says that it declined.
+        optional: parts of the body that it leaves out for endpoints that do not know them.
     """
 
     kind: str
@@ -89,6 +90,7 @@ class Chat(Protocol):
     endpoint: str
     cut: frozenset[str]
     declined: frozenset[str]
+    optional: frozenset[str]
 
     def body(self, question: Question) -> Mapping[str, Any]:
         """The request as JSON values: everything that decides the reply."""
@@ -106,11 +108,12 @@ class Chat(Protocol):
 
 @dataclass(slots=True)
 class Purse:
-    """What a run has spent and may spend; one purse serves all that one judge is asked in a run.
+    """What has been spent and may be spent; one purse serves all that one judge is asked in one stage.
 
     Attributes:
         max_calls, max_cost: limits; None is none.
         input_price, output_price: of a million tokens; None where the cost is not known.
+        in_flight: calls under way; `reserved` is what they may cost at most.
     """
 
     max_calls: int | None = None
@@ -119,7 +122,19 @@ class Purse:
     output_price: float | None = None
     calls: int = 0
     spent: float = 0.0
-    reserved: float = field(default=0.0)
+    reserved: float = 0.0
+    in_flight: int = 0
+
+    def reserve(self, most: float) -> None:
+        """Sets aside what a call can cost at most."""
+        self.calls += 1
+        self.in_flight += 1
+        self.reserved += most
+
+    def release(self, most: float) -> None:
+        """The call has ended; nothing is set aside when none is left, whatever the sums of floats say."""
+        self.in_flight -= 1
+        self.reserved = self.reserved - most if self.in_flight else 0.0
 
     def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
         """Price of a reply; None where prices or tokens are not known."""

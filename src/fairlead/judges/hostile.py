@@ -26,11 +26,15 @@ _INSTRUCTIONS = [
     )
 ]
 _SEARCH_SECONDS = 1.0
+_FLAGGED = "contains instructions to the judge"
+_NO_BRACKETS = str.maketrans("[]", "()")  # so that a flag ends where it ends
+_FLAGS = regex.compile(rf"(?:(\[[^\[\]]+ {_FLAGGED}: [^\[\]]*\])(?: \| |$))+")
 
 
 def clean(text: str) -> str:
     """The text without what databases and wire formats refuse: lone surrogates and NUL become U+FFFD."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "�")
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "�")
 
 
 def cap(text: str, limit: int) -> str:
@@ -54,6 +58,22 @@ def fence(*texts: str) -> str:
         if not any(mark in text for text in texts):
             return mark
         number += 1
+
+
+def flag(which: str, text: str) -> list[str]:
+    """What a verdict's reason begins with where a judged text speaks to the judge; [] where none does.
+
+    Args:
+        which: words for the text, such as "the first answer".
+    """
+    found = instructions_in(text)
+    return [] if found is None else [f"[{which} {_FLAGGED}: {repr(found).translate(_NO_BRACKETS)}]"]
+
+
+def flags_of(reason: str) -> list[str]:
+    """The flags with which a reason begins; what the judge itself wrote after them is none."""
+    found = _FLAGS.match(reason)
+    return found.captures(1) if found else []
 
 
 def instructions_in(text: str) -> str | None:

@@ -19,8 +19,8 @@ from fairlead.records import Comparison, Prompt, VerdictState
 
 WIN, LOSS, TIE = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE
 _WORDS = {
-    **dict.fromkeys(("1", "first", "win", "output_1", "response1"), WIN),
-    **dict.fromkeys(("2", "second", "loss", "output_2", "response2"), LOSS),
+    **dict.fromkeys(("1", "first", "win", "a", "output_1", "response1"), WIN),
+    **dict.fromkeys(("2", "second", "loss", "b", "output_2", "response2"), LOSS),
     **dict.fromkeys(("0", "tie", "draw"), TIE),
 }
 

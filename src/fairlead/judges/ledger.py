@@ -28,7 +28,7 @@ ENVIRONMENT = "FAIRLEAD_LEDGER"
 
 _COLUMNS = (
     "key", "question", "endpoint", "model", "template", "request", "text", "finish", "refusal", "logprobs",
-    "input_tokens", "output_tokens", "cost", "latency", "at",
+    "input_tokens", "output_tokens", "cost", "latency", "at", "verdict",
 )  # fmt: skip
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -46,9 +46,11 @@ CREATE TABLE IF NOT EXISTS replies (
     output_tokens INTEGER,
     cost DOUBLE PRECISION,
     latency DOUBLE PRECISION NOT NULL,
-    at DOUBLE PRECISION NOT NULL
+    at DOUBLE PRECISION NOT NULL,
+    verdict TEXT
 )
 """
+_ADD_VERDICT = "ALTER TABLE replies ADD COLUMN verdict TEXT"  # to ledgers from before the column
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Reply:
         cost: in the currency of the configured prices, None where there are none.
         latency: seconds.
         at: seconds since the epoch.
+        verdict: what was read from the text when it came: A, B or tie in the order shown, or a number; None where
+            nothing could be read.
     """
 
     key: str
@@ -83,18 +87,29 @@ class Reply:
     cost: float | None = None
     latency: float = 0.0
     at: float = 0.0
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What one model has been asked so far; None where no reply told its tokens or had a price."""
+    """What one model has been asked so far; None where no reply told its tokens or had a price.
+
+    Attributes:
+        read: replies from which a verdict or a score was read.
+        counted: replies that told their tokens, and how many characters their requests have.
+        latency: mean seconds of a reply.
+    """
 
     model: str
     endpoint: str
     replies: int
+    read: int
     input_tokens: int | None
     output_tokens: int | None
+    counted: int
+    counted_chars: int
     cost: float | None
+    latency: float
 
 
 class Ledger:
@@ -130,11 +145,22 @@ class Ledger:
         for row in self._database.read(f"SELECT {', '.join(_COLUMNS)} FROM replies ORDER BY at, key"):
             yield Reply(*row)
 
+    def about(self, start: str) -> list[Reply]:
+        """The replies whose key or question begins so, the oldest first."""
+        like = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        rows = self._database.read(
+            f"SELECT {', '.join(_COLUMNS)} FROM replies WHERE key LIKE ? ESCAPE '\\' OR question LIKE ? ESCAPE '\\'"
+            " ORDER BY at, key",
+            (like, like),
+        )
+        return [Reply(*row) for row in rows]
+
     def totals(self) -> list[Totals]:
         """Replies, tokens and cost of every model."""
         rows = self._database.read(
-            "SELECT model, endpoint, COUNT(*), SUM(input_tokens), SUM(output_tokens), SUM(cost)"
-            " FROM replies GROUP BY model, endpoint ORDER BY model, endpoint"
+            "SELECT model, endpoint, COUNT(*), COUNT(verdict), SUM(input_tokens), SUM(output_tokens),"
+            " COUNT(input_tokens), SUM(CASE WHEN input_tokens IS NULL THEN 0 ELSE LENGTH(request) END),"
+            " SUM(cost), AVG(latency) FROM replies GROUP BY model, endpoint ORDER BY model, endpoint"
         )
         return [Totals(*row) for row in rows]
 
@@ -216,6 +242,8 @@ class _SQLite:
             self._writer.execute("PRAGMA synchronous = FULL")
             with self._writer:
                 self._writer.execute(_SCHEMA)
+                if "verdict" not in {row[1] for row in self._writer.execute("PRAGMA table_info(replies)")}:
+                    self._writer.execute(_ADD_VERDICT)
             self._reader = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
@@ -271,12 +299,14 @@ class _Postgres:
         self._psycopg: Any = psycopg
         self._lock = threading.Lock()
         try:
-            self._connection = psycopg.connect(url)
-            with self._connection:
+            self._connection = psycopg.connect(url, autocommit=True)
+            with self._connection.transaction():
+                # Two processes that open a new ledger at once would both try to make the table.
+                self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('fairlead replies'))")
                 self._connection.execute(_SCHEMA)
+                self._connection.execute(_ADD_VERDICT.replace("COLUMN", "COLUMN IF NOT EXISTS"))
         except psycopg.Error as error:
             raise self._error(error) from None
-        self._connection = psycopg.connect(url)
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:

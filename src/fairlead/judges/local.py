@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ def build_local(settings: LocalSettings, *, ledger: Ledger | None, folder: Path)
         raise ModelError(f"cannot be loaded: {str(error).splitlines()[0][:200]}", where=where) from error
     identity = _identity(where, config, folder)
     if any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+        if config.num_labels != 1:
+            raise ModelError(
+                f"has {config.num_labels} outputs, a reward model has one",
+                where=where,
+                remedy="use a causal LM, or a classifier trained with num_labels=1",
+            )
         return RewardJudge(settings, where, identity)
     chat = LocalChat(settings, folder, identity)
     return PromptedJudge(
@@ -67,28 +74,34 @@ def _identity(where: str, config: Any, folder: Path) -> str:
 
 
 class LocalChat:
-    """A causal LM; questions that are asked at the same time are answered in one batch, greedily."""
+    """A causal LM; questions that are asked at the same time are answered in one batch, greedily.
+
+    Its weights are loaded when the first question is asked.
+    """
 
     kind = "local"
     cut = frozenset({"length"})
     declined: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
 
     def __init__(self, settings: LocalSettings, folder: Path, identity: str) -> None:
         self.model, self.endpoint = identity, "local"
-        self._settings = settings
-        section = ModelSection(name=settings.model)
-        tokenizer = load_tokenizer(section, folder)
-        self._generator = TransformersGenerator(
-            load_base(section, folder), tokenizer, name=identity, batch_size=settings.batch_size
-        )
+        self._settings, self._folder = settings, folder
         self._waiting: list[tuple[Request, asyncio.Future[RawReply]]] = []
         self._worker: asyncio.Task[None] | None = None
+
+    @cached_property
+    def _generator(self) -> TransformersGenerator:
+        section = ModelSection(name=self._settings.model)
+        base, tokenizer = load_base(section, self._folder), load_tokenizer(section, self._folder)
+        return TransformersGenerator(base, tokenizer, name=self.model, batch_size=self._settings.batch_size)
 
     def body(self, question: Question) -> dict[str, Any]:
         messages = [{"role": turn.role, "content": turn.content} for turn in question.turns]
         return {"model": self.model, "messages": messages, "max_tokens": self._settings.max_tokens}
 
     async def send(self, body: Mapping[str, Any]) -> RawReply:
+        _ = self._generator  # a model that cannot be loaded is no fault of this question
         loop = asyncio.get_running_loop()
         done: asyncio.Future[RawReply] = loop.create_future()
         self._waiting.append((self._request(body), done))

@@ -14,6 +14,11 @@ MISSING = {
 }
 
 
+def by_state(counts: Mapping[VerdictState, int]) -> dict[str, int]:
+    """How many judgements have each of the seven states, those that none has included."""
+    return {str(state): counts.get(state, 0) for state in VerdictState}
+
+
 def missing_share(counts: Mapping[VerdictState, int] | Mapping[ScoreState, int]) -> float:
     """Share of judgements that are unreadable, refused or failed; 0 where nothing was asked."""
     total = sum(counts.values())

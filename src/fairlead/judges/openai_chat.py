@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import httpx2
 import openai
 
-from fairlead.errors import JudgeError
 from fairlead.judges.chat import ChangedError, Form, Question, RawReply, TransientError
 from fairlead.judges.settings import OpenAISettings
-from fairlead.judges.wire import Key, cause, integer, raise_for, said
+from fairlead.judges.wire import Key, cause, declined, integer, lacks_structure, raise_for, said
 
 _OPENAI = "https://api.openai.com/v1"
 _ALTERNATIVES = 20  # the most that endpoints give
@@ -30,15 +30,12 @@ SCHEMAS: dict[Form, dict[str, Any]] = {
 
 
 class OpenAIChat:
-    """One endpoint and model.
-
-    Raises:
-        JudgeError: if the key's environment variable is not set.
-    """
+    """One endpoint and model. The key is read when the first request is sent."""
 
     kind = "openai"
     cut = frozenset({"length"})
     declined = frozenset({"content_filter"})
+    optional = frozenset({"response_format"})
 
     def __init__(self, settings: OpenAISettings) -> None:
         self.model = settings.model
@@ -46,11 +43,14 @@ class OpenAIChat:
         self._settings = settings
         self._structured = settings.structured == "auto"
         self._key = Key(settings.api_key_env, self.endpoint)
-        self._client = openai.AsyncOpenAI(
+
+    @cached_property
+    def _client(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
             api_key=self._key.value or "none",
             base_url=self.endpoint,
             max_retries=0,  # the session's own retries know the budget and the ledger
-            timeout=settings.timeout_s,
+            timeout=self._settings.timeout_s,
         )
 
     def body(self, question: Question) -> dict[str, Any]:
@@ -77,6 +77,8 @@ class OpenAIChat:
             response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=dict(body))
             status, text = response.status_code, response.text
         except openai.APIStatusError as error:
+            if declined(error.status_code, error.body):
+                return RawReply("", "content_filter", refusal=self._key.hide(said(error.body)) or "moderated")
             self._refused(error, body)
         except openai.APITimeoutError:
             raise TransientError("the request timed out", crowded=True) from None
@@ -85,29 +87,15 @@ class OpenAIChat:
         return self._read(text, status)
 
     def _refused(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> NoReturn:
-        message = said(error.body)
-        if error.status_code in (400, 422):
-            lowered = message.lower()
-            if "response_format" in body and any(
-                w in lowered for w in ("response_format", "json_schema", "structured")
-            ):
-                self._structured = False
-                raise ChangedError from None
-            for name, remedy in (
-                ("temperature", "set temperature: null in the judge section"),
-                ("logprobs", "set expected_score: false in the judge section"),
-            ):
-                if name in body and name in lowered:
-                    raise JudgeError(
-                        f"does not take {name} ({self._key.hide(message)})",
-                        where=f"{self.endpoint} (model {self.model})",
-                        remedy=remedy,
-                    ) from None
+        if self.optional & body.keys() and lacks_structure(error.status_code, error.body):
+            self._structured = False
+            raise ChangedError from None
         try:
             raise_for(
                 error.status_code,
-                message,
+                error.body,
                 error.response.headers,
+                sent=body,
                 key=self._key,
                 endpoint=self.endpoint,
                 model=self.model,
@@ -138,7 +126,8 @@ class OpenAIChat:
         )
 
     async def close(self) -> None:
-        await self._client.close()
+        if "_client" in self.__dict__:
+            await self._client.close()
 
 
 def _logprobs(choice: Mapping[str, Any]) -> Sequence[tuple[str, Sequence[tuple[str, float]]]] | None:

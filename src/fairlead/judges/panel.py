@@ -7,9 +7,10 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from fairlead.judges.base import Judge
+from fairlead.judges.hostile import flags_of
 from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState
 
 T = TypeVar("T")
@@ -28,24 +29,36 @@ class PanelJudge:
     """
 
     def __init__(self, members: Sequence[Judge], rule: Rule) -> None:
-        self._members, self._rule = list(members), rule
+        self.members, self._rule = list(members), rule
+        self._joined = self._split = 0
         self.name = f"panel:{rule}({'; '.join(member.name for member in members)})"
 
     def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
         for verdicts in self._together(items, lambda member, copy: member.compare(copy)):
+            self._count({v.state for v in verdicts if not v.missing})
             yield join_verdicts(verdicts, self._rule, self.name)
 
     def score(self, items: Iterable[Answer]) -> Iterator[Score]:
         for scores in self._together(items, lambda member, copy: member.score(copy)):
+            self._count({s.value for s in scores if not s.missing})
             yield join_scores(scores, self._rule, self.name)
+
+    @property
+    def disagreement(self) -> float | None:
+        """Share of the items so far on which its members did not all say the same; None before any gave a verdict."""
+        return self._split / self._joined if self._joined else None
+
+    def _count(self, said: set[Any]) -> None:
+        self._joined += bool(said)
+        self._split += len(said) > 1
 
     def _together(
         self, items: Iterable[T], ask: Callable[[Judge, Iterable[T]], Iterator[R]]
     ) -> Iterator[tuple[R, ...]]:
         """What every member says of each item; a member's error ends the work of all."""
-        copies = itertools.tee(items, len(self._members))
+        copies = itertools.tee(items, len(self.members))
         with ExitStack() as stack:
-            streams = [ask(member, copy) for member, copy in zip(self._members, copies, strict=True)]
+            streams = [ask(member, copy) for member, copy in zip(self.members, copies, strict=True)]
             for stream in streams:
                 stack.callback(getattr(stream, "close", lambda: None))
             yield from zip(*streams, strict=True)
@@ -62,8 +75,7 @@ def join_verdicts(verdicts: Sequence[Verdict], rule: Rule, name: str) -> Verdict
     calls = tuple(call for v in verdicts for call in v.calls)
     counts = Counter(str(v.state) for v in verdicts)
     reason = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    flags = [v.reason.split("]", 1)[0] + "]" for v in verdicts if v.reason.startswith("[")]
-    reason = " | ".join([*dict.fromkeys(flags), reason])
+    reason = " | ".join([*_flags(verdicts), reason])
     where = verdicts[0].comparison_id
     if 2 * len(given) <= len(verdicts):
         state = Counter(v.state for v in verdicts if v.missing).most_common(1)[0][0]
@@ -86,8 +98,20 @@ def join_scores(scores: Sequence[Score], rule: Rule, name: str) -> Score:
     where = scores[0].answer_id
     if 2 * len(given) <= len(scores):
         state = Counter(s.state for s in scores if s.missing).most_common(1)[0][0]
-        return Score(where, state, name, reason=f"{len(given)} of {len(scores)} members gave a score", calls=calls)
+        reason = " | ".join([*_flags(scores), f"{len(given)} of {len(scores)} members gave a score"])
+        return Score(where, state, name, reason=reason, calls=calls)
     value = statistics.median(given) if rule == "majority" else statistics.fmean(given)
     spread = max(given) - min(given)
-    reason = f"{len(given)} of {len(scores)} members, from {min(given):g} to {max(given):g}, apart by {spread:g}"
+    words = f"{len(given)} of {len(scores)} members, from {min(given):g} to {max(given):g}, apart by {spread:g}"
+    reason = " | ".join([*_flags(scores), words])
     return Score(where, ScoreState.SCORED, name, value=value, reason=reason, calls=calls)
+
+
+def disagreement_of(judge: Judge) -> float | None:
+    """How often a panel's members disagreed; None for a judge that is no panel."""
+    return judge.disagreement if isinstance(judge, PanelJudge) else None
+
+
+def _flags(judged: Sequence[Verdict] | Sequence[Score]) -> list[str]:
+    """The flags of all members, each once."""
+    return list(dict.fromkeys(flag for one in judged for flag in flags_of(one.reason)))

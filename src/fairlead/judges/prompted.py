@@ -136,14 +136,15 @@ class PromptedJudge:
         self._count(session, readable=state not in ("unreadable", "refused"), sample=sides[-1].reason)
         reason = " | ".join([*self._flags(item), *(side.reason for side in sides)])
         calls = tuple(call for side in sides for call in side.calls)
-        return Verdict(item.id, VerdictState(state), self.name, reason=reason, calls=calls)
+        votes = tuple(str(_STATES[side.value]) for side in sides if side.value is not None)
+        orders = votes if len(votes) > 1 else ()
+        return Verdict(item.id, VerdictState(state), self.name, reason=reason, calls=calls, orders=orders)
 
     async def _scored(self, session: Session, number: int, item: Answer) -> Score:
         [question] = self.questions(item, number)
         found = await self._ask(session, question, self._read_score)
         self._count(session, readable=found.state not in ("unreadable", "refused"), sample=found.reason)
-        flags = _flag("the answer", item.text)
-        reason = " | ".join([*flags, found.reason])
+        reason = " | ".join([*hostile.flag("the answer", item.text), found.reason])
         return Score(item.id, ScoreState(found.state), self.name, value=found.value, reason=reason, calls=found.calls)
 
     async def _ask(self, session: Session, question: Question, read: Callable[[Reply, bool], T | None]) -> _Reading[T]:
@@ -176,12 +177,11 @@ class PromptedJudge:
     def _read_score(self, reply: Reply, cut: bool) -> float | None:
         value = reading.read_score(reply.text, cut=cut)
         if value is not None and self._expected_scores and reply.logprobs is not None:
-            expected = reading.expected_score(json.loads(reply.logprobs))
-            return value if expected is None else expected
+            return reading.expected_score(json.loads(reply.logprobs), value)
         return value
 
     def _flags(self, item: Comparison) -> list[str]:
-        return [*_flag("the first answer", item.first), *_flag("the second answer", item.second)]
+        return [*hostile.flag("the first answer", item.first), *hostile.flag("the second answer", item.second)]
 
     def _count(self, session: Session, *, readable: bool, sample: str) -> None:
         """Gives a judge up of whom nothing at all can be read, before the rest is paid for."""
@@ -216,11 +216,6 @@ def _deciding(settings: PromptedSettings) -> dict[str, object]:
         "price_per_million_input_tokens", "price_per_million_output_tokens",
     }  # fmt: skip
     return settings.model_dump(mode="json", exclude=indifferent)
-
-
-def _flag(which: str, text: str) -> list[str]:
-    found = hostile.instructions_in(text)
-    return [f"[{which} contains instructions to the judge: {found!r}]"] if found else []
 
 
 def _short(text: str) -> str:

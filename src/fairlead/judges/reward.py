@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -24,31 +25,32 @@ class RewardJudge:
     A reward has no scale of its own; as a score from 1 to 10 it is 1 + 9·σ(reward), which keeps the order and
     puts a reward of 0 in the middle (Bradley & Terry 1952: σ of a difference is the probability of preferring it).
 
-    Raises:
-        ModelError: if it cannot be loaded or has more than one output.
+    Its weights are loaded when the first text is judged.
     """
 
     def __init__(self, settings: LocalSettings, where: str, identity: str) -> None:
         self.name = f"reward:{identity}"
-        self._settings = settings
+        self._settings, self._where = settings, where
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and model.
+
+        Raises:
+            ModelError: if they cannot be loaded.
+        """
         on = hardware.device()
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(where)
-            self._model: Any = AutoModelForSequenceClassification.from_pretrained(
-                where, dtype=hardware.resolve_dtype("auto", on), use_safetensors=True
+            tokenizer = AutoTokenizer.from_pretrained(self._where)
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                self._where, dtype=hardware.resolve_dtype("auto", on), use_safetensors=True
             )
         except (OSError, ValueError) as error:
-            raise ModelError(f"cannot be loaded: {str(error).splitlines()[0][:200]}", where=where) from error
-        if self._model.config.num_labels != 1:
-            raise ModelError(
-                f"has {self._model.config.num_labels} outputs, a reward model has one",
-                where=where,
-                remedy="use a causal LM, or a classifier trained with num_labels=1",
-            )
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._model.config.pad_token_id = self._tokenizer.pad_token_id
-        self._model.to(on).eval()
+            raise ModelError(f"cannot be loaded: {str(error).splitlines()[0][:200]}", where=self._where) from error
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        model.config.pad_token_id = tokenizer.pad_token_id
+        return tokenizer, model.to(on).eval()
 
     def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
         for batch in _batches(items, self._settings.batch_size):
@@ -78,28 +80,28 @@ class RewardJudge:
     @torch.inference_mode()
     def _rewards(self, texts: Sequence[tuple[Prompt, str]]) -> list[float | None]:
         """The reward of each (prompt, answer); None where it does not fit into the model's context."""
-        rows = [self._encode(prompt, answer) for prompt, answer in texts]
-        limit = getattr(self._model.config, "max_position_embeddings", None) or math.inf
+        tokenizer, model = self._loaded
+        rows = [_encode(tokenizer, prompt, answer) for prompt, answer in texts]
+        limit = getattr(model.config, "max_position_embeddings", None) or math.inf
         fitting = [n for n, row in enumerate(rows) if 0 < len(row) <= limit]
         rewards: list[float | None] = [None] * len(rows)
         if fitting:
-            batch = self._tokenizer.pad(
-                {"input_ids": [rows[n] for n in fitting]}, padding_side="right", return_tensors="pt"
-            )
-            output = self._model(**{key: value.to(self._model.device) for key, value in batch.items()})
+            batch = tokenizer.pad({"input_ids": [rows[n] for n in fitting]}, padding_side="right", return_tensors="pt")
+            output = model(**{key: value.to(model.device) for key, value in batch.items()})
             for n, value in zip(fitting, output.logits[:, 0].float().tolist(), strict=True):
                 rewards[n] = value if math.isfinite(value) else None
         return rewards
 
-    def _encode(self, prompt: Prompt, answer: str) -> list[int]:
-        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        if self._tokenizer.chat_template:
-            turns = [*messages, {"role": "assistant", "content": answer}]
-            encoded = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
-        else:
-            encoded = self._tokenizer(f"{prompt.text}\n{answer}")
-        ids: list[int] = encoded["input_ids"]
-        return ids
+
+def _encode(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
+    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    if tokenizer.chat_template:
+        turns = [*messages, {"role": "assistant", "content": answer}]
+        encoded = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
+    else:
+        encoded = tokenizer(f"{prompt.text}\n{answer}")
+    ids: list[int] = encoded["input_ids"]
+    return ids
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead.errors import BudgetError, JudgeError
+from fairlead.judges import reading
 from fairlead.judges.chat import ChangedError, Chat, Purse, Question, RawReply, RejectedError, TransientError
 from fairlead.judges.concurrency import Concurrency
 from fairlead.judges.hostile import clean
@@ -65,11 +66,10 @@ class Session:
             JudgeError: if no question will get one.
         """
         while True:
-            body = self.chat.body(question)
-            request = request_json(self.chat.endpoint, question.template, body)
-            key = hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest()
-            if self._ledger is not None and (stored := self._ledger.find(key)) is not None:
+            if (stored := find_stored(self.chat, self._ledger, question)) is not None:
                 return stored
+            body = self.chat.body(question)
+            key, request = key_of(self.chat, question, body)
             task = self._asked.get(key)
             if task is None:
                 task = asyncio.create_task(self._with_patience(question, key, request, body), name=key)
@@ -161,11 +161,12 @@ class Session:
             reply = self._reply(question, key, request, raw, started)
             self._purse.spent += reply.cost or 0.0
         finally:
-            self._purse.reserved -= reserved
+            self._purse.release(reserved)
             self._cost_came_in.set()
-        if self._committer is not None:
-            await self._committer.store(reply)
-        return reply
+        if self._committer is None or self._ledger is None:
+            return reply
+        await self._committer.store(reply)
+        return self._ledger.find(key) or reply  # another process may have stored its own first: that one is the answer
 
     async def _send(self, body: Mapping[str, Any]) -> RawReply:
         try:
@@ -191,6 +192,7 @@ class Session:
             cost=self._purse.cost(raw.input_tokens, raw.output_tokens),
             latency=now() - started,
             at=started,
+            verdict=reading.as_word(question.form, raw.text, cut=raw.finish in self.chat.cut),
         )
 
     async def _reserve(self, request: str, body: Mapping[str, Any]) -> float:
@@ -199,7 +201,7 @@ class Session:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 0
         most = purse.most(len(request.encode("utf-8", "surrogatepass")), int(limit))
         while purse.max_cost is not None and purse.spent + purse.reserved + most > purse.max_cost:
-            if purse.reserved <= 1e-12:
+            if not purse.in_flight:
                 raise self._stop(
                     f"max_cost {purse.max_cost:g} does not cover another call ({purse.spent:.4g} is spent)"
                 )
@@ -207,8 +209,7 @@ class Session:
             await self._cost_came_in.wait()
         if purse.max_calls is not None and purse.calls >= purse.max_calls:
             raise self._stop(f"max_calls {purse.max_calls} are made")
-        purse.calls += 1
-        purse.reserved += most
+        purse.reserve(most)
         return most
 
     def _stop(self, what: str) -> BudgetError:
@@ -241,6 +242,24 @@ class Session:
             task.cancel()
         await asyncio.gather(*asked, *late, return_exceptions=True)
         await self.chat.close()
+
+
+def key_of(chat: Chat, question: Question, body: Mapping[str, Any]) -> tuple[str, str]:
+    """The ledger's key of a question that is sent with this body, and the whole request that it is the hash of."""
+    request = request_json(chat.endpoint, question.template, body)
+    return hashlib.sha256(request.encode("utf-8", "surrogatepass")).hexdigest(), request
+
+
+def find_stored(chat: Chat, ledger: Ledger | None, question: Question) -> Reply | None:
+    """The stored reply to a question, also where its endpoint answered it without the optional parts of the body."""
+    if ledger is None:
+        return None
+    body = chat.body(question)
+    stored = ledger.find(key_of(chat, question, body)[0])
+    if stored is None and chat.optional & body.keys():
+        plain = {name: value for name, value in body.items() if name not in chat.optional}
+        stored = ledger.find(key_of(chat, question, plain)[0])
+    return stored
 
 
 def _retrieved(task: asyncio.Task[Reply]) -> None:

@@ -11,6 +11,7 @@ from fairlead.checks import CheckSettings
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _JudgeSettings(BaseModel):
@@ -68,10 +69,11 @@ class EndpointSettings(PromptedSettings):
     timeout_s: Positive = Field(120.0, description="seconds until a request counts as failed")
     max_retries: Annotated[int, Field(ge=0)] = Field(8, description="tries after a transient failure")
     max_calls: Count | None = Field(
-        None, description="calls one run may make; it stops there, and a rerun goes on from there"
+        None, description="calls one stage of a run may make; it stops there, and a rerun goes on from there"
     )
     max_cost: Positive | None = Field(
-        None, description="money one run may spend, in the currency of the prices; a rerun goes on from there"
+        None,
+        description="money one stage of a run may spend, in the currency of the prices; a rerun goes on from there",
     )
     price_per_million_input_tokens: Annotated[float, Field(ge=0)] | None = Field(
         None, description="price of a million tokens that the judge reads"
@@ -127,6 +129,12 @@ class AnthropicSettings(EndpointSettings):
 
     kind: Literal["anthropic"]
     api_key_env: str = Field("ANTHROPIC_API_KEY", description="environment variable that holds the key")
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="0 is the steadiest; null for models that accept none, as the newest do"
+    )
+    structured: Literal["auto", "off"] = Field(
+        "auto", description="auto asks for JSON of a fixed form where the model offers it; off never does"
+    )
 
 
 class LocalSettings(PromptedSettings):
@@ -161,3 +169,24 @@ JudgeSettings = Annotated[
     RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings | PanelSettings,
     Field(discriminator="kind"),
 ]
+
+
+class JudgeCheckSettings(_JudgeSettings):
+    """What a judge must show on labelled comparisons before the project uses it."""
+
+    labelled: str = Field(description="file of comparisons that people have judged: LLMBar's, PandaLM's or your own")
+    rows: Count = Field(100, description="how many of its rows are asked, evenly spread")
+    probe_rows: Count = Field(30, description="how many rows the length probe and each canary are asked with")
+    min_accuracy: Share | None = Field(0.6, description="smallest share of its verdicts that agree with people")
+    min_order_agreement: Share | None = Field(0.7, description="smallest share of pairs whose two orders agree")
+    max_padded_wins: Share | None = Field(
+        0.3, description="largest share of verdicts for an answer that only says itself twice, against itself"
+    )
+    max_own_family: Share | None = Field(
+        0.1, description="largest excess, over people, of its preference for answers of its own model family"
+    )
+    max_canary_wins: Share | None = Field(
+        0.05,
+        description="largest share of questions in which a constant answer (empty words, flattery) does not lose",
+    )
+    max_missing: Share | None = Field(0.1, description="largest share of verdicts that are none")

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import torch
 from transformers import (
+    AutoConfig,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -36,10 +38,13 @@ class Request:
     index: int = 0
 
 
-class Generator(Protocol):
+RequestT = TypeVar("RequestT", bound=Request, contravariant=True)
+
+
+class Generator(Protocol[RequestT]):
     """Draws completions, in the order of the requests."""
 
-    def generate(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]: ...
+    def generate(self, requests: Sequence[RequestT], *, seed: int) -> Iterator[Completion]: ...
 
 
 class GumbelNoise(LogitsProcessor):
@@ -54,10 +59,14 @@ class GumbelNoise(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """scores: (rows, vocabulary) logits, -inf where a token is ruled out."""
         del input_ids
+        return self.add(scores, range(len(self._generators)))  # type: ignore[return-value]
+
+    def add(self, scores: torch.Tensor, streams: Sequence[int]) -> torch.Tensor:
+        """The same for rows that are only some of the streams, in any order."""
         noise = torch.empty(scores.shape, dtype=torch.float32)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores - noise.log_().to(scores.device)  # type: ignore[return-value]
+        for row, stream in zip(noise, streams, strict=True):
+            row.exponential_(generator=self._generators[stream])
+        return scores - noise.log_().to(scores.device)
 
 
 class TransformersGenerator:
@@ -89,7 +98,7 @@ class TransformersGenerator:
         Raises:
             ModelError: if a prompt leaves no room for an answer in the model's context.
         """
-        encoded = [self._encode(request) for request in requests]
+        encoded = [encode(request, self._model, self._tokenizer) for request in requests]
         groups: dict[Sampling, list[int]] = {}
         for number, request in enumerate(requests):
             groups.setdefault(request.sampling, []).append(number)
@@ -98,16 +107,16 @@ class TransformersGenerator:
             members.sort(key=lambda n: len(encoded[n]))  # rows of like length waste least on padding
             for start in range(0, len(members), self._batch_size):
                 batch = members[start : start + self._batch_size]
-                seeds = [_row_seed(seed, requests[n]) for n in batch]
+                seeds = [row_seed(seed, requests[n]) for n in batch]
                 texts = self._batch([encoded[n] for n in batch], sampling, seeds)
-                for n, row_seed, (text, tokens, stopped) in zip(batch, seeds, texts, strict=True):
+                for n, seed_of_row, (text, tokens, stopped) in zip(batch, seeds, texts, strict=True):
                     done[n] = Completion(
                         prompt_id=requests[n].prompt.id,
                         text=text,
                         model=self._name,
                         sampling=sampling,
                         index=requests[n].index,
-                        seed=row_seed,
+                        seed=seed_of_row,
                         finish="stop" if stopped else "length",
                         tokens=tokens,
                     )
@@ -115,28 +124,13 @@ class TransformersGenerator:
                     self._advance(len(batch))
         yield from (done[n] for n in range(len(requests)))
 
-    def _encode(self, request: Request) -> list[int]:
-        messages = [{"role": m.role, "content": m.content} for m in request.prompt.messages]
-        ids: list[int] = self._tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=True, return_dict=True
-        )["input_ids"]
-        limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        if limit is not None and len(ids) + request.sampling.max_new_tokens > limit:
-            raise ModelError(
-                f"a prompt of {len(ids)} tokens and max_new_tokens {request.sampling.max_new_tokens} exceed the "
-                f"model's context of {limit}",
-                where=f"prompt {request.prompt.id} ({request.prompt.text[:60]!r})",
-                remedy="shorten the prompt or lower max_new_tokens",
-            )
-        return ids
-
     @torch.inference_mode()
     def _batch(self, rows: list[list[int]], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[str, int, bool]]:
         """(text, number of tokens, whether it ended by itself) of each row."""
         tokenizer = self._tokenizer
         batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
         batch = {key: value.to(self._model.device) for key, value in batch.items()}
-        ends = _end_tokens(self._model, tokenizer)
+        ends = end_tokens(self._model, tokenizer)
         config = GenerationConfig(
             max_new_tokens=sampling.max_new_tokens,
             do_sample=False,
@@ -151,19 +145,43 @@ class TransformersGenerator:
             logits_processor=_processors(sampling, seeds),
         )
         answers = output[:, batch["input_ids"].shape[1] :].tolist()
-        return [_cut(answer, ends, tokenizer) for answer in answers]
+        return [cut(answer, ends, tokenizer) for answer in answers]
+
+
+def encode(request: Request, model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a prompt, ready for its answer.
+
+    Raises:
+        ModelError: if it leaves no room for the answer in the model's context.
+    """
+    messages = [{"role": m.role, "content": m.content} for m in request.prompt.messages]
+    ids: list[int] = tokenizer.apply_chat_template(
+        messages, tokenize=True, add_generation_prompt=True, return_dict=True
+    )["input_ids"]
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and len(ids) + request.sampling.max_new_tokens > limit:
+        raise ModelError(
+            f"a prompt of {len(ids)} tokens and max_new_tokens {request.sampling.max_new_tokens} exceed the "
+            f"model's context of {limit}",
+            where=f"prompt {request.prompt.id} ({request.prompt.text[:60]!r})",
+            remedy="shorten the prompt or lower max_new_tokens",
+        )
+    return ids
 
 
 def _processors(sampling: Sampling, seeds: Sequence[int]) -> LogitsProcessorList:
     if sampling.temperature == 0:
         return LogitsProcessorList()
+    return LogitsProcessorList([*warpers(sampling), GumbelNoise(seeds)])
+
+
+def warpers(sampling: Sampling) -> list[LogitsProcessor]:
+    """What turns the model's logits into those of the sampled distribution; temperature above 0."""
     steps: list[LogitsProcessor] = [TemperatureLogitsWarper(float(sampling.temperature))]
-    if sampling.top_p < 1:
-        steps.append(TopPLogitsWarper(sampling.top_p))
-    return LogitsProcessorList([*steps, GumbelNoise(seeds)])
+    return [*steps, TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else steps
 
 
-def _cut(answer: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, int, bool]:
+def cut(answer: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, int, bool]:
     """An answer up to its first end token; what follows is padding."""
     for position, token in enumerate(answer):
         if token in ends:
@@ -171,14 +189,39 @@ def _cut(answer: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) 
     return tokenizer.decode(answer, skip_special_tokens=True), len(answer), False
 
 
-def _end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Chat models often end a turn with a token that is not the tokenizer's end of sequence."""
-    declared = getattr(model.generation_config, "eos_token_id", None)
+    return _ends(model.generation_config, tokenizer)
+
+
+def greedy_config(source: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, most: int) -> GenerationConfig:
+    """The rules by which answers are given here, for whoever loads the model without Fairlead: greedy and plain.
+
+    Args:
+        source: folder or hub id of the model, for the tokens that end its answers.
+        most: new tokens at most.
+    """
+    at = {} if Path(source).is_dir() else {"revision": revision}
+    try:
+        declared = GenerationConfig.from_pretrained(source, **at)
+    except OSError:  # as transformers does where a model has none
+        declared = GenerationConfig.from_model_config(AutoConfig.from_pretrained(source, **at))
+    return GenerationConfig(
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=most,
+        eos_token_id=sorted(_ends(declared, tokenizer)),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _ends(config: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    declared = getattr(config, "eos_token_id", None)
     declared = [declared] if isinstance(declared, int) else list(declared or [])
     return {int(tokenizer.eos_token_id), *declared}
 
 
-def _row_seed(seed: int, request: Request) -> int:
+def row_seed(seed: int, request: Request) -> int:
     """Seed of one draw: independent of the batch, of the order, and of the other draws."""
     return int(content_id(seed, request.prompt.id, request.sampling.temperature, request.index), 16) % 2**63
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+from fairlead.errors import ArtifactError
 from fairlead.files import disk_errors, dump_json
 from fairlead.models.generation import Generator, Request
 from fairlead.records import Completion, completion_from_json, to_json
 
+RequestT = TypeVar("RequestT", bound=Request)
+
 
 def generate_resumable(
-    generator: Generator,
-    requests: Sequence[Request],
+    generator: Generator[RequestT],
+    requests: Sequence[RequestT],
     *,
     log: Path,
     chunk: int,
@@ -26,6 +30,9 @@ def generate_resumable(
         log: JSONL file of whole chunks; one line per chunk, so that half a line is half a chunk and is dropped.
         chunk: requests per chunk. The same chunks give the same batches, hence the same text.
         advance: called with the number of completions that became known.
+
+    Raises:
+        ArtifactError: if the log holds completions of other requests.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     done = _read(log)
@@ -34,6 +41,7 @@ def generate_resumable(
         part = requests[start : start + chunk]
         if number < len(done):
             found = done[number]
+            _refuse_others(found, part, log)
             advance(len(found))
         else:
             found = list(generator.generate(part, seed=seed))
@@ -41,6 +49,16 @@ def generate_resumable(
                 file.write(dump_json([to_json(completion) for completion in found]) + "\n")
         completions.extend(found)
     return completions
+
+
+def _refuse_others(found: Sequence[Completion], requests: Sequence[Request], log: Path) -> None:
+    asked = [(request.prompt.id, request.sampling, request.index) for request in requests]
+    if [(c.prompt_id, c.sampling, c.index) for c in found] != asked:
+        raise ArtifactError(
+            "holds completions of other requests",
+            where=str(log),
+            remedy="delete this file and run the same command again",
+        )
 
 
 def _read(log: Path) -> list[list[Completion]]:

@@ -7,7 +7,7 @@ each is a model of its own. Either way `Views` gives the model of a view, holdin
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairlead.artifacts import Artifact
 from fairlead.config import ModelSection
+from fairlead.models.decoding import BARE
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 
 ViewName = Literal["base", "sft", "dpo"]
@@ -74,22 +75,51 @@ class Views:
     def use(self, name: ViewName) -> Iterator[PreTrainedModel | PeftModel]:
         """The model of view `name`, in evaluation mode, for the duration of the block."""
         view = self._views[name]
-        if self._model is None or view.base != self._base:
+        model = self._weights(view.base)
+        if view.adapter is not None:
+            model = self._with_adapter(name, view.adapter)
+            model.set_adapter(name)
+            yield model
+        elif isinstance(model, PeftModel):
+            with model.disable_adapter():
+                yield model
+        else:
+            yield model
+
+    def groups(self) -> list[list[ViewName]]:
+        """The views that share base weights, group by group."""
+        found: dict[Path | None, list[ViewName]] = {}
+        for name, view in self._views.items():
+            found.setdefault(view.base, []).append(name)
+        return list(found.values())
+
+    def together(self, names: Sequence[ViewName]) -> tuple[PreTrainedModel | PeftModel, dict[ViewName, str]]:
+        """The model of views that share base weights with all their adapters on it, and each view's adapter.
+
+        Its rows choose their adapter by PEFT's `adapter_names`.
+        """
+        model = self._weights(self._views[names[0]].base)
+        adapters: dict[ViewName, str] = {}
+        for name in names:
+            adapter = self._views[name].adapter
+            adapters[name] = BARE if adapter is None else name
+            if adapter is not None:
+                model = self._with_adapter(name, adapter)
+        return model, adapters
+
+    def _weights(self, base: Path | None) -> PreTrainedModel | PeftModel:
+        if self._model is None or base != self._base:
             self._model = None
             gc.collect()  # never two sets of base weights at once
-            self._model = load_base(self._section, self._folder, str(view.base) if view.base else None)
-            self._base = view.base
-        if view.adapter is None:
-            if isinstance(self._model, PeftModel):
-                with self._model.disable_adapter():
-                    yield self._model
-            else:
-                yield self._model
-            return
+            self._model = load_base(self._section, self._folder, str(base) if base else None)
+            self._base = base
+        return self._model
+
+    def _with_adapter(self, name: ViewName, folder: Path) -> PeftModel:
         if not isinstance(self._model, PeftModel):
-            self._model = load_adapter(self._model, view.adapter, name=name)
+            assert self._model is not None
+            self._model = load_adapter(self._model, folder, name=name)
         elif name not in self._model.peft_config:
-            self._model.load_adapter(str(view.adapter), adapter_name=name)
-        self._model.set_adapter(name)
+            self._model.load_adapter(str(folder), adapter_name=name)
         self._model.eval()
-        yield self._model
+        return self._model

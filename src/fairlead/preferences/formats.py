@@ -6,41 +6,41 @@ Knows nothing of files: an error here says what is wrong with the row, and the c
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fairlead.errors import DataError, some
+from fairlead.files import dump_json
+from fairlead.preferences.argilla import argilla
+from fairlead.preferences.fields import (
+    Row,
+    UnusableRowError,
+    about,
+    field,
+    message_of,
+    messages_field,
+    number,
+    object_field,
+    prompt_field,
+    text_field,
+    wrong,
+)
 from fairlead.records import Message, Preference, Prompt, Role
 
-Row = Mapping[str, Any]
 Reader = Callable[[Row], Preference]
 
-_ROLES: dict[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "function_call": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-}
 _SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
     ("chosen-rating", "rejected-rating"),
     ("rating_chosen", "rating_rejected"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
 )
+PLAIN_REQUEST: dict[str, Any] = {"tools": [], "parallel_tool_calls": True}
 _TURN = re.compile(r"\n\n(Human|Assistant):")
-
-
-class UnusableRowError(Exception):
-    """A well-formed row that holds no preference; the message is the reason under which it is counted."""
 
 
 def standard(row: Row) -> Preference:
@@ -89,21 +89,29 @@ def sharegpt(row: Row) -> Preference:
     turns = messages_field(row, "conversations")
     if row.get("system"):
         turns = (Message("system", text_field(row, "system")), *turns)
-    answers = [_after((), (_message(field(row, key), key),)) for key in ("chosen", "rejected")]
+    answers = [_after((), (message_of(field(row, key), key),)) for key in ("chosen", "rejected")]
     return _preference(row, Prompt(turns, **about(row)), *answers)
 
 
 def openai(row: Row) -> Preference:
-    """OpenAI's preference fine-tuning: `input.messages`, and `preferred_output`, `non_preferred_output` of one turn."""
+    """OpenAI's preference fine-tuning: `input.messages`, and `preferred_output`, `non_preferred_output` of one turn.
+
+    What else `input` holds (tools, parallel_tool_calls), if it is not `PLAIN_REQUEST`, is kept in the provenance as
+    `request`.
+    """
     request = field(row, "input")
     if not isinstance(request, Mapping):
-        raise _wrong("input", "an object with messages", request)
+        raise wrong("input", "an object with messages", request)
     answers = [_after((), messages_field(row, key)) for key in ("preferred_output", "non_preferred_output")]
-    return _preference(row, Prompt(messages_field(request, "messages"), **about(row)), *answers)
+    pair = _preference(row, Prompt(messages_field(request, "messages"), **about(row)), *answers)
+    other = {key: value for key, value in request.items() if key != "messages"}
+    if not other or other == PLAIN_REQUEST:
+        return pair
+    return replace(pair, provenance={"request": other, **pair.provenance})
 
 
 def distilabel(row: Row) -> Preference:
-    """distilabel's and Argilla's records: `instruction` (or `input`, or `messages`), maybe `system_prompt`.
+    """distilabel's rows, and Argilla's data sets: `instruction` (or `input`, or `messages`), maybe `system_prompt`.
 
     With `generations` and `ratings` the best rated is chosen and the worst rejected, equal ratings give no pair, and
     generations without a rating are passed over. Otherwise `chosen_response` and `rejected_response`, or `chosen` and
@@ -126,7 +134,7 @@ def alpaca_eval(row: Row) -> Preference:
     baseline, model = text_field(row, "output_1"), text_field(row, "output_2")
     prompt = Prompt.of(text_field(row, "instruction"), **about(row))
     preference = row.get("preference")
-    if preference is None or not 1 <= _number(preference, "preference") <= 2:
+    if preference is None or not 1 <= number(preference, "preference") <= 2:
         raise UnusableRowError("no verdict")
     outcome = "win" if preference > 1.5 else "loss" if preference < 1.5 else "draw"
     answers = (baseline, model) if outcome == "loss" else (model, baseline)
@@ -137,7 +145,7 @@ def fairlead(row: Row) -> Preference:
     """Fairlead's own form, as `records.to_json` writes it."""
     prompt = field(row, "prompt")
     if not isinstance(prompt, Mapping):
-        raise _wrong("prompt", "an object with messages", prompt)
+        raise wrong("prompt", "an object with messages", prompt)
     return _preference(row, prompt_field(row), text_field(row, "chosen"), text_field(row, "rejected"))
 
 
@@ -152,6 +160,7 @@ FORMATS: dict[str, Reader] = {
         hh,
         openai,
         distilabel,
+        argilla,
         alpaca_eval,
         fairlead,
     )
@@ -170,6 +179,7 @@ _READ = {
     "provenance",
 }
 _ALSO_READ = {
+    "openai": {"input", "preferred_output", "non_preferred_output"},
     "distilabel": {"instruction", "input", "system_prompt", "chosen_response", "rejected_response"},
     "alpaca_eval": {"instruction", "output_1", "output_2"},
 }
@@ -205,6 +215,8 @@ def detect(row: Row) -> str:
 
 
 _UNMISTAKABLE = (
+    ("argilla", {"fields", "responses"}),
+    ("argilla", {"fields", "suggestions"}),
     ("openai", {"input", "preferred_output", "non_preferred_output"}),
     ("alpaca_eval", {"instruction", "output_1", "output_2", "preference"}),
     ("sharegpt", {"conversations", "chosen", "rejected"}),
@@ -214,83 +226,18 @@ _UNMISTAKABLE = (
 
 
 def leftovers(row: Row, name: str) -> dict[str, Any]:
-    """The scalar columns that the reader `name` does not use: identities, sources and scores, kept as provenance."""
+    """The columns that the reader `name` does not use, kept as provenance: identities, sources, scores, metadata."""
     read = _READ | _ALSO_READ.get(name, set())
-    return {
-        str(key): value
-        for key, value in row.items()
-        if key not in read and (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)))
-    }
+    return {str(key): value for key, value in row.items() if key not in read and value is not None and _is_json(value)}
 
 
-def field(row: Row, name: str) -> Any:
-    """A field that must be there and not null."""
-    if row.get(name) is None:
-        raise DataError(
-            f"{'null' if name in row else 'no'} field {name!r}",
-            remedy=f"the row has {some(map(str, row), 8) or 'no fields'}",
-        )
-    return row[name]
-
-
-def text_field(row: Row, name: str) -> str:
-    value = field(row, name)
-    if not isinstance(value, str):
-        raise _wrong(name, "a string", value)
-    return value
-
-
-def messages_field(row: Row, name: str) -> tuple[Message, ...]:
-    """Turns as {role, content} or {from, value}; at least one."""
-    value = field(row, name)
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise _wrong(name, "a list of messages, not empty,", value)
-    return tuple(_message(turn, f"{name}[{number}]") for number, turn in enumerate(value))
-
-
-def prompt_field(row: Row) -> Prompt:
-    """`prompt` as a string, as messages, or as an object with messages, with the row's gold and cluster."""
-    value = field(row, "prompt")
-    if isinstance(value, str):
-        return Prompt.of(value, **about(row))
-    if isinstance(value, Mapping):
-        return Prompt(messages_field(value, "messages"), **about(value))
-    return Prompt(messages_field(row, "prompt"), **about(row))
-
-
-def about(row: Row) -> dict[str, Any]:
-    """The optional `gold` and `cluster` of a row, as keywords of `Prompt`."""
-    cluster = row.get("cluster")
-    if cluster is not None and not isinstance(cluster, str):
-        raise _wrong("cluster", "a string", cluster)
-    return {"gold": object_field(row, "gold"), "cluster": cluster or ""}
-
-
-def object_field(row: Row, name: str) -> dict[str, Any]:
-    """An optional object, or the JSON text of one: tables cannot hold objects of differing fields."""
-    value = row.get(name)
-    if isinstance(value, str) and value.startswith("{"):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise _wrong(name, "an object", value) from error
-    if value is not None and not isinstance(value, Mapping):
-        raise _wrong(name, "an object", value)
-    return dict(value or {})
-
-
-def _message(turn: Any, where: str) -> Message:
-    if not isinstance(turn, Mapping):
-        raise _wrong(where, "an object with role and content", turn)
-    names = ("from", "value") if "from" in turn else ("role", "content")
-    speaker, content = (turn.get(name) for name in names)
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(text_field(part, "text") for part in content)
-    if not isinstance(speaker, str) or speaker not in _ROLES:
-        raise _wrong(f"{where}.{names[0]}", f"one of {', '.join(_ROLES)}", speaker)
-    if not isinstance(content, str):
-        raise _wrong(f"{where}.{names[1]}", "a string", content)
-    return Message(_ROLES[speaker], content)
+def _is_json(value: Any) -> bool:
+    """Whether a value can be kept as JSON; dates and bytes of a table, and numbers that are none, cannot."""
+    try:
+        dump_json(value).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
@@ -306,7 +253,7 @@ def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
 def _transcript(row: Row, name: str) -> tuple[Message, ...]:
     text = text_field(row, name)
     if not _TURN.match(text):
-        raise _wrong(name, "a transcript that begins with a blank line and Human:", text)
+        raise wrong(name, "a transcript that begins with a blank line and Human:", text)
     parts = _TURN.split(text)[1:]
     roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
     return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True))
@@ -339,20 +286,20 @@ def _asked(row: Row) -> tuple[Message, ...]:
 def _best_and_worst(row: Row, prompt: Prompt, ratings: str) -> Preference:
     texts, values = field(row, "generations"), field(row, ratings)
     if not isinstance(texts, list) or not isinstance(values, list) or len(texts) != len(values):
-        raise _wrong(ratings, "a list, with a rating for each of the generations,", values)
+        raise wrong(ratings, "a list, with a rating for each of the generations,", values)
     rated = {
-        number: _number(value, f"{ratings}[{number}]")
-        for number, value in enumerate(values)
-        if value is not None and value == value and texts[number] is not None  # NaN is no rating
+        place: number(value, f"{ratings}[{place}]")
+        for place, value in enumerate(values)
+        if value is not None and value == value and texts[place] is not None  # NaN is no rating
     }
     if len(rated) < 2:
         raise UnusableRowError("fewer than two rated generations")
     best, worst = max(rated, key=rated.__getitem__), min(rated, key=rated.__getitem__)
     if rated[best] == rated[worst]:
         raise UnusableRowError("equal scores")
-    for number in (best, worst):
-        if not isinstance(texts[number], str):
-            raise _wrong(f"generations[{number}]", "a string", texts[number])
+    for place in (best, worst):
+        if not isinstance(texts[place], str):
+            raise wrong(f"generations[{place}]", "a string", texts[place])
     models = row.get("generation_models") or row.get("model_names")
     named = isinstance(models, list) and len(models) == len(texts)
     origin = {"chosen_model": models[best], "rejected_model": models[worst]} if models and named else {}
@@ -366,21 +313,9 @@ def _preference(row: Row, prompt: Prompt, chosen: str, rejected: str) -> Prefere
 def _margin(row: Row) -> float | None:
     """The row's `margin`, or score of chosen minus score of rejected; None where it gives neither."""
     if row.get("margin") is not None:
-        return _number(row["margin"], "margin")
+        return number(row["margin"], "margin")
     for names in _SCORES:
         better, worse = (row.get(name) for name in names)
         if better is not None and worse is not None:
-            return _number(better, names[0]) - _number(worse, names[1])
+            return number(better, names[0]) - number(worse, names[1])
     return None
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _wrong(name, "a finite number", value)
-    return float(value)
-
-
-def _wrong(name: str, wanted: str, value: Any) -> DataError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "…"
-    return DataError(f"field {name!r} must be {wanted}, not {shown}")

@@ -1,4 +1,4 @@
-"""The `judge` stage: a verdict on every pair of distinct completions of a prompt."""
+"""The `judge` stage: a verdict on every pair of distinct completions of a prompt that the recipe compares."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections import Counter
 
 from fairlead.files import write_jsonl
 from fairlead.judges.build import open_judge
-from fairlead.judges.missing import refuse_if_missing
+from fairlead.judges.by_scores import compare_by_scores
+from fairlead.judges.hostile import flags_of
+from fairlead.judges.missing import by_state, refuse_if_missing
+from fairlead.judges.panel import disagreement_of
 from fairlead.preferences import rows
 from fairlead.preferences.pairing import comparisons_for
-from fairlead.records import VerdictState, to_json
+from fairlead.records import to_json
 from fairlead.stages import Context, Figures
 
 
@@ -21,23 +24,26 @@ def run(context: Context) -> Figures:
     """
     prompts = rows.prompts(context.inputs["prepare"].file("prompts.jsonl"))
     completions = rows.completions(context.inputs["sample"].file("completions.jsonl"))
-    comparisons, alike = comparisons_for(prompts, completions)
+    comparisons, alike = comparisons_for(prompts, completions, context.section("pairs.recipe"))
+    by_scores = context.section("pairs.judged_by") == "scores"
     verdicts = []
     with (
         open_judge(context.section("judge"), context.folder) as judge,
         context.progress.task("judge", "verdicts", len(comparisons)) as bar,
     ):
-        for verdict in judge.compare(comparisons):
+        for verdict in compare_by_scores(judge, comparisons) if by_scores else judge.compare(comparisons):
             verdicts.append(verdict)
             bar.update(len(verdicts))
-        name = judge.name
+        name, disagreement = judge.name, disagreement_of(judge)
     counts = Counter(verdict.state for verdict in verdicts)
     refuse_if_missing(counts, limit=context.section("pairs.max_missing"), key="pairs.max_missing", judge=name)
     write_jsonl(context.out / "comparisons.jsonl", map(to_json, comparisons))
     write_jsonl(context.out / "verdicts.jsonl", map(to_json, verdicts))
     return {
         "verdicts": len(verdicts),
-        "states": {str(state): counts.get(state, 0) for state in VerdictState},
+        "states": by_state(counts),
+        "flagged": sum(bool(flags_of(verdict.reason)) for verdict in verdicts),
+        "panel_disagreement": disagreement,
         "identical_completions": alike,
         "judge": name,
     }

@@ -43,7 +43,7 @@ def overlaps(texts: Sequence[str], against: Sequence[str], threshold: float) -> 
         index in `texts` → (index in `against` of the most similar text, the first of equals; its similarity).
         Texts that are equal after normalising have similarity 1.
     """
-    vocabulary = _Vocabulary()
+    vocabulary = Vocabulary()
     words = [vocabulary.words(text) for text in texts]
     other = [vocabulary.words(text) for text in against]
     first_equal = {key.tobytes(): index for index, key in reversed(list(enumerate(other)))}
@@ -66,7 +66,7 @@ def clusters(texts: Sequence[str], threshold: float) -> list[int]:
     Two texts are in one cluster if a chain of near-duplicates, as `overlaps` counts them, joins them.
     """
     groups = Groups(len(texts))
-    vocabulary = _Vocabulary()
+    vocabulary = Vocabulary()
     first: dict[bytes, int] = {}
     distinct: list[Words] = []
     for number, words in enumerate(map(vocabulary.words, texts)):
@@ -141,19 +141,23 @@ class Groups:
         return [seen.setdefault(self.find(item), len(seen)) for item in range(len(self._parent))]
 
 
-class _Vocabulary(dict[str, int]):
-    """Numbers for words: equal numbers for words that differ only in the punctuation around them."""
+class Vocabulary(dict[str, int]):
+    """Numbers for words: equal numbers for words that differ only in the punctuation around them.
+
+    Attributes:
+        bare: the words without it, in the order of their numbers.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._bare: dict[str, int] = {}
+        self.bare: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._bare)
+        return len(self.bare)
 
     def __missing__(self, word: str) -> int:
         bare = word.strip(_EDGES)
-        number = self[word] = self._bare.setdefault(bare, len(self._bare)) if bare else _NO_WORD
+        number = self[word] = self.bare.setdefault(bare, len(self.bare)) if bare else _NO_WORD
         return number
 
     def words(self, text: str) -> Words:
@@ -166,7 +170,7 @@ class _Vocabulary(dict[str, int]):
         numbers = [number for number in map(self.__getitem__, spaced) if number != _NO_WORD]
         if numbers or not spaced:
             return np.array(numbers, np.int32)
-        return np.array([self._bare.setdefault(word, len(self._bare)) for word in spaced], np.int32)
+        return np.array([self.bare.setdefault(word, len(self.bare)) for word in spaced], np.int32)
 
 
 @dataclass(frozen=True)

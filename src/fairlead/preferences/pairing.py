@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from fairlead.preferences.recipes import FEW_SHOT, REVISION
 from fairlead.records import Comparison, Completion, Preference, Prompt, Verdict, VerdictState
 
-Recipe = Literal["best_worst", "all"]
+Recipe = Literal["best_worst", "all", "revision", "models"]
 
 
 @dataclass(frozen=True)
@@ -22,15 +23,17 @@ class Judged:
     verdict: Verdict
 
 
-def comparisons_for(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> tuple[list[Comparison], int]:
-    """Every pair of distinct completions of a prompt, and how many prompts had only one distinct completion."""
+def comparisons_for(
+    prompts: Sequence[Prompt], completions: Sequence[Completion], recipe: Recipe = "all"
+) -> tuple[list[Comparison], int]:
+    """The distinct completions that a recipe compares, and how many prompts had only one distinct completion."""
     drawn = by_prompt(completions)
     comparisons: list[Comparison] = []
     alike = 0
     for prompt in prompts:
-        texts = list(dict.fromkeys(c.text for c in drawn.get(prompt.id, [])))
-        alike += len(texts) < 2
-        comparisons.extend(Comparison(prompt, a, b) for a, b in itertools.combinations(texts, 2))
+        distinct = _distinct(drawn.get(prompt.id, []))
+        alike += len(distinct) < 2
+        comparisons.extend(Comparison(prompt, a.text, b.text) for a, b in _compared(distinct, recipe))
     return comparisons, alike
 
 
@@ -39,6 +42,29 @@ def by_prompt(completions: Sequence[Completion]) -> dict[str, list[Completion]]:
     for completion in completions:
         groups.setdefault(completion.prompt_id, []).append(completion)
     return groups
+
+
+def _distinct(drawn: Sequence[Completion]) -> list[Completion]:
+    """The first completion of each text."""
+    return list({completion.text: completion for completion in reversed(drawn)}.values())[::-1]
+
+
+def _compared(distinct: Sequence[Completion], recipe: Recipe) -> Iterator[tuple[Completion, Completion]]:
+    """revision: an answer and what its author made of it; models: answers of different models; else all."""
+    for first, second in itertools.combinations(distinct, 2):
+        related = _author(first) == _author(second)
+        one_revised = is_revision(first) != is_revision(second) and first.index == second.index
+        if {"revision": related and one_revised, "models": not related}.get(recipe, True):
+            yield first, second
+
+
+def is_revision(completion: Completion) -> bool:
+    return completion.model.endswith(REVISION)
+
+
+def _author(completion: Completion) -> str:
+    """The model itself, whatever it was asked for."""
+    return completion.model.removesuffix(REVISION).removesuffix(FEW_SHOT)
 
 
 def preferences_from(
@@ -52,7 +78,8 @@ def preferences_from(
     """The preference triples of a recipe, and why the other comparisons gave none.
 
     Only a win or a loss makes a pair: a tie, an inconsistent or a missing verdict never does. With `best_worst` the
-    completion with most wins is paired with the one with fewest, and only if their own comparison says the same.
+    completion with most wins is paired with the one with fewest, and only if their own comparison says the same. With
+    `revision` a pair comes only from a revision that the judge prefers to what was revised.
 
     Args:
         margin: a pair is kept when the verdict's margin is greater; verdicts without a margin are kept.
@@ -62,25 +89,41 @@ def preferences_from(
     counts: Counter[str] = Counter()
     preferences: list[Preference] = []
     for prompt in prompts:
-        judged = list(_judged(prompt, drawn.get(prompt.id, []), by_id, counts))
+        judged = list(_judged(prompt, drawn.get(prompt.id, []), by_id, recipe, counts))
         if recipe == "best_worst":
             judged = _extremes(judged)
         for pair in judged:
-            if pair.verdict.margin is not None and pair.verdict.margin <= margin:
-                counts["within_margin"] += 1
+            reason = _unfit(pair, recipe, margin)
+            if reason is not None:
+                counts[reason] += 1
                 continue
             counts["pairs"] += 1
             preferences.append(_preference(prompt, pair))
     return preferences, counts
 
 
+def _unfit(pair: Judged, recipe: Recipe, margin: float) -> str | None:
+    """Why a judged pair is no preference to train on; None if it is one."""
+    if pair.verdict.margin is not None and pair.verdict.margin <= margin:
+        return "within_margin"
+    if recipe == "revision" and not is_revision(pair.chosen):
+        return "revision_is_worse"
+    if not pair.chosen.text.strip() or not pair.rejected.text.strip():
+        return "empty"
+    return None
+
+
 def _judged(
-    prompt: Prompt, drawn: Sequence[Completion], by_id: Mapping[str, Verdict], counts: Counter[str]
+    prompt: Prompt,
+    drawn: Sequence[Completion],
+    by_id: Mapping[str, Verdict],
+    recipe: Recipe,
+    counts: Counter[str],
 ) -> Iterator[Judged]:
-    distinct = list({completion.text: completion for completion in reversed(drawn)}.values())[::-1]
+    distinct = _distinct(drawn)
     if len(distinct) < 2:
         counts["identical"] += 1
-    for first, second in itertools.combinations(distinct, 2):
+    for first, second in _compared(distinct, recipe):
         verdict = by_id.get(Comparison(prompt, first.text, second.text).id)
         if verdict is None:
             counts["unjudged"] += 1

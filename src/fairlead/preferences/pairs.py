@@ -5,7 +5,9 @@ from __future__ import annotations
 from fairlead.config import DataSection, PairsSection
 from fairlead.errors import DataError
 from fairlead.files import write_jsonl
+from fairlead.judges.hostile import flags_of
 from fairlead.preferences import rows
+from fairlead.preferences.check_stage import without_faults
 from fairlead.preferences.pairing import preferences_from
 from fairlead.preferences.splits import split_by_prompt
 from fairlead.records import Preference, to_json
@@ -34,8 +36,13 @@ def run(context: Context) -> Figures:
         counts = dict(sorted(counted.items()))
     else:
         pairs = rows.preferences(prepared.file("preferences.jsonl"))
+    dropped: dict[str, int] = {}
+    if drop := context.section("data_check.drop"):
+        held = rows.prompts(prepared.file("eval.jsonl"))
+        pairs, dropped = without_faults(pairs, drop, similarity=data.similarity, eval_prompts=held)
     if len(pairs) < 2:
-        shown = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "none was imported"
+        found = {**counts, **{f"dropped as {name}": count for name, count in dropped.items()}}
+        shown = ", ".join(f"{count} {reason}" for reason, count in found.items()) or "none was imported"
         raise DataError(
             f"{len(pairs)} preference pairs came out ({shown}), too few to train on and to watch",
             where="pairs",
@@ -51,5 +58,7 @@ def run(context: Context) -> Figures:
         "train": len(train),
         "validation": len(validation),
         "counts": counts,
+        "dropped": dropped,
+        "flagged": sum(bool(flags_of(str(pair.provenance.get("reason", "")))) for pair in pairs),
         "chosen_is_longer": sum(longer) / len(longer) if longer else None,
     }

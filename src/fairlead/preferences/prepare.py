@@ -11,14 +11,17 @@ from fairlead.errors import LeakError
 from fairlead.files import write_jsonl
 from fairlead.preferences.near_duplicates import asked, overlaps
 from fairlead.preferences.sources import read_examples, read_preferences, read_prompts
+from fairlead.preferences.splits import split_by_prompt
 from fairlead.records import Example, Message, Preference, Prompt, to_json
 from fairlead.stages import Context, Figures
 
 Row = TypeVar("Row", Prompt, Example, Preference)
 
+_MOST_FOR_DEV = 0.2  # of the training prompts; the rest is to be learned from
+
 
 def run(context: Context) -> Figures:
-    """Writes sft.jsonl, prompts.jsonl, preferences.jsonl and eval.jsonl; each is empty where the config names none."""
+    """Writes sft, prompts, preferences, dev and eval, each a .jsonl that is empty where the config names none."""
     data: DataSection = context.section("data")
     context.progress.line("      reading the data, looking for duplicates and leaks")
     evals = _distinct(_with_system(read_prompts(context.path(data.eval)), data.system), lambda p: p.id)
@@ -41,6 +44,12 @@ def run(context: Context) -> Figures:
     sft = _clean("sft", examples, lambda e: (e.prompt.id, e.answer), eval_texts, data, figures)
     tasks = _clean("prompts", _with_system(prompts, data.system), lambda p: p.id, eval_texts, data, figures)
     pairs = _clean("preferences", preferences, lambda p: p.id, eval_texts, data, figures)
+    dev = _dev(context, data, eval_texts, tasks or [e.prompt for e in sft] or [p.prompt for p in pairs], figures)
+    write_jsonl(context.out / "dev.jsonl", map(to_json, dev))
+    dev_texts = [asked(prompt) for prompt in dev]
+    sft = _without("sft", sft, dev_texts, data, figures)
+    tasks = _without("prompts", tasks, dev_texts, data, figures)
+    pairs = _without("preferences", pairs, dev_texts, data, figures)
     write_jsonl(context.out / "sft.jsonl", map(to_json, sft))
     write_jsonl(context.out / "prompts.jsonl", map(to_json, tasks))
     write_jsonl(context.out / "preferences.jsonl", map(to_json, pairs))
@@ -70,6 +79,34 @@ def _clean(
     figures[f"{name}_duplicates"] = len(rows) - len(distinct)
     figures[f"{name}_leaks_dropped"] = len(leaks)
     return [row for number, row in enumerate(distinct) if number not in leaks]
+
+
+def _dev(
+    context: Context, data: DataSection, eval_texts: Sequence[str], training: Sequence[Prompt], figures: Figures
+) -> list[Prompt]:
+    """The prompts of the decision: those of `data.dev`, else some of the training prompts, kept out by content."""
+    if data.dev:
+        rows = _with_system(read_prompts(context.path(data.dev)), data.system)
+        return _clean("dev", rows, lambda p: p.id, eval_texts, data, figures)
+    wanted: int = context.section("dev_prompts")
+    if not wanted or not training:
+        figures["dev"] = 0
+        return []
+    distinct = _distinct(training, lambda p: p.id)
+    share = min(wanted / len(distinct), _MOST_FOR_DEV)
+    _, chosen = split_by_prompt(distinct, share, seed=context.seed, threshold=data.similarity)
+    figures["dev"] = len(chosen)
+    return [distinct[number] for number in chosen]
+
+
+def _without(name: str, rows: list[Row], dev_texts: Sequence[str], data: DataSection, figures: Figures) -> list[Row]:
+    """Rows that no dev prompt overlaps."""
+    if not dev_texts:
+        return rows
+    near = overlaps([asked(row if isinstance(row, Prompt) else row.prompt) for row in rows], dev_texts, data.similarity)
+    figures[name] = len(rows) - len(near)
+    figures[f"{name}_dev_dropped"] = len(near)
+    return [row for number, row in enumerate(rows) if number not in near]
 
 
 def _distinct(rows: Sequence[Row], identity: Callable[[Row], object]) -> list[Row]:

@@ -1,17 +1,27 @@
-"""The `sample` stage: completions of the model that DPO starts from, for every task prompt."""
+"""The `sample` stage: completions for every task prompt, of the model that DPO starts from and of others.
+
+Beside its plain completions the model can be shown examples first (sample.few_shot), can revise its answers by a
+constitution (sample.constitution), and can stand against other models (sample.models).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fairlead.config import ModelSection, SampleSection
 from fairlead.files import write_jsonl
 from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
 from fairlead.models.views import ViewName, Views, views_of
-from fairlead.preferences import rows
-from fairlead.records import Sampling, to_json
+from fairlead.preferences import recipes, rows
+from fairlead.records import Completion, Prompt, Sampling, content_id, to_json
 from fairlead.stages import Context, Figures
 
 _BATCHES_PER_CHUNK = 4  # more sorts lengths better, fewer loses less to a kill
+
+Draw = Callable[[str, Sequence[Request]], list[Completion]]
 
 
 def run(context: Context) -> Figures:
@@ -19,36 +29,97 @@ def run(context: Context) -> Figures:
     section: SampleSection = context.section("sample")
     model: ModelSection = context.section("model")
     prompts = rows.prompts(context.inputs["prepare"].file("prompts.jsonl"))
-    requests = [
-        Request(prompt, Sampling(temperature, section.top_p, section.max_new_tokens), index)
-        for prompt in prompts
-        for index, temperature in enumerate(t for t in section.temperatures for _ in range(section.per_temperature))
-    ]
     views = views_of(context.inputs)
     name: ViewName = "sft" if "sft" in views else "base"
-    host = Views(model, context.folder, views)
-    known = 0
-    with host.use(name) as policy, context.progress.task("sample", "completions", len(requests)) as bar:
+    per_prompt = len(section.temperatures) * section.per_temperature
+    kinds = 1 + bool(section.few_shot) + len(section.models)
+    total = len(prompts) * (kinds * per_prompt + (2 if section.constitution else 0))
+    with context.progress.task("sample", "completions", total) as bar:
+        known = 0
 
         def advance(count: int) -> None:
             nonlocal known
             known += count
             bar.update(known)
 
-        generator = TransformersGenerator(
-            policy, host.tokenizer, name=name, batch_size=section.batch_size, advance=advance
-        )
-        completions = generate_resumable(
-            generator,
-            requests,
-            log=context.out / "chunks.jsonl",
-            chunk=section.batch_size * _BATCHES_PER_CHUNK,
-            seed=context.seed,
-            advance=advance,
-        )
+        host = Views(model, context.folder, views)
+        with host.use(name) as policy:
+            completions = _of_policy(prompts, name, _drawer(context, policy, host.tokenizer, advance), context)
+        del host, policy  # never two sets of weights at once
+        for other in section.models:
+            completions += _of_other(other, prompts, context, advance)
     write_jsonl(context.out / "completions.jsonl", map(to_json, completions))
     return {
         "completions": len(completions),
         "cut_by_the_token_limit": sum(c.finish == "length" for c in completions) / max(1, len(completions)),
         "mean_tokens": sum(c.tokens for c in completions) / max(1, len(completions)),
     }
+
+
+def _of_policy(prompts: Sequence[Prompt], name: str, draw: Draw, context: Context) -> list[Completion]:
+    """Plain completions, those after examples, and revisions of the first of each prompt."""
+    section: SampleSection = context.section("sample")
+    plain = draw(name, _requests(prompts, section))
+    found = list(plain)
+    if section.few_shot:
+        examples = rows.examples(context.inputs["prepare"].file("sft.jsonl"))
+        shown = [recipes.few_shot(prompt, examples, section.few_shot, context.seed) for prompt in prompts]
+        drawn = draw(name + recipes.FEW_SHOT, _requests(shown, section))
+        repeated = [prompt for prompt in prompts for _ in range(len(drawn) // len(prompts))]
+        found += recipes.answering(drawn, repeated)
+    if section.constitution:
+        principles = recipes.read_constitution(context.path(section.constitution))
+        found += _revisions(prompts, plain, principles, name, draw, context.seed)
+    return found
+
+
+def _revisions(
+    prompts: Sequence[Prompt], plain: Sequence[Completion], principles: Sequence[str], name: str, draw: Draw, seed: int
+) -> list[Completion]:
+    """The first completion of every prompt, criticised and rewritten by its author."""
+    firsts = [completion for completion in plain if completion.index == 0]
+    work = [(p, c, recipes.principle_for(p, principles, seed)) for p, c in zip(prompts, firsts, strict=True)]
+    asked = [Request(recipes.critique(p, c.text, principle), c.sampling, c.index) for p, c, principle in work]
+    critiques = draw(name + "+critique", asked)
+    asked = [
+        Request(recipes.revision(p, c.text, said.text, principle), c.sampling, c.index)
+        for (p, c, principle), said in zip(work, critiques, strict=True)
+    ]
+    return recipes.answering(draw(name + recipes.REVISION, asked), prompts)
+
+
+def _of_other(
+    name: str, prompts: Sequence[Prompt], context: Context, advance: Callable[[int], None]
+) -> list[Completion]:
+    section: SampleSection = context.section("sample")
+    model = ModelSection(name=name)
+    tokenizer = load_tokenizer(model, context.folder)
+    tokenizer.padding_side = "left"
+    draw = _drawer(context, load_base(model, context.folder), tokenizer, advance)
+    return draw(name, _requests(prompts, section))
+
+
+def _requests(prompts: Sequence[Prompt], section: SampleSection) -> list[Request]:
+    return [
+        Request(prompt, Sampling(temperature, section.top_p, section.max_new_tokens), index)
+        for prompt in prompts
+        for index, temperature in enumerate(t for t in section.temperatures for _ in range(section.per_temperature))
+    ]
+
+
+def _drawer(context: Context, model: Any, tokenizer: Any, advance: Callable[[int], None]) -> Draw:
+    """Draws under a name, going on where a killed run stopped."""
+    section: SampleSection = context.section("sample")
+
+    def draw(name: str, requests: Sequence[Request]) -> list[Completion]:
+        generator = TransformersGenerator(model, tokenizer, name=name, batch_size=section.batch_size, advance=advance)
+        return generate_resumable(
+            generator,
+            requests,
+            log=context.out / "chunks" / f"{content_id(name)}.jsonl",  # a/model and b/model are two
+            chunk=section.batch_size * _BATCHES_PER_CHUNK,
+            seed=context.seed,
+            advance=advance,
+        )
+
+    return draw

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from fairlead.errors import DataError, some
 from fairlead.files import dump_json, read_json, read_jsonl, read_text
-from fairlead.preferences import formats
-from fairlead.preferences.formats import FORMATS, Row, UnusableRowError
+from fairlead.preferences import fields, formats
+from fairlead.preferences.fields import Row, UnusableRowError
+from fairlead.preferences.formats import FORMATS
 from fairlead.records import Example, Message, Preference, Prompt, to_json
 
 T = TypeVar("T")
@@ -23,10 +24,11 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 @dataclass(frozen=True)
 class Dropped:
-    """A row that was left out: where it stands, and why."""
+    """A row that was left out: where it stands (in words, and by number), and why."""
 
     where: str
     reason: str
+    place: str
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,14 @@ class Imported:
     """What an import gave.
 
     Attributes:
+        places: number of each pair's row; its line, in a file of JSON lines.
         format: the name in `formats.FORMATS` under which the rows were read.
         outcomes: wins, losses and draws of the model, where the form compares a model with a baseline; the draws, and
             what else was dropped, included.
     """
 
     preferences: list[Preference]
+    places: list[str]
     dropped: list[Dropped]
     format: str
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -72,7 +76,26 @@ def read_examples(path: Path) -> list[Example]:
     return [_located(_example, placed) for placed in _rows(path)]
 
 
-def read_preferences(source: str, folder: Path, *, split: str = "train", format: str | None = None) -> Imported:
+def prompts_of(path: Path) -> list[Prompt]:
+    """The prompts of a file of prompts, of SFT examples or of preferences, whichever its first row is.
+
+    Raises:
+        DataError: if the file cannot be read, has no rows, or a row is none of them.
+    """
+    first = _rows(path)[0].row
+    if first.keys() & {"chosen", "preferred_output", "chosen_response", "generations", "output_1", "fields"}:
+        return [pair.prompt for pair in read_preferences(str(Path(path).resolve()), Path()).preferences]
+    if first.keys() & {"answer", "completion"}:
+        return [example.prompt for example in read_examples(path)]
+    turns = first.get("messages")
+    if "prompt" not in first and isinstance(turns, list) and turns and turns[-1].get("role") == "assistant":
+        return [example.prompt for example in read_examples(path)]
+    return read_prompts(path)
+
+
+def read_preferences(
+    source: str, folder: Path, *, split: str = "train", format: str | None = None, allow_none: bool = False
+) -> Imported:
     """Preference pairs from a JSON, JSONL or Parquet file, the folder of a saved data set, or the hub.
 
     Rows that hold no preference (an empty or identical answer, equal scores) are dropped and listed.
@@ -81,6 +104,7 @@ def read_preferences(source: str, folder: Path, *, split: str = "train", format:
         source: path, relative to `folder`; a name that is no file is a hub id.
         split: split of a data set, saved or on the hub.
         format: a name in `formats.FORMATS`; None takes the form of the first row.
+        allow_none: whether a source without any usable pair is an answer too.
 
     Raises:
         DataError: if the source cannot be read, a row is malformed, or no pair is left.
@@ -92,6 +116,7 @@ def read_preferences(source: str, folder: Path, *, split: str = "train", format:
     rows = _saved_rows(path, split) if path.is_dir() else _rows(path) if is_file else _hub_rows(source, split)
     name = format or _located(formats.detect, rows[0])
     preferences: list[Preference] = []
+    places: list[str] = []
     dropped: list[Dropped] = []
     outcomes: Counter[str] = Counter()
     for placed in rows:
@@ -101,19 +126,20 @@ def read_preferences(source: str, folder: Path, *, split: str = "train", format:
                 outcomes[preference.provenance["outcome"]] += 1
             _check_usable(preference)
         except UnusableRowError as reason:
-            dropped.append(Dropped(placed.where, str(reason)))
+            dropped.append(Dropped(placed.where, str(reason), str(placed.number)))
             continue
         if placed.row.get("provenance") is None:
             provenance = _provenance(placed, source, name) | dict(preference.provenance)
             preference = replace(preference, provenance=provenance)
         preferences.append(preference)
-    if not preferences:
+        places.append(str(placed.number))
+    if not preferences and not allow_none:
         raise DataError(
             f"no usable pair in {len(rows)} rows (format {name}); the first: {dropped[0].reason}",
             where=source,
             remedy="check the rows, or name their form in data.preferences_format",
         )
-    return Imported(preferences, dropped, name, dict(outcomes))
+    return Imported(preferences, places, dropped, name, dict(outcomes))
 
 
 def _rows(path: Path) -> list[_Placed]:
@@ -206,8 +232,8 @@ def _located(read: Callable[[Row], T], placed: _Placed, form: str = "") -> T:
 
 
 def _prompt(row: Row) -> Prompt:
-    messages = None if "prompt" in row or "messages" not in row else formats.messages_field(row, "messages")
-    prompt = formats.prompt_field(row) if messages is None else Prompt(messages, **formats.about(row))
+    messages = None if "prompt" in row or "messages" not in row else fields.messages_field(row, "messages")
+    prompt = fields.prompt_field(row) if messages is None else Prompt(messages, **fields.about(row))
     fault = _fault(prompt)
     if fault:
         raise DataError(fault)
@@ -220,7 +246,7 @@ def _example(row: Row) -> Example:
         name = "completion" if "completion" in row and "answer" not in row else "answer"
         answers = _answer_turns(row, name)
     else:
-        turns = formats.messages_field(row, "messages")
+        turns = fields.messages_field(row, "messages")
         if len(turns) < 2:
             raise DataError("'messages' must hold a prompt and an answer")
         prompt = _prompt({**row, "messages": [{"role": m.role, "content": m.content} for m in turns[:-1]]})
@@ -233,9 +259,9 @@ def _example(row: Row) -> Example:
 
 
 def _answer_turns(row: Row, name: str) -> tuple[Message, ...]:
-    if isinstance(formats.field(row, name), str):
+    if isinstance(fields.field(row, name), str):
         return (Message("assistant", row[name]),)
-    return formats.messages_field(row, name)
+    return fields.messages_field(row, name)
 
 
 def _fault(prompt: Prompt) -> str | None:

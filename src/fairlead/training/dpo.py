@@ -13,31 +13,39 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig
 
 from fairlead.config import DpoSection, LoraSection, ModelSection
+from fairlead.files import read_json
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.models.views import View, start_of, views_of
 from fairlead.preferences import rows
 from fairlead.records import Preference
 from fairlead.stages import Context, Figures
 from fairlead.training import loop
+from fairlead.training.label_noise import measured
+from fairlead.training.label_noise_trainer import WatchedDPOTrainer, tell_noise
 from fairlead.training.sft import messages
-from fairlead.training.trainer import DPOTrainer
+from fairlead.training.view import TrainingView
+from fairlead.training.watch import attach
+from fairlead.training.watch_general import read_general
+from fairlead.training.watch_settings import WatchSettings
 
 REFERENCE_CACHE = ".fairlead/reference.sqlite"
 
 _FIGURES = [
     ("eval_loss", "validation_loss"),
     ("eval_rewards/margins", "validation_reward_gap"),
+    ("eval_rewards/margins_low", "validation_reward_gap_low"),
+    ("eval_rewards/margins_high", "validation_reward_gap_high"),
     ("eval_rewards/accuracies", "validation_accuracy"),
 ]
 _LOGGED = [("loss", "train_loss"), ("rewards/margins", "reward_gap"), ("rewards/accuracies", "accuracy")]
 
 
 def run(context: Context) -> Figures:
-    """Writes model/ (an adapter, or full weights) and metrics.jsonl."""
+    """Writes model/ (an adapter, or full weights), metrics.jsonl and diagnosis.json."""
     section: DpoSection = context.section("dpo")
     model_section: ModelSection = context.section("model")
     train = rows.preferences(context.inputs["pairs"].file("train.jsonl"))
@@ -45,9 +53,11 @@ def run(context: Context) -> Figures:
     start = start_of(views_of({k: v for k, v in context.inputs.items() if k == "sft"}))
     trainer = build_trainer(context, section, model_section, start, train, validation)
     dropped = len(trainer.dropped["train"])
-    loop.train(trainer, context, f"preferences, β {section.beta:g}")
-    figures = loop.evaluation_figures(trainer, _FIGURES)
+    noise = _tell_noise(context, trainer, train) if section.label_noise == "measured" else {}
     tokenizer = load_tokenizer(model_section, context.folder)
+    watched = _train_watched(context, trainer, tokenizer)
+    kept = watched["kept_step"] if watched["kept_step"] is not None else trainer.state.global_step
+    figures = loop.evaluation_figures(trainer, _FIGURES, trainer.passes.get(kept))
     loop.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     history = trainer.state.log_history
     logged = {ours: next((r[key] for r in reversed(history) if key in r), None) for key, ours in _LOGGED}
@@ -58,9 +68,39 @@ def run(context: Context) -> Figures:
         "steps": trainer.state.global_step,
         "beta": section.beta,
         "reference": trainer.reference,
+        **noise,
         **logged,
         **figures,
+        **watched,
     }
+
+
+def _train_watched(context: Context, trainer: WatchedDPOTrainer, tokenizer: PreTrainedTokenizerBase) -> Figures:
+    """Trains under the eyes of the `watch` section; afterwards the trainer holds the weights that are kept."""
+    section: DpoSection = context.section("dpo")
+    settings: WatchSettings = context.section("watch")
+    general = read_general(context.path(settings.general), tokenizer, section.max_length) if settings.general else ()
+    metrics, scratch = context.out / loop.METRICS, context.out / loop.CHECKPOINTS
+    watch = attach(trainer, settings, metrics, scratch, general=general)
+    view = TrainingView(context.progress)
+    trainer.add_callback(view)
+    try:
+        loop.train(trainer, context, f"preferences, β {section.beta:g}")
+    finally:
+        view.close()
+    return watch.finish(context.out)
+
+
+def _tell_noise(context: Context, trainer: WatchedDPOTrainer, train: Sequence[Preference]) -> Figures:
+    """Takes what is known of the judge into the loss: checked rows, its qualification, or its orders' disagreement."""
+    section: DpoSection = context.section("dpo")
+    checks = context.path(section.label_checks) if section.label_checks else None
+    qualified = context.inputs.get("judge_check")
+    record = read_json(qualified.file("qualification.json")).get("pairs") if qualified else None
+    counts = context.inputs["pairs"].manifest.figures.get("counts", {})
+    known = measured(checks, counts, record["checked"] if record else None)
+    told = tell_noise(trainer, known, [pair.margin for pair in train])
+    return {**told, "label_error_source": known.source}
 
 
 def build_trainer(
@@ -70,7 +110,7 @@ def build_trainer(
     start: View,
     train: list[Preference],
     validation: list[Preference],
-) -> DPOTrainer:
+) -> WatchedDPOTrainer:
     """The trainer whose policy begins at `start` and whose reference is `start`."""
     lora: LoraSection = context.section("lora")
     model = load_base(model_section, context.folder, str(start.base) if start.base else None)
@@ -94,7 +134,7 @@ def build_trainer(
         precompute_ref_log_probs=True,
         disable_dropout=False,  # _set_dropout has left only the adapter's, which the config asks for
     )
-    return DPOTrainer(
+    return WatchedDPOTrainer(
         model=policy,
         reference_cache=context.folder / REFERENCE_CACHE,
         max_dropped=section.max_dropped,

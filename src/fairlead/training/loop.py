@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations import integration_utils
 
 from fairlead.config import LoraSection, ModelSection, TrainSection
 from fairlead.errors import ModelError, TrainingError, some
@@ -60,6 +61,7 @@ def arguments(section: TrainSection, context: Context, *, validated: bool) -> di
         "max_grad_norm": section.max_grad_norm,
         "gradient_checkpointing": section.gradient_checkpointing,
         "logging_steps": section.log_every,
+        "logging_nan_inf_filter": False,  # it would put the mean of earlier steps in the place of a NaN
         "eval_strategy": "steps" if validated else "no",
         "eval_steps": section.eval_every,
         "save_strategy": "steps",
@@ -136,18 +138,18 @@ class RunLog(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         del args, control, kwargs
-        row = {"step": state.global_step, **{key: _finite(value) for key, value in (logs or {}).items()}}
+        row = {"step": state.global_step, **{key: finite(value) for key, value in (logs or {}).items()}}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(dump_json(row) + "\n")
         if row.get("loss", 0.0) is None or row.get("grad_norm", 0.0) is None:
             raise TrainingError(
-                f"the loss or its gradient is not a number at step {state.global_step}",
+                f"not_a_number: the loss or its gradient is not a number at step {state.global_step}",
                 where=str(self._path),
                 remedy="lower learning_rate (a tenth is a good try), or train in float32 (model.dtype)",
             )
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Numbers as they are; NaN and infinity as None, because absence is not a value."""
     if isinstance(value, float) and not torch.isfinite(torch.tensor(value)):
         return None
@@ -176,7 +178,23 @@ def train(trainer: Trainer, context: Context, what: str) -> None:
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
                 trainer.remove_callback(callback)
+            elif type(callback).__module__ == integration_utils.__name__:
+                _give_what_it_takes(callback)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _give_what_it_takes(tracker: Any) -> None:
+    """Keeps from a tracker what it would drop with a warning: None everywhere, text where only numbers are taken."""
+    texts = any(name in type(tracker).__name__ for name in ("TensorBoard", "Wandb", "Trackio"))
+    taken = (int, float, str) if texts else (int, float)
+    log = tracker.on_log
+
+    def on_log(*args: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+        return log(
+            *args, logs={key: value for key, value in (logs or {}).items() if isinstance(value, taken)}, **kwargs
+        )
+
+    tracker.on_log = on_log
 
 
 def _steps(trainer: Trainer) -> int:
@@ -217,9 +235,15 @@ def save(
     tokenizer.save_pretrained(str(out))
 
 
-def evaluation_figures(trainer: Trainer, names: Sequence[tuple[str, str]]) -> dict[str, float | None]:
-    """Figures of a last pass over the validation rows, by the names that reports use; None without such rows."""
+def evaluation_figures(
+    trainer: Trainer, names: Sequence[tuple[str, str]], known: Mapping[str, float] | None = None
+) -> dict[str, float | None]:
+    """Figures of a pass over all validation rows, by the names that reports use; None without such rows.
+
+    Args:
+        known: of a pass that was made with the present weights already.
+    """
     if trainer.eval_dataset is None:
         return {ours: None for _, ours in names}
-    found = trainer.evaluate()
-    return {ours: _finite(found.get(theirs)) for theirs, ours in names}
+    found = trainer.evaluate() if known is None else known
+    return {ours: finite(found.get(theirs)) for theirs, ours in names}

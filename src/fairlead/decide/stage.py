@@ -1,0 +1,194 @@
+"""The `decide` stage: measures what prompts, examples and documents can do before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from fairlead.checks import CheckSettings
+from fairlead.config import AnswersSection, ModelSection
+from fairlead.decide import output
+from fairlead.decide.bench import Bench, Trial
+from fairlead.decide.campaign import Campaign
+from fairlead.decide.material import Material, gather
+from fairlead.decide.respondents import LocalRespondent, Respondent, base_respondent, open_respondent
+from fairlead.decide.scorer import Scorer, Table
+from fairlead.decide.scoring import mean
+from fairlead.decide.settings import DecideSection, Target
+from fairlead.decide.targets import targets_of
+from fairlead.decide.training_rows import examine
+from fairlead.decide.verdict import Usage, conditions, five_lines, reach_verdict
+from fairlead.errors import DataError
+from fairlead.files import write_atomic, write_json, write_jsonl
+from fairlead.preferences import rows
+from fairlead.records import Example, Prompt, content_id
+from fairlead.stages import Context, Figures
+
+_TUNING = 3  # with a writer, every third dev prompt shows it failures, and no candidate is scored on it
+
+
+def run(context: Context) -> Figures:
+    """Writes decision.json, decision.md (the same for people) and answers.jsonl (the rows behind them)."""
+    section: DecideSection = context.section("decide")
+    if section.waive is not None:
+        return _write(context, output.waived(section.waive), [])
+    metrics: list[CheckSettings] = context.section("eval.metrics")
+    targets = targets_of(section, context.section("gate.criteria"), [metric.name for metric in metrics])
+    scorer = Scorer(metrics, targets, context.section("eval_judge"), context.folder)
+    scored, tuning = split_dev(_dev_prompts(context), writer=section.writer is not None)
+    examples = _examples(context)
+    material, left_out = gather(section, context.folder, examples, context.seed)
+    for item in left_out:
+        context.progress.line(f"      left out: {item.name}: {item.reason}")
+    limit: float = context.section("eval.max_missing")
+    campaign = Campaign(context, section, material, scorer, scored=scored, tuning=tuning, max_missing=limit)
+    trials, served = _measure(context, section, campaign, material, len(scored))
+    values = [scorer.values(trial, scored) for trial in trials]
+    candidates = [
+        scorer.candidate(trial, found, scored, candidates=len(trials))
+        for trial, found in zip(trials, values, strict=True)
+    ]
+    verdict = reach_verdict(candidates, prompts=len(scored), min_prompts=section.min_prompts)
+    training = examine(
+        rows.examples(context.inputs["prepare"].file("sft.jsonl")),
+        rows.prompts(context.inputs["prepare"].file("prompts.jsonl")),
+        rows.preferences(context.inputs["prepare"].file("preferences.jsonl")),
+        scorer.checks,
+        context.inputs["prepare"].manifest.figures,
+        settings=context.section("data_check"),
+        similarity=context.section("data.similarity"),
+    )
+    decision = output.decision(
+        verdict,
+        candidates,
+        [trial.recipe for trial in trials],
+        targets=targets,
+        lines=five_lines(
+            verdict,
+            candidates,
+            served,
+            training,
+            prompts=len(scored),
+            min_examples=section.min_examples,
+            targets=_shown(targets),
+        ),
+        conditions=conditions(candidates, training, min_examples=section.min_examples, targets=_shown(targets)),
+        training=training,
+        served=served,
+        skipped=campaign.skipped,
+        documents_left_out=left_out,
+        prompts=len(scored),
+        tuning_prompts=len(tuning),
+    )
+    return _write(context, decision, _answer_rows(trials, values, scored))
+
+
+def _write(context: Context, decision: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Figures:
+    write_json(context.out / "decision.json", decision)
+    write_atomic(context.out / "decision.md", output.markdown(decision))
+    write_jsonl(context.out / "answers.jsonl", answers)
+    return {key: decision[key] for key in ("verdict", "why", "needed", "prompts")}
+
+
+def _shown(targets: Sequence[Target]) -> str:
+    return ", ".join(f"{target.metric} ≥ {target.at_least:g}" for target in targets)
+
+
+def _dev_prompts(context: Context) -> list[Prompt]:
+    dev = rows.prompts(context.inputs["prepare"].file("dev.jsonl"))
+    if not dev:
+        raise DataError(
+            "there are no dev prompts to decide on",
+            where="data.dev",
+            remedy="give a file of them, more rows in data.prompts or data.sft, or decide: {waive: REASON}",
+        )
+    return dev
+
+
+def split_dev(prompts: Sequence[Prompt], *, writer: bool) -> tuple[list[Prompt], list[Prompt]]:
+    """(scored, tuning): with a writer, a third by content shows it failures, and no candidate is scored on that."""
+    if not writer:
+        return list(prompts), []
+    scored: list[Prompt] = []
+    tuning: list[Prompt] = []
+    for prompt in prompts:
+        number = int(content_id("tuning", prompt.cluster or prompt.id), 16)
+        (scored if number % _TUNING else tuning).append(prompt)
+    return scored, tuning
+
+
+def _examples(context: Context) -> list[Example]:
+    """The SFT rows; without them the better answers of ready pairs."""
+    prepared = context.inputs["prepare"]
+    examples = rows.examples(prepared.file("sft.jsonl"))
+    return examples or [Example(p.prompt, p.chosen) for p in rows.preferences(prepared.file("preferences.jsonl"))]
+
+
+def _measure(
+    context: Context, section: DecideSection, campaign: Campaign, material: Material, prompts: int
+) -> tuple[list[Trial], Usage | None]:
+    """Every candidate on every model, the base first, and what a fine-tuned base would take to serve."""
+    answers: AnswersSection = context.section("answers")
+    model: ModelSection = context.section("model")
+    base = base_respondent(model, context.folder, answers, seed=context.seed, price_per_hour=section.price_per_hour)
+    with _bench(context, base, material, prompts) as bench:
+        instructions = campaign.instructions(bench)
+        trials = list(campaign.trials(bench, instructions))
+    served = _served(trials[0], base, material.examples, section.price_per_hour)
+    del base, bench  # its weights make room for the next model's
+    for settings in section.models:
+        respondent = open_respondent(settings, context.folder, answers, seed=context.seed)
+        with _bench(context, respondent, material, prompts) as bench:
+            trials += campaign.trials(bench, instructions)
+    return trials, served
+
+
+@contextmanager
+def _bench(context: Context, respondent: Respondent, material: Material, prompts: int) -> Iterator[Bench]:
+    """A bench whose bar grows with the candidates, because which follow depends on what came before."""
+    with context.progress.task("decide", f"asking {respondent.name}", prompts) as bar:
+        done = 0
+        seen: set[str] = set()
+
+        def advance(label: str, count: int) -> None:
+            nonlocal done
+            seen.add(label)
+            done += count
+            bar.update(done, total=max(done, len(seen) * prompts))
+
+        yield Bench(respondent, material, context.out / "candidates", advance)
+
+
+def _served(
+    bare: Trial, base: LocalRespondent, examples: Sequence[Example], price_per_hour: float | None
+) -> Usage | None:
+    """What a fine-tuned model would take: the prompt as it is given, an answer as long as those it learns from.
+
+    Its speed is that of the base model on the same prompts, per token written.
+    """
+    written = mean([base.count(example.answer) for example in examples])
+    tokens = sum(reply.output_tokens or 0 for reply in bare.replies)
+    if written is None or not tokens:
+        return None
+    seconds = sum(reply.seconds for reply in bare.replies) / tokens * written * 1000
+    return Usage(
+        input_tokens=mean([reply.input_tokens for reply in bare.replies]),
+        output_tokens=written,
+        seconds=seconds,
+        cost=None if price_per_hour is None else seconds / 3600 * price_per_hour,
+    )
+
+
+def _answer_rows(trials: Sequence[Trial], values: Sequence[Table], prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    return [
+        {
+            "candidate": trial.recipe.name,
+            "model": trial.model,
+            "prompt_id": prompt.id,
+            "text": reply.text,
+            "values": {metric: found[metric][number] for metric in found},
+        }
+        for trial, found in zip(trials, values, strict=True)
+        for number, (prompt, reply) in enumerate(zip(prompts, trial.replies, strict=True))
+    ]

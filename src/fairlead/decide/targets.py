@@ -1,0 +1,55 @@
+"""What is good enough: the project's own targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairlead.config import Criterion
+from fairlead.decide.scoring import JUDGE_SCORE, range_of
+from fairlead.decide.settings import DecideSection, Target
+from fairlead.errors import ConfigError
+
+
+def targets_of(section: DecideSection, criteria: Sequence[Criterion] | None, metrics: Sequence[str]) -> list[Target]:
+    """What is good enough: `decide.targets`, else the gate's bounds from below on `table.<metric>.dpo`.
+
+    Raises:
+        ConfigError: if there are none, one names no metric, or one cannot be shown by any number of prompts.
+    """
+    found = _of_gate(criteria or []) if section.targets is None else section.targets
+    where = "gate.criteria" if section.targets is None else "decide.targets"
+    if not found:
+        raise ConfigError(
+            "there is no target to measure against",
+            where="decide.targets",
+            remedy="give [{metric: NAME, at_least: 0.8}], or a gate criterion on table.NAME.dpo, or decide.waive",
+        )
+    if len({target.metric for target in found}) < len(found):
+        raise ConfigError("two targets are on one metric", where=where, remedy="keep the higher of them")
+    for target in found:
+        _check(target, metrics, where)
+    return list(found)
+
+
+def _check(target: Target, metrics: Sequence[str], where: str) -> None:
+    if target.metric not in (*metrics, JUDGE_SCORE):
+        known = ", ".join([*metrics, JUDGE_SCORE])
+        raise ConfigError(f"there is no metric {target.metric}", where=where, remedy=f"there are: {known}")
+    low, high = range_of(target.metric)
+    if not low < target.at_least < high:
+        raise ConfigError(
+            f"{target.metric} at least {target.at_least:g} can be shown by no number of prompts",
+            where=where,
+            remedy=f"set decide.targets with a number between {low:g} and {high:g}",
+        )
+
+
+def _of_gate(criteria: Sequence[Criterion]) -> list[Target]:
+    """The highest bound from below on the trained model's mean of each metric."""
+    highest: dict[str, float] = {}
+    for criterion in criteria:
+        parts = criterion.figure.split(".")
+        bounds = [bound for bound in (criterion.above, criterion.at_least) if bound is not None]
+        if len(parts) == 3 and (parts[0], parts[2]) == ("table", "dpo") and bounds:
+            highest[parts[1]] = max([*bounds, *([highest[parts[1]]] if parts[1] in highest else [])])
+    return [Target(metric=metric, at_least=bound) for metric, bound in highest.items()]

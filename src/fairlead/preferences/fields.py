@@ -1,0 +1,117 @@
+"""Reads single fields of published rows: each is what it should be, or an error that names it.
+
+Knows nothing of files: an error here says what is wrong with the row, and the caller says where the row stands.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fairlead.errors import DataError, some
+from fairlead.records import Message, Prompt, Role
+
+Row = Mapping[str, Any]
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "observation": "tool",
+}
+
+
+class UnusableRowError(Exception):
+    """A well-formed row that holds no preference; the message is the reason under which it is counted."""
+
+
+def field(row: Row, name: str) -> Any:
+    """A field that must be there and not null."""
+    if row.get(name) is None:
+        raise DataError(
+            f"{'null' if name in row else 'no'} field {name!r}",
+            remedy=f"the row has {some(map(str, row), 8) or 'no fields'}",
+        )
+    return row[name]
+
+
+def text_field(row: Row, name: str) -> str:
+    value = field(row, name)
+    if not isinstance(value, str):
+        raise wrong(name, "a string", value)
+    return value
+
+
+def messages_field(row: Row, name: str) -> tuple[Message, ...]:
+    """Turns as {role, content} or {from, value}; at least one."""
+    value = field(row, name)
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise wrong(name, "a list of messages, not empty,", value)
+    return tuple(message_of(turn, f"{name}[{number}]") for number, turn in enumerate(value))
+
+
+def prompt_field(row: Row) -> Prompt:
+    """`prompt` as a string, as messages, or as an object with messages, with the row's gold and cluster."""
+    value = field(row, "prompt")
+    if isinstance(value, str):
+        return Prompt.of(value, **about(row))
+    if isinstance(value, Mapping):
+        return Prompt(messages_field(value, "messages"), **about(value))
+    return Prompt(messages_field(row, "prompt"), **about(row))
+
+
+def about(row: Row) -> dict[str, Any]:
+    """The optional `gold` and `cluster` of a row, as keywords of `Prompt`."""
+    cluster = row.get("cluster")
+    if cluster is not None and not isinstance(cluster, str):
+        raise wrong("cluster", "a string", cluster)
+    return {"gold": object_field(row, "gold"), "cluster": cluster or ""}
+
+
+def object_field(row: Row, name: str) -> dict[str, Any]:
+    """An optional object, or the JSON text of one: tables cannot hold objects of differing fields."""
+    value = row.get(name)
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise wrong(name, "an object", value) from error
+    if value is not None and not isinstance(value, Mapping):
+        raise wrong(name, "an object", value)
+    return dict(value or {})
+
+
+def message_of(turn: Any, where: str) -> Message:
+    """One turn; `where` names it in errors."""
+    if not isinstance(turn, Mapping):
+        raise wrong(where, "an object with role and content", turn)
+    names = ("from", "value") if "from" in turn else ("role", "content")
+    speaker, content = (turn.get(name) for name in names)
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        content = "".join(text_field(part, "text") for part in content)
+    if not isinstance(speaker, str) or speaker not in _ROLES:
+        raise wrong(f"{where}.{names[0]}", f"one of {', '.join(_ROLES)}", speaker)
+    if not isinstance(content, str):
+        raise wrong(f"{where}.{names[1]}", "a string", content)
+    return Message(_ROLES[speaker], content)
+
+
+def number(value: Any, name: str) -> float:
+    """A finite number that is no truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise wrong(name, "a finite number", value)
+    return float(value)
+
+
+def wrong(name: str, wanted: str, value: Any) -> DataError:
+    """The error of a field that holds something else than is wanted."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "…"
+    return DataError(f"field {name!r} must be {wanted}, not {shown}")

@@ -1,0 +1,68 @@
+"""Pairs for people: chosen beside rejected, with what the judge said."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from fairlead.records import Preference
+
+
+def pages(pairs: Sequence[Preference], places: Sequence[str], most_chars: int) -> Iterator[RenderableType]:
+    """One block per pair.
+
+    Args:
+        most_chars: of each text; what is left out is said.
+    """
+    for pair, place in zip(pairs, places, strict=True):
+        yield _page(pair, place, most_chars)
+
+
+def _page(pair: Preference, place: str, most_chars: int) -> RenderableType:
+    table = Table("chosen", "rejected", expand=True, show_lines=True)
+    table.add_row(*(Text(shown(text, most_chars)) for text in (pair.chosen, pair.rejected)))
+    margin = "" if pair.margin is None else f"  margin {pair.margin:g}"
+    blocks: list[RenderableType] = [
+        Rule(Text(f"row {place}{margin}"), align="left"),
+        Text(shown(pair.prompt.text, most_chars), style="bold"),
+        table,
+    ]
+    for name in ("judge", "reason"):
+        said = pair.provenance.get(name)
+        if isinstance(said, str) and said:
+            blocks.append(Text(f"{name}: {shown(said, most_chars)}", style="dim"))
+    return Group(*blocks)
+
+
+def shown(text: str, most: int) -> str:
+    """A text without what could steer a terminal, and not longer than `most` characters."""
+    safe = "".join(char if char.isprintable() or char == "\n" else " " if char == "\t" else "�" for char in text)
+    return safe if len(safe) <= most else f"{safe[:most]}… [{len(safe) - most} characters more]"
+
+
+def through_pager(blocks: Iterable[str]) -> None:
+    """Gives texts to the pager of the environment, each when it has room for it; prints them where there is none."""
+    command = shlex.split(os.environ.get("PAGER", "less"))
+    try:
+        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env={"LESS": "-R", **os.environ})
+    except OSError:
+        for block in blocks:
+            sys.stdout.write(block)
+        return
+    assert pager.stdin is not None
+    try:
+        with pager.stdin as pipe:
+            for block in blocks:
+                pipe.write(block.encode("utf-8", "replace"))
+                pipe.flush()
+    except BrokenPipeError:
+        pass  # whoever reads has seen enough
+    pager.wait()

@@ -1,0 +1,234 @@
+"""`fairlead release`: a candidate with its evidence, as a folder that needs no Fairlead. Versions never overwrite."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fairlead.artifacts import package_versions
+from fairlead.errors import ArtifactError, ConfigError, FairleadError
+from fairlead.files import disk_errors, hash_file, read_json, write_atomic, write_json
+from fairlead.models.generation import greedy_config
+from fairlead.models.hardware import device, resolve_dtype
+from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
+from fairlead.models.views import View, is_adapter, views_of
+from fairlead.project import Project
+from fairlead.records import content_id
+from fairlead.release import hub
+from fairlead.release.card import model_card
+from fairlead.release.evidence import Candidate, Evidence, gather
+from fairlead.release.reflection import reflection
+from fairlead.release.seal import EVIDENCE, seal, verify
+from fairlead.release.settings import ReleaseSettings
+from fairlead.stages import resolve
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class ReleaseError(FairleadError):
+    """The evidence does not allow the release."""
+
+    exit_code = 1
+
+
+def release(
+    project: Project,
+    version: str,
+    to: str,
+    *,
+    candidate: Candidate = "dpo",
+    merged: bool = False,
+    despite: str | None = None,
+    dry_run: bool = False,
+    settings: ReleaseSettings,
+) -> dict[str, Any]:
+    """Writes the release to `to`/`version`, or uploads it as a tagged revision of a hub repository.
+
+    Args:
+        to: a folder, or hf://organisation/name.
+        merged: full weights with the adapter merged in, instead of the adapter.
+        despite: why it is released although the evidence forbids it; written into the card for good.
+        dry_run: everything but the last step: nothing is written to `to` and nothing is uploaded.
+
+    Returns:
+        Where it is, what it holds, and what was overridden.
+
+    Raises:
+        ReleaseError: if the evidence forbids it and no reason is given.
+        ArtifactError: if the version exists already, or nothing has been trained.
+    """
+    if not _VERSION.fullmatch(version):
+        raise ConfigError(f"{version!r} is no version", remedy="use letters, digits, dots and dashes, as in v0.1.0")
+    if despite is not None and not despite.strip():
+        raise ConfigError("--despite wants a reason", remedy='say why, as in --despite "for the red team only"')
+    evidence = gather(project, candidate)
+    if evidence.problems and despite is None:
+        raise ReleaseError(
+            "; ".join(evidence.problems),
+            where=f"release {version} of {candidate}",
+            remedy='mend it and run fairlead gate; --despite "reason" overrides it and stands in the card for good',
+        )
+    target = _target(to, version, dry_run=dry_run)
+    view = views_of(evidence.trained)[candidate]
+    if not merged and view.adapter is not None and view.base is not None:
+        raise ConfigError(
+            f"the adapter of {candidate} lies on the full weights of SFT, which nobody else has",
+            where=f"release {version}",
+            remedy="add --merged",
+        )
+    with _workplace(None if dry_run else target) as folder:
+        _fill(folder, project, version, evidence, merged=merged, despite=despite, settings=settings)
+        sums = seal(folder)
+        verify(folder)
+        where = _finish(folder, target, to, version, dry_run=dry_run, private=settings.private)
+    return {
+        "version": version,
+        "candidate": candidate,
+        "where": where,
+        "dry_run": dry_run,
+        "despite": despite if evidence.problems else None,
+        "problems": list(evidence.problems),
+        "warnings": _warnings(project, settings, merged=merged, evidence=evidence),
+        "files": sums,
+    }
+
+
+def _target(to: str, version: str, *, dry_run: bool) -> Path | None:
+    """The folder of the version; None for the hub, which a dry run does not ask. No version is written twice."""
+    if hub.is_hub(to):
+        repo = hub.repo_id(to)
+        if not dry_run:
+            hub.refuse_existing(repo, version)
+        return None
+    target = Path(to).expanduser() / version
+    if target.exists():
+        raise ArtifactError(
+            "exists already; a version is never written twice", where=str(target), remedy="choose the next version"
+        )
+    return target
+
+
+@contextmanager
+def _workplace(target: Path | None) -> Iterator[Path]:
+    """A folder to fill, on the target's disk so that the last step is one rename; gone afterwards."""
+    if target is not None:
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+    parent = None if target is None else target.parent
+    with tempfile.TemporaryDirectory(prefix=".release-", dir=parent) as name:
+        folder = Path(name) / "release"
+        folder.mkdir()
+        yield folder
+
+
+def _finish(folder: Path, target: Path | None, to: str, version: str, *, dry_run: bool, private: bool) -> str:
+    if dry_run:
+        return to if target is None else str(target)
+    if target is None:
+        return hub.upload(folder, hub.repo_id(to), version, private=private)
+    with disk_errors(target):
+        folder.rename(target)
+    return str(target)
+
+
+def _fill(
+    folder: Path,
+    project: Project,
+    version: str,
+    evidence: Evidence,
+    *,
+    merged: bool,
+    despite: str | None,
+    settings: ReleaseSettings,
+) -> None:
+    trained = evidence.model.file("model")
+    adapter = is_adapter(trained) and not merged
+    with disk_errors(folder):
+        if merged and is_adapter(trained):
+            write_merged(project, views_of(evidence.trained)[evidence.candidate], folder)
+        else:
+            shutil.copytree(trained, folder, dirs_exist_ok=True)
+        if evidence.gate is not None:
+            for name in ("gate.json", "gate.md", "gate.xml"):
+                shutil.copyfile(evidence.gate.file(name), folder / name)
+    if evidence.report is not None:
+        write_json(folder / "report.json", evidence.report)
+        write_atomic(folder / "reflection.md", reflection(evidence.report))
+    base, revision = _base(project, settings)
+    if adapter:
+        config = read_json(folder / "adapter_config.json")
+        write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": base, "revision": revision})
+    section, view = project.config.model, views_of(evidence.trained)[evidence.candidate]
+    plain_weights = str(view.base) if view.base is not None else locate(section.name, project.folder)
+    tokenizer = load_tokenizer(section, project.folder)
+    most = project.config.answers.max_new_tokens
+    greedy_config(plain_weights, section.revision, tokenizer, most).save_pretrained(str(folder))
+    told = _evidence_json(folder, version, evidence, despite)
+    write_json(folder / EVIDENCE, told)
+    card = model_card(
+        name=project.config.name,
+        version=version,
+        candidate=evidence.candidate,
+        form="adapter" if adapter else "full weights",
+        base=base,
+        revision=revision,
+        dtype=str(resolve_dtype(section.dtype, device())).removeprefix("torch."),
+        local=_is_local(project, settings),
+        settings=settings,
+        evidence=told,
+        record=evidence.record,
+        report=evidence.report,
+    )
+    write_atomic(folder / "README.md", card)
+
+
+def _base(project: Project, settings: ReleaseSettings) -> tuple[str, str | None]:
+    """Name and revision by which others find the base model."""
+    section = project.config.model
+    return (settings.base_model, None) if settings.base_model is not None else (section.name, section.revision)
+
+
+def _is_local(project: Project, settings: ReleaseSettings) -> bool:
+    return settings.base_model is None and resolve(project.folder, project.config.model.name).is_dir()
+
+
+def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evidence: Evidence) -> list[str]:
+    if merged or not _is_local(project, settings) or not is_adapter(evidence.model.file("model")):
+        return []
+    name = project.config.model.name
+    return [f"the adapter names its base model {name!r}, a folder that nobody else has: set release.base_model"]
+
+
+def _evidence_json(folder: Path, version: str, evidence: Evidence, despite: str | None) -> dict[str, Any]:
+    """What was judged and what is released, by hash."""
+    record = evidence.record or {}
+    return {
+        "version": version,
+        "candidate": evidence.candidate,
+        "despite": despite if evidence.problems else None,
+        "problems": list(evidence.problems),
+        "weights": {path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))},
+        "trained": {
+            name: digest for name, digest in evidence.model.manifest.files.items() if name.startswith("model/")
+        },
+        "gate_record": hash_file(folder / "gate.json") if evidence.gate is not None else None,
+        "eval_prompts": record.get("eval_prompts"),
+        "judge": record.get("judge"),
+        "template": record.get("template"),
+        "config": record.get("config_hash", content_id(dict(evidence.model.manifest.config))),
+        "versions": package_versions(),
+    }
+
+
+def write_merged(project: Project, view: View, folder: Path) -> None:
+    """The base with the view's adapter merged in, as safetensors with its tokenizer."""
+    section = project.config.model
+    model = load_base(section, project.folder, str(view.base) if view.base else None)
+    merged = load_adapter(model, view.adapter).merge_and_unload() if view.adapter else model
+    merged.save_pretrained(str(folder))
+    load_tokenizer(section, project.folder).save_pretrained(str(folder))

@@ -1,0 +1,38 @@
+"""Rows of general use, whose loss shows what a training forgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fairlead.errors import DataError
+from fairlead.files import read_jsonl
+
+MOST_ROWS = 64
+
+
+def read_general(path: Path, tokenizer: Any, max_length: int) -> list[tuple[list[int], list[int]]]:
+    """(prompt tokens, answer tokens) of the first rows {"prompt", "answer"} of a file, in the tokenizer's chat form.
+
+    Args:
+        max_length: longer rows are cut at the end; one whose prompt alone is that long is passed over.
+
+    Raises:
+        DataError: naming the line that is of another form, or if no row can be used.
+    """
+    found = []
+    for number, row in read_jsonl(path):
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
+            raise DataError('a row {"prompt": text, "answer": text} is wanted', where=f"{path}:{number}")
+        asked = [{"role": "user", "content": row["prompt"]}]
+        answered = [*asked, {"role": "assistant", "content": row["answer"]}]
+        before = tokenizer.apply_chat_template(asked, tokenize=True, add_generation_prompt=True, return_dict=True)
+        whole = tokenizer.apply_chat_template(answered, tokenize=True, return_dict=True)["input_ids"][:max_length]
+        prompt = list(before["input_ids"])
+        if len(whole) > len(prompt):
+            found.append((prompt, list(whole[len(prompt) :])))
+        if len(found) == MOST_ROWS:
+            break
+    if not found:
+        raise DataError("has no row that can be used", where=str(path), remedy="give short prompts with answers")
+    return found

@@ -1,0 +1,174 @@
+"""Other models, endpoints and writers: asked with the ledger, priced, and never trusted with the prompts that count."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fairlead.decide.candidates import Instruction
+from fairlead.decide.embeddings import Encoder
+from fairlead.decide.settings import EmbeddingSettings
+from fairlead.decide.stage import split_dev
+from fairlead.decide.writer import Failure, read_instruction, request
+from fairlead.errors import JudgeError, ModelError
+from fairlead.records import Example, Prompt
+from tests.decide.projects import decide, prepared
+from tests.decide.reader import COLORS
+from tests.decide.test_verdicts import COLOR, FORMAT, TRIAGE, tickets, triage
+from tests.servers.misbehaving import JudgeServer, Messages
+
+KEY = "sk-test-very-secret-key"
+TARGET_RULE = "Answer as severity : COLOUR"
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.judges.session._FIRST_WAIT", 0.02)
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.delenv("FAIRLEAD_LEDGER", raising=False)
+
+
+def knows(messages: Messages) -> str:
+    """Answers tickets in the wanted form."""
+    found = re.findall(r"light is (\w+)", messages[-1]["content"])
+    return f"severity : {found[-1]}"
+
+
+def obeys(messages: Messages) -> str:
+    """Writes instructions, and follows those that say what is wanted."""
+    text = messages[-1]["content"]
+    if text.startswith("Write an instruction"):
+        return f"Here: <instruction>{TARGET_RULE}, variant {text.count('FAILED')}</instruction>"
+    return knows(messages) if TARGET_RULE in text else "I would have to guess"
+
+
+def endpoint(server: JudgeServer, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": "openai", "model": "big", "base_url": server.base_url, "api_key_env": "SOME_KEY", "timeout_s": 5.0,
+        "max_retries": 1, **more,
+    }  # fmt: skip
+
+
+def section(**more: Any) -> dict[str, Any]:
+    return {"targets": TRIAGE, "few_shot": None, **more}
+
+
+def test_a_larger_model_behind_an_endpoint_settles_it_and_is_paid_once(tmp_path: Path, reader: Path) -> None:
+    artifact = triage(tmp_path, 60)
+    with JudgeServer(brain=knows, key=KEY) as server:
+        prices = {"price_per_million_input_tokens": 2.0, "price_per_million_output_tokens": 10.0}
+        chosen = section(models=[endpoint(server, **prices)])
+        decision, _ = decide(tmp_path, artifact, model=reader, section=chosen, metrics=[FORMAT, COLOR])
+        assert decision["verdict"] == "prompting is enough"
+        assert (decision["winner"]["model"], decision["winner"]["candidate"]) == ("big", "as given")
+        usage = decision["winner"]["per_1000_answers"]
+        expected = (2 * usage["input_tokens"] + 10 * usage["output_tokens"]) / 1000
+        assert usage["cost"] == pytest.approx(expected)
+        assert decision["candidates"][0]["per_1000_answers"]["cost"] is None, "this machine has no price"
+        paid = server.stats.paid
+        assert paid == 60
+        decide(tmp_path, artifact, model=reader, section=chosen, metrics=[FORMAT, COLOR])
+        assert server.stats.paid == paid, "the ledger has every reply"
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_an_endpoint_that_gives_no_answers_stops_the_decision_in_one_line(tmp_path: Path, reader: Path) -> None:
+    def refuses(body: Any, headers: Any) -> tuple[int, dict[str, str], str]:
+        return 400, {}, '{"error": {"message": "too long"}}'
+
+    with JudgeServer(override=refuses) as server, pytest.raises(JudgeError, match="too long") as raised:
+        decide(
+            tmp_path,
+            triage(tmp_path, 12),
+            model=reader,
+            section=section(models=[endpoint(server)]),
+            metrics=[FORMAT, COLOR],
+        )
+    assert "\n" not in str(raised.value)
+
+
+def test_a_writer_improves_on_prompts_that_no_candidate_is_scored_on(tmp_path: Path, reader: Path) -> None:
+    dev = [Prompt.of(text, gold={"severity": color}) for text, color in tickets(100, 1)]
+    with JudgeServer(brain=obeys, key=KEY) as server:
+        seen: list[str] = []
+        server.brain = lambda messages: (seen.append(messages[-1]["content"]), obeys(messages))[1]
+        decision, _ = decide(
+            tmp_path,
+            prepared(tmp_path, dev, sft=[Example(Prompt.of("light is red"), "severity : red")]),
+            model=reader,
+            section=section(
+                models=[endpoint(server)],
+                writer={"model": endpoint(server, name="writer"), "rounds": 2, "per_round": 2, "failures": 3},
+            ),
+            metrics=[FORMAT, COLOR],
+        )
+    assert decision["verdict"] == "prompting is enough"
+    assert decision["winner"]["recipe"]["instruction"]["name"].startswith("written")
+    assert decision["prompts"] + decision["tuning_prompts"] == 100
+    requests = [text for text in seen if text.startswith("Write an instruction")]
+    assert 1 <= len(requests) <= 4, "the budget is rounds × per_round"
+    assert all("FAILED" in text for text in requests)
+    shown = {p.text for p in dev if any(p.text in text for text in requests)}
+    scored, tuning = split_dev(dev, writer=True)
+    assert shown <= {p.text for p in tuning}
+    assert not shown & {p.text for p in scored}
+
+
+def test_a_writers_reply_is_an_instruction_only_between_its_tags() -> None:
+    assert read_instruction("Sure!\n<instruction>\n do this \n</instruction> done") == "do this"
+    assert read_instruction("do this") is None
+    assert read_instruction("<instruction>  </instruction>") is None
+    assert read_instruction(f"<instruction>{'x' * 5000}</instruction>") is None
+
+
+def test_a_writer_sees_the_gold_and_what_failed() -> None:
+    failure = Failure(Prompt.of("light is red", gold={"severity": "red"}), "blue?", ("color",))
+    [turn] = request(Instruction("instruction 1", "be brief"), [failure], [], 1).messages
+    for part in ("be brief", "blue?", json.dumps({"severity": "red"}), "FAILED color"):
+        assert part in turn.content
+
+
+def test_embeddings_have_length_one_and_do_not_depend_on_their_batch(reader: Path) -> None:
+    encoder = Encoder(EmbeddingSettings(model=str(reader), batch_size=2, query_prefix="key of "), reader)
+    texts = [f"light is {color}" for color in COLORS[:5]]
+    together = encoder(texts, False)
+    alone = Encoder(EmbeddingSettings(model=str(reader)), reader)([texts[3]], False)[0]
+    assert np.allclose(np.linalg.norm(together, axis=1), 1)
+    assert np.allclose(together[3], alone, atol=1e-5)
+    assert not np.allclose(encoder([texts[0]], True)[0], together[0]), "a query has its own prefix"
+    with pytest.raises(ModelError, match=r"no such model folder|cannot be loaded"):
+        Encoder(EmbeddingSettings(model="./absent"), reader)
+
+
+def test_embeddings_choose_examples_and_passages(tmp_path: Path, reader: Path) -> None:
+    artifact = triage(tmp_path, 6)
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "a.md").write_text("# Lights\n\nred is bad", encoding="utf-8")
+    decision, _ = decide(
+        tmp_path,
+        artifact,
+        model=reader,
+        section={
+            "targets": TRIAGE,
+            "few_shot": {"ks": [2], "selection": ["nearest"]},
+            "embedding": {"model": str(reader)},
+            "retrieval": {"documents": "documents", "ks": [1], "search": ["bm25", "embeddings", "both"]},
+        },
+        metrics=[FORMAT, COLOR],
+    )
+    names = [c["candidate"] for c in decision["candidates"]]
+    assert names[:6] == [
+        "as given",
+        "2 nearest examples",
+        "2 nearest (embedding) examples",
+        "1 passage by bm25",
+        "1 passage by embeddings",
+        "1 passage by both",
+    ]
+    assert decision["candidates"][6]["family"] == "few-shot + retrieval"

@@ -30,13 +30,14 @@ def run(seed: int, threads: int) -> dict[str, Any]:
 def _run(seed: int, folder: Path, threads: int) -> dict[str, Any]:
     started = time.monotonic()
     command = [sys.executable, "-c", "from fairlead.cli import main; main()"]
-    subprocess.run(
+    done = subprocess.run(
         [*command, "demo", "--out", str(folder), "--seed", str(seed)],
-        check=True,
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
     )
+    if done.returncode:
+        sys.exit(f"seed {seed} failed:\n{done.stderr[-3000:]}")
     report = read_json(folder / "report" / "report.json")
     pair = report["pairwise"]["dpo_vs_sft"]
     row = next(row for row in report["table"] if row["metric"] == "severity_match")

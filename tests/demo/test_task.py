@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+import yaml
 
+from fairlead.config import parse_config
 from fairlead.demo.task import Incident, draw_incident, hurried_answer, severity_of, shingles, write_task
 from fairlead.files import read_jsonl
 
-SIZES = {"sft": 100, "prompts": 200, "eval": 100, "corpus": 400}
-FILES = ("sft.jsonl", "prompts.jsonl", "eval.jsonl", "corpus.jsonl")
+SIZES = {"sft": 100, "prompts": 200, "eval": 100, "corpus": 400, "dev": 50}
+FILES = tuple(f"{name}.jsonl" for name in SIZES)
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -44,7 +47,7 @@ def test_files_hold_as_many_rows_as_asked(task: Path) -> None:
 def test_no_eval_report_nor_a_near_one_stands_elsewhere(task: Path) -> None:
     held_out = [shingles(row["prompt"]) for row in rows(task, "eval.jsonl")]
     others = [row["prompt"] for name in ("sft.jsonl", "prompts.jsonl") for row in rows(task, name)]
-    others += [row["prompt"] for row in rows(task, "corpus.jsonl")]
+    others += [row["prompt"] for name in ("corpus.jsonl", "dev.jsonl") for row in rows(task, name)]
     worst = max(
         len(common) / len(a | b) for a in held_out for b in map(shingles, others) if len(common := a & b) > len(a) / 3
     )
@@ -99,3 +102,9 @@ def test_hurried_people_get_a_quarter_of_the_severities_wrong() -> None:
     loose = sum(not a.startswith("severity: ") for a in answers) / len(answers)
     assert 0.15 < wrong < 0.30
     assert 0.05 < loose < 0.11
+
+
+def test_the_demos_decision_is_made_and_not_waived() -> None:
+    config = parse_config(yaml.safe_load(resources.files("fairlead.demo").joinpath("fairlead.yaml").read_text("utf-8")))
+    assert config.decide.waive is None
+    assert config.data.dev is not None

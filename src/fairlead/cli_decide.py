@@ -18,6 +18,7 @@ from fairlead.project import Project
 out = Console()
 err = Console(stderr=True)
 
+_WIDE, _NAME_WIDTH = 110, 18  # columns of a terminal
 _SHOWN = {"meets every target": "meets", "not shown either way": "not shown"}  # a terminal is narrow
 
 
@@ -50,8 +51,11 @@ def show_decision(decision: Mapping[str, Any]) -> None:
         return
     header, rows = table(decision, brief=True)
     dull = [n for n, name in enumerate(header) if name == "Model" and len({row[n] for row in rows} - {"—"}) == 1]
+    if out.width < _WIDE:  # decision.md has them all
+        dull += [n for n, name in enumerate(header) if name in ("Malformed", "Read", "Written", "Seconds")]
     used = [n for n in range(len(header)) if n not in dull and any(row[n] != "—" for row in rows)]
     shown = Table(*(header[n] for n in used), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.columns[0].min_width = _NAME_WIDTH
     for row in rows:
         shown.add_row(*(_SHOWN.get(row[n], row[n]) for n in used))
     out.print(shown, markup=False)

@@ -185,3 +185,10 @@ def test_gate_exit_status_speaks_for_itself(tiny_project: Path) -> None:
     config["gate"]["min_prompts"] = 100
     write_config(tiny_project, config)
     assert fairlead("gate", str(tiny_project)).returncode == 2
+
+
+def test_a_run_that_has_nothing_to_do_imports_nothing_heavy() -> None:
+    """Torch and statsmodels take seconds to import; `fairlead run` on a finished project must not wait for them."""
+    code = "import sys, fairlead.cli, fairlead.decide.output; print({'torch', 'statsmodels'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr

@@ -7,14 +7,16 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from fairlead.errors import ConfigError
-from fairlead.evaluation.statistics import Interval
+
+if TYPE_CHECKING:  # statistics takes seconds to import, and every command imports this file
+    from fairlead.evaluation.statistics import Interval
 
 app = typer.Typer(no_args_is_help=True, help="Judges: agreement with people, qualification, cost, and the ledger.")
 out = Console()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fairlead.decide.candidates import Recipe
-from fairlead.decide.documents import LeftOut
-from fairlead.decide.scoring import Figure
-from fairlead.decide.settings import Target
-from fairlead.decide.verdict import Candidate, Condition, Training, Usage, Verdict
-from fairlead.evaluation.statistics import Interval
+if TYPE_CHECKING:  # a decision that is there is shown at once; statistics takes seconds to import
+    from fairlead.decide.candidates import Recipe
+    from fairlead.decide.documents import LeftOut
+    from fairlead.decide.scoring import Figure
+    from fairlead.decide.settings import Target
+    from fairlead.decide.verdict import Candidate, Condition, Training, Usage, Verdict
+    from fairlead.evaluation.statistics import Interval
 
 SCHEMA = 1
 _CONDITIONS = ("Condition", "Holds", "Evidence")

@@ -24,7 +24,6 @@ from fairlead.progress import Progress, Silent
 from fairlead.records import content_id
 from fairlead.stages import Context, Stage, stages_of
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the lock is read at every stage; libyaml is ten times as fast
 LOCK_NAME = "fairlead.lock"
 
 State = Literal["done", "stale", "started", "never run"]
@@ -80,6 +79,7 @@ class Project:
         self.store = Store(self.folder / "artifacts")
         self.stages: tuple[Stage, ...] = stages_of(self.config)
         self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json")
+        self._locked: dict[str, Any] | None = None
 
     def run(
         self,
@@ -104,6 +104,7 @@ class Project:
             raise ConfigError(f"no stage {sorted(unknown)[0]} to force here", remedy=self._known())
         made: dict[str, Artifact] = {}
         with project_lock(self.folder):
+            self._locked = None  # another process may have written it since
             for number, stage in enumerate(wanted, 1):
                 self._ask_guards(stage, made)
                 made[stage.name] = self._run_one(stage, made, force=stage.name in force, at=(number, len(wanted)))
@@ -261,7 +262,9 @@ class Project:
         """Writes the artifact into `fairlead.lock`, and the report where people look for it."""
         if stage.name == "report":
             self._publish(artifact)
-        locked = self._read_lock()
+        if self._locked is None:
+            self._locked = self._read_lock()
+        locked = self._locked
         manifest = artifact.manifest
         entry = {
             "artifact": manifest.key,
@@ -295,7 +298,7 @@ class Project:
     def _read_lock(self) -> dict[str, Any]:
         path = self.folder / LOCK_NAME
         try:
-            data = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

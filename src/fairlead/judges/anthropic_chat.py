@@ -13,7 +13,7 @@ import httpx2
 from fairlead.judges.chat import ChangedError, Form, Question, RawReply, TransientError
 from fairlead.judges.openai_chat import SCHEMAS
 from fairlead.judges.settings import AnthropicSettings
-from fairlead.judges.wire import Key, cause, integer, lacks_structure, raise_for
+from fairlead.judges.wire import Key, cause, integer, lacks_structure, raise_sorted
 
 _ANTHROPIC = "https://api.anthropic.com"
 
@@ -84,18 +84,7 @@ class AnthropicChat:
         if self.optional & body.keys() and lacks_structure(error.status_code, error.body):
             self._structured = False
             raise ChangedError from None
-        try:
-            raise_for(
-                error.status_code,
-                error.body,
-                error.response.headers,
-                sent=body,
-                key=self._key,
-                endpoint=self.endpoint,
-                model=self.model,
-            )
-        except Exception as sorted_error:
-            raise sorted_error from None  # the client's own error quotes headers and keys
+        raise_sorted(error, body, key=self._key, endpoint=self.endpoint, model=self.model)
 
     def _read(self, text: str, status: int) -> RawReply:
         try:

@@ -12,7 +12,7 @@ import openai
 
 from fairlead.judges.chat import ChangedError, Form, Question, RawReply, TransientError
 from fairlead.judges.settings import OpenAISettings
-from fairlead.judges.wire import Key, cause, declined, integer, lacks_structure, raise_for, said
+from fairlead.judges.wire import Key, cause, declined, integer, lacks_structure, raise_sorted, said
 
 _OPENAI = "https://api.openai.com/v1"
 _ALTERNATIVES = 20  # the most that endpoints give
@@ -90,18 +90,7 @@ class OpenAIChat:
         if self.optional & body.keys() and lacks_structure(error.status_code, error.body):
             self._structured = False
             raise ChangedError from None
-        try:
-            raise_for(
-                error.status_code,
-                error.body,
-                error.response.headers,
-                sent=body,
-                key=self._key,
-                endpoint=self.endpoint,
-                model=self.model,
-            )
-        except Exception as sorted_error:
-            raise sorted_error from None  # the client's own error quotes headers and keys
+        raise_sorted(error, body, key=self._key, endpoint=self.endpoint, model=self.model)
 
     def _read(self, text: str, status: int) -> RawReply:
         """The reply, if the text is a complete one of the wire form; anything else is a fault of the server's."""

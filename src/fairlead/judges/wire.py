@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import regex
 
@@ -124,6 +124,29 @@ def raise_for(
         crowded = status in (408, 429, 503, 529)
         raise TransientError(shown, retry_after=retry_after(headers), crowded=crowded)
     raise RejectedError(shown)
+
+
+class StatusError(Protocol):
+    """What the clients' own errors of a status have in common."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def body(self) -> object: ...
+
+    @property
+    def response(self) -> Any: ...
+
+
+def raise_sorted(error: StatusError, sent: Mapping[str, Any], *, key: Key, endpoint: str, model: str) -> NoReturn:
+    """`raise_for` of a client's error, without that error in the chain: it quotes headers and keys."""
+    try:
+        raise_for(
+            error.status_code, error.body, error.response.headers, sent=sent, key=key, endpoint=endpoint, model=model
+        )
+    except Exception as sorted_error:
+        raise sorted_error from None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

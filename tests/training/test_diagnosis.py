@@ -100,6 +100,12 @@ ILLNESSES: dict[str, list[dict[str, Any]]] = {
         validation=passes(rewards__margins=(0.3, 0.6, 0.7, 0.7)),
         look={"watch/kl": 0.1, "watch/kl_error": 0.02},
     ),
+    "too_aggressive": training(
+        facts={"run/beta": 0.001},
+        loss=(0.693, 0.693, 0.692, 0.691),
+        gap=(0.0, 0.001, 0.003, 0.005),
+        validation=passes(rewards__margins=(0.001, 0.002, 0.003, 0.004), rewards__chosen=(0.0, 0.0, 0.001, 0.001)),
+    ),
 }
 
 
@@ -109,7 +115,19 @@ OTHER_EVIDENCE: dict[str, list[dict[str, Any]]] = {
         validation=passes(rewards__margins=(0.3, 0.5, 0.45, 0.3), loss=(0.6, 0.58, 0.57, 0.57)),
     ),
     "kl_spike": training(loss=(0.69, 3.0, 0.6, 0.55)),
-    "overfitting by heart": training(loss=(0.69, 0.5, 0.2, 0.1), validation=passes(loss=(0.6, 0.58, 0.59, 0.59))),
+    "overfitting by heart": training(
+        gap=(0.1, 0.4, 0.6, 0.8), validation=passes(rewards__margins=(0.3, 0.4, 0.41, 0.42))
+    ),
+    "overfitting of a policy that runs away": training(
+        loss=(0.69, 0.6, 0.5, 0.4), validation=passes(loss=(0.64, 0.6, 0.59, 0.6))
+    ),
+    "too_conservative": training(
+        facts={"run/beta": 1.0},
+        loss=(0.69, 0.4, 0.2, 0.1),
+        gap=(0.1, 1.5, 2.4, 3.0),
+        validation=passes(rewards__margins=(0.9, 1.6, 2.1, 2.6)),
+        look={"watch/kl": 1.2},
+    ),
     "formatting": training(facts={"run/prompt_gain": 0.001}),
     "degenerate_samples": training(look={"watch/distinct_2": 0.1}),
 }
@@ -286,7 +304,7 @@ def test_a_remedy_that_is_in_use_is_not_suggested(rule: str, facts: dict[str, An
 
 def test_a_pass_over_other_pairs_is_no_part_of_a_trend() -> None:
     """The last pass sees all pairs, those before it fewer: what falls between them is the draw of the pairs."""
-    falling = passes(rewards__margins=(0.3, 0.5, 0.5, 0.3))
+    falling = passes(rewards__margins=(0.3, 0.4, 0.5, 0.3))
     rows = training(gap=(0.1, 0.5, 1.5, 3.0), validation=falling)
     sizes = iter([16, 16, 16, 100])
     mixed = [row | {"eval_pairs": next(sizes)} if "eval_loss" in row else row for row in rows]

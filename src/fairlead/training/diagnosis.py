@@ -250,8 +250,8 @@ def _overfitting(curves: Curves, limits: Thresholds) -> Finding | None:
         evidence.append(
             f"the validation loss rose from {lowest:.3g} to {losses[-1]:.3g}, in training it is {train:.3g}"
         )
-    elif losses[-1] > lowest and train < limits.memorised * losses[-1]:
-        evidence.append(f"validation got no better than {lowest:.3g}, while the loss fell to {train:.3g} in training")
+    if not evidence and counts:
+        evidence += _stalled(curves, limits)
     if not evidence:
         return None
     return Finding(
@@ -261,12 +261,36 @@ def _overfitting(curves: Curves, limits: Thresholds) -> Finding | None:
         "the policy learns its pairs by heart",
         *advise(
             curves,
-            ("train fewer epochs", {"dpo.epochs": _fewer_epochs(curves)}),
+            ("train fewer epochs", {"dpo.epochs": _fewer_epochs(curves, limits)}),
             ("keep the best", {"watch.keep": "best"}),
             ("add dropout", {"lora.dropout": 0.1}),
             ("give more pairs", {}),
         ),
     )
+
+
+def _stalled(curves: Curves, limits: Thresholds) -> list[str]:
+    """What says that the second half of the training brought validation nothing, while training went on.
+
+    A policy that runs away widens the gap of any pair, so the loss is asked too. It saturates, hence half the limit;
+    once it is spent it says nothing.
+    """
+    gaps, learnt = series(curves.trend, "eval_rewards/margins"), curves.recent("rewards/margins") or 0.0
+    middle = gaps[(len(gaps) - 1) // 2]
+    if gaps[-1] < (1 + limits.stall) * middle and learnt > limits.memorised * gaps[-1]:
+        return [
+            f"the validation gap is {gaps[-1]:.3g} and was {middle:.3g} in the middle, in training it is {learnt:.3g}"
+        ]
+    start, train = _first_loss(curves), curves.recent("loss")
+    if start is None or train is None or _pull(curves) < limits.spent_pull:
+        return []
+    losses = series(curves.trend, "eval_loss")
+    before, fall = start - losses[(len(losses) - 1) // 2], start - losses[-1]
+    if fall >= (1 + limits.stall / 2) * before or start - train <= limits.memorised * fall:
+        return []
+    return [
+        f"the validation loss is {losses[-1]:.3g} and was {start - before:.3g} in the middle, in training {train:.3g}"
+    ]
 
 
 def _log_probabilities_fall(curves: Curves, limits: Thresholds) -> Finding | None:
@@ -343,12 +367,22 @@ def _too_conservative(curves: Curves, limits: Thresholds) -> Finding | None:
     done, start, now = curves.done, _first_loss(curves), curves.recent("loss")
     if gap is None or kl is None or done is None or start is None or now is None or done < limits.late:
         return None
+    # Near ½ it is β's own size that matters least, and steps are what is missing.
+    pull = _pull(curves)
+    pulled = pull > limits.full_pull
+    if pull < limits.spent_pull and kl < limits.spent_kl and 0 < gap < limits.spent_gap:
+        return Finding(
+            "too_conservative",
+            "advice",
+            f"the loss pulls at a pair with {pull:.2f} of its strength (limit {limits.spent_pull:g}), log-ratios are "
+            f"{gap:.2f} nats apart (limit {limits.spent_gap:g}), KL {kl:.2f} nats per answer",
+            "β lets the policy go before it has gone far",
+            "lower β, or give more varied pairs",
+            beta(curves, 0.1),
+        )
     fell = now < (1 - limits.loss_fall) * start
     if not fell or kl >= limits.small_kl or gap >= limits.small_gap:
         return None
-    reward = last(curves.validation, "eval_rewards/margins") or 0.0
-    # The pull on a pair is σ(−gap): near ½ it is β's own size that matters least, and steps are what is missing.
-    pulled = 1 / (1 + math.exp(reward)) > limits.full_pull
     return Finding(
         "too_conservative",
         "advice",
@@ -357,6 +391,21 @@ def _too_conservative(curves: Curves, limits: Thresholds) -> Finding | None:
         "the policy has hardly left the reference",
         "train longer or with a higher learning rate" if pulled else "lower β, or give more varied pairs",
         rate(curves, 3) if pulled else beta(curves, 0.1),
+    )
+
+
+def _too_aggressive(curves: Curves, limits: Thresholds) -> Finding | None:
+    gap, done, pull = _gap_nats(curves), curves.done, _pull(curves)
+    if gap is None or done is None or done < limits.late or gap < limits.small_gap or pull < limits.slack_pull:
+        return None
+    return Finding(
+        "too_aggressive",
+        "advice",
+        f"log-ratios are {gap:.2f} nats apart, and the loss still pulls at a pair with {pull:.3f} of its strength "
+        f"(limit {limits.slack_pull:g})",
+        "β does not hold the policy: how far it goes is decided by the number of steps alone",
+        "raise β",
+        beta(curves, 10),
     )
 
 
@@ -372,6 +421,7 @@ _RULES: tuple[Callable[[Curves, Thresholds], Finding | None], ...] = (
     _forgetting,
     _loss_not_falling,
     _too_conservative,
+    _too_aggressive,
 )
 
 # A strange form, or a leap, is cause enough for what follows from it.
@@ -401,6 +451,12 @@ def _gap_nats(curves: Curves) -> float | None:
     return None if gap is None or not curves.beta else gap / curves.beta
 
 
+def _pull(curves: Curves) -> float:
+    """σ(−reward gap), the share of its full strength with which DPO's gradient pulls at a validation pair."""
+    gap = last(curves.validation, "eval_rewards/margins")
+    return 1 / (1 + math.exp(min(gap or curves.recent("rewards/margins") or 0.0, 700.0)))
+
+
 def _has_moved(curves: Curves, limits: Thresholds) -> bool:
     """Whether the policy has left the reference, by its samples where there are any, else on its training pairs."""
     kl = last(curves.looks, "watch/kl")
@@ -417,8 +473,9 @@ def _grows(curves: Curves) -> bool:
     return half > 0 and sum(gaps[half:]) / len(gaps[half:]) > sum(gaps[:half]) / half
 
 
-def _fewer_epochs(curves: Curves) -> float | None:
-    """The epoch at which validation was best."""
+def _fewer_epochs(curves: Curves, limits: Thresholds) -> float | None:
+    """The first epoch at which validation was as good as it became, but for a stall."""
     known = [row for row in curves.trend if row.get("eval_rewards/margins") is not None]
-    epoch = max(known, key=lambda row: float(row["eval_rewards/margins"])).get("epoch")
+    enough = max(float(row["eval_rewards/margins"]) for row in known) / (1 + limits.stall)
+    epoch = next(row for row in known if float(row["eval_rewards/margins"]) >= enough).get("epoch")
     return None if epoch is None else round(float(epoch), 2)

@@ -1,16 +1,18 @@
 """Log-probabilities of tokens straight from hidden states, without the logits of all tokens.
 
 The language-model head of a small model with a large vocabulary costs as much as many of its layers, and its logits
-are the largest tensor of a step. Here tokens pass through the head in chunks. For each chunk the forward pass keeps
-log p and, where a gradient will be wanted, the vector d log p / d hidden:
+are the largest tensor of a step. Here they are made block by block, some tokens by some words, and each block is used
+up while the cache holds it. The normaliser is kept as it grows, relative to the largest logit so far (the online
+softmax of Milakov and Gimelshein, arXiv 1805.02867), and where a gradient will be wanted the vector d log p / d hidden
+grows with it:
 
     z = W h + b                                  logits
     log p(y) = z_y - log Σ_v exp z_v
-    d log p(y) / d h = W_y - Σ_v p_v W_v         one more matrix product while p is at hand
+    d log p(y) / d h = W_y - Σ_v p_v W_v         one more matrix product while exp z is at hand
 
 so that the backward pass of a frozen head is one multiplication by the incoming gradient, and no softmax over the
 vocabulary is ever computed twice. A trained head needs Σ_t g_t (1[v = y_t] - p_tv) h_t with the incoming gradients g,
-known only in the backward pass; there its logits are computed again, chunk by chunk.
+known only in the backward pass; there its logits are computed again, block by block.
 
 Logits can be scaled and soft-capped, z ← c · tanh(a z / c); the formulas above then carry the factor
 d z / d (W h) = a (1 - tanh²).
@@ -24,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 22
-"""Logits in one chunk; 16 MiB in float32, which a CPU's last-level cache holds."""
+BLOCKS = {"cpu": (512, 8192), "cuda": (4096, 16_384)}
+"""Tokens and words of a block of logits: 16 MiB in float32 for a CPU's cache, 256 MiB to fill a GPU."""
 
 OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
@@ -85,10 +87,11 @@ def token_scores(
     return TokenScores(*scores)
 
 
-def _chunks(tokens: int, vocabulary: int) -> list[slice]:
-    """Slices of tokens whose logits stay near `CHUNK_ELEMENTS`; at least 32 tokens, or the product turns slow."""
-    size = max(32, CHUNK_ELEMENTS // vocabulary)
-    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
+def _blocks(tokens: int, words: int, device: torch.device) -> tuple[list[slice], list[slice]]:
+    """Slices of the tokens, and of the vocabulary; their logits are a block."""
+    high, wide = BLOCKS["cpu" if device.type == "cpu" else "cuda"]
+    rows = [slice(start, min(start + high, tokens)) for start in range(0, tokens, high)]
+    return rows, [slice(start, min(start + wide, words)) for start in range(0, words, wide)]
 
 
 def _logits(
@@ -118,21 +121,22 @@ class _TokenScores(torch.autograd.Function):
         settings: HeadSettings,
         with_gradient: bool,
     ) -> tuple[Tensor | None, ...]:
+        keep = with_gradient and ctx.needs_input_grad[0]
+        parts: list[tuple[Tensor | None, ...]] = []
+        slopes = torch.empty_like(hidden) if keep else None
+        log_z = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
-            keep = with_gradient and ctx.needs_input_grad[0]
-            parts: list[tuple[Tensor | None, ...]] = []
-            slopes = torch.empty_like(hidden) if keep else None
-            log_z = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
             mean = _mean_logit(hidden, weight, bias, settings) if "mean_logits" in settings.outputs else None
-            for part in _chunks(len(targets), weight.shape[0]):
-                logits, ratio = _logits(hidden[part], weight, bias, settings)
-                slope = None if slopes is None else slopes[part]
-                scores = _score_chunk(logits, targets[part], settings.outputs, log_z[part])
-                parts.append(scores)
-                if slope is not None:
-                    _slope(logits, ratio, targets[part], weight, settings, slope)
-        columns = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
-        log_probs, entropy, log_sum_sq, mean_logits, is_top1 = columns
+            rows, columns = _blocks(len(targets), weight.shape[0], hidden.device)
+            for part in rows:
+                running = _Running(targets[part], settings, mean is None, None if slopes is None else slopes[part])
+                for words in columns:
+                    piece, shift = weight[words], None if bias is None else bias[words]
+                    running.add(*_logits(hidden[part], piece, shift, settings), piece, words.start)
+                log_z[part] = running.log_z()
+                parts.append(running.scores(weight))
+        columns_of = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
+        log_probs, entropy, log_sum_sq, mean_logits, is_top1 = columns_of
         mean_logits = mean if mean is not None else mean_logits
         ctx.save_for_backward(slopes, hidden, weight, bias, targets, log_z)
         ctx.settings = settings
@@ -149,16 +153,21 @@ class _TokenScores(torch.autograd.Function):
         to_hidden = None if slopes is None else (slopes * gradient[:, None]).to(hidden.dtype)
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
-        if to_weight is not None or to_bias is not None:
-            with torch.autocast(hidden.device.type, enabled=False):
-                for part in _chunks(len(targets), weight.shape[0]):
-                    logits, ratio = _logits(hidden[part], weight, bias, ctx.settings)
-                    probs = logits.sub_(log_z[part, None]).exp_()
-                    flow = _flow(probs, ratio, targets[part], ctx.settings).mul_(gradient[part, None])
+        rows, columns = _blocks(len(targets), weight.shape[0], hidden.device)
+        if to_weight is None and to_bias is None:
+            rows = []
+        with torch.autocast(hidden.device.type, enabled=False):
+            for part in rows:
+                seen = hidden[part].float()
+                for words in columns:
+                    shift = None if bias is None else bias[words]
+                    logits, ratio = _logits(hidden[part], weight[words], shift, ctx.settings)
+                    flow = _flow(logits.sub_(log_z[part, None]).exp_(), ratio, targets[part] - words.start)
+                    flow.mul_(gradient[part, None] * ctx.settings.scale)
                     if to_weight is not None:
-                        to_weight.addmm_(flow.T, hidden[part].float())
+                        to_weight[words].addmm_(flow.T, seen)
                     if to_bias is not None:
-                        to_bias += flow.sum(dim=0)
+                        to_bias[words] += flow.sum(dim=0)
         return (
             to_hidden,
             None if to_weight is None else to_weight.to(weight.dtype),
@@ -166,6 +175,99 @@ class _TokenScores(torch.autograd.Function):
             None,
             None,
             None,
+        )
+
+
+class _Running:
+    """What is known of n tokens while their logits pass by, one block of the vocabulary after the other.
+
+    Sums of exponentials are relative to the largest logit so far, and scaled down when a larger one comes.
+    """
+
+    def __init__(self, targets: Tensor, settings: HeadSettings, with_mean: bool, slope: Tensor | None) -> None:
+        def zeros() -> Tensor:
+            return torch.zeros(len(targets), dtype=torch.float32, device=targets.device)
+
+        self.targets, self.slope = targets, slope
+        self.scale, self.outputs = settings.scale, settings.outputs
+        self.words = 0
+        self.wanted = zeros()  # the target's logit
+        self.steepness = torch.ones_like(self.wanted)  # 1 - tanh² at the target
+        self.largest = torch.full_like(self.wanted, -torch.inf)
+        self.total = zeros()  # Σ exp z
+        self.weighed = zeros() if "entropy" in self.outputs else None  # Σ z exp z, z relative to the largest
+        self.squared = zeros() if "log_sum_sq_probs" in self.outputs else None  # Σ exp 2z
+        self.plain = zeros() if with_mean and "mean_logits" in self.outputs else None  # Σ z
+        self.first = torch.zeros_like(targets, dtype=torch.bool) if "is_top1" in self.outputs else None
+        self.pull: Tensor | None = None  # [n, H], Σ exp z (1 - tanh²) W
+
+    def add(self, logits: Tensor, ratio: Tensor | None, weight: Tensor, start: int) -> None:
+        """Takes the logits [n, v] of the words from `start` on in, and overwrites them.
+
+        Args:
+            ratio: tanh of the capped ratio, [n, v]; None without a soft cap.
+            weight: these words' rows of the head, [v, H].
+        """
+        high = logits.amax(dim=1)
+        self._find(logits, ratio, high, start)
+        if self.plain is not None:
+            self.plain += logits.sum(dim=1)
+        largest = torch.maximum(self.largest, high)
+        fall = (self.largest - largest).exp_()  # 0 at the first block
+        if self.weighed is not None:
+            drop = torch.where(self.total > 0, self.largest - largest, 0.0)
+            self.weighed.add_(drop * self.total).mul_(fall)
+        self.total *= fall
+        self.largest = largest
+        relative = logits.sub_(largest[:, None])
+        powers = relative.exp() if self.weighed is not None else relative.exp_()
+        self.total += powers.sum(dim=1)
+        if self.weighed is not None:
+            self.weighed += torch.linalg.vecdot(powers, relative)
+        if self.squared is not None:
+            self.squared.mul_(fall * fall).add_(torch.linalg.vecdot(powers, powers))
+        if self.slope is not None:
+            self._pull(powers if ratio is None else powers.mul_(1 - ratio * ratio), weight, fall)
+        self.words += weight.shape[0]
+
+    def _find(self, logits: Tensor, ratio: Tensor | None, high: Tensor, start: int) -> None:
+        """Notes the targets that lie in this block."""
+        place = self.targets - start
+        here = (place >= 0) & (place < logits.shape[1])
+        place = place.clamp(0, logits.shape[1] - 1)[:, None]
+        found = logits.gather(1, place)[:, 0]
+        self.wanted = torch.where(here, found, self.wanted)
+        if ratio is not None:
+            self.steepness = torch.where(here, 1 - ratio.gather(1, place)[:, 0] ** 2, self.steepness)
+        if self.first is not None:
+            rows = (here & (found >= high) & (found > self.largest)).nonzero()[:, 0]
+            # Of equal logits, argmax would return the first.
+            self.first[rows] = logits[rows].argmax(dim=1) == place[rows, 0]
+
+    def _pull(self, powers: Tensor, weight: Tensor, fall: Tensor) -> None:
+        if self.pull is None:
+            self.pull = powers.to(weight.dtype).mm(weight).float()
+        elif weight.dtype == torch.float32:
+            self.pull.mul_(fall[:, None]).addmm_(powers, weight)
+        else:
+            self.pull.mul_(fall[:, None]).add_(powers.to(weight.dtype).mm(weight))
+
+    def log_z(self) -> Tensor:
+        """[n] log Σ exp z."""
+        return self.largest + self.total.log()
+
+    def scores(self, weight: Tensor) -> tuple[Tensor | None, ...]:
+        """The fields of `TokenScores`; writes d log p / d hidden to `slope`."""
+        log_z = self.log_z()
+        if self.slope is not None and self.pull is not None:
+            own = weight[self.targets].float() * self.steepness[:, None]
+            self.slope.copy_(own.sub_(self.pull / self.total[:, None]).mul_(self.scale))
+        return (
+            self.wanted - log_z,
+            None if self.weighed is None else self.total.log() - self.weighed / self.total,
+            None if self.squared is None else (self.squared / self.total**2).log_(),
+            None if self.plain is None else self.plain / self.words,
+            None if self.first is None else self.first & (self.wanted >= self.largest),
         )
 
 
@@ -177,39 +279,13 @@ def _mean_logit(hidden: Tensor, weight: Tensor, bias: Tensor | None, settings: H
     return settings.scale * (mean if bias is None else mean + bias.mean(dtype=torch.float32))
 
 
-def _score_chunk(logits: Tensor, targets: Tensor, outputs: tuple[str, ...], log_z: Tensor) -> tuple[Tensor | None, ...]:
-    """The outputs of one chunk; leaves the probabilities in `logits` and the normaliser in `log_z`."""
-    wanted = logits.gather(1, targets[:, None])[:, 0]
-    largest = logits.amax(dim=1)
-    is_top1 = _first_of_largest(logits, wanted, largest, targets) if "is_top1" in outputs else None
-    probs = torch.softmax(logits, dim=1)
-    log_z.copy_(largest - probs.amax(dim=1).log_())  # the largest probability is exp(largest) / Z
-    entropy = log_z - torch.linalg.vecdot(probs, logits) if "entropy" in outputs else None
-    log_sum_sq = torch.linalg.vecdot(probs, probs).log_() if "log_sum_sq_probs" in outputs else None
-    mean = logits.mean(dim=1) if "mean_logits" in outputs else None
-    logits.copy_(probs)
-    return wanted - log_z, entropy, log_sum_sq, mean, is_top1
+def _flow(probs: Tensor, ratio: Tensor | None, places: Tensor) -> Tensor:
+    """[n, v] d log p(target) / d (W h / scale) over some words, in place of their probabilities.
 
-
-def _first_of_largest(logits: Tensor, wanted: Tensor, largest: Tensor, targets: Tensor) -> Tensor:
-    """Whether the target is what argmax would return: a tie goes to the token that comes first."""
-    top = wanted >= largest
-    rows = top.nonzero()[:, 0]
-    top[rows] = logits[rows].argmax(dim=1) == targets[rows]
-    return top
-
-
-def _flow(probs: Tensor, ratio: Tensor | None, targets: Tensor, settings: HeadSettings) -> Tensor:
-    """[n, V] d log p(target) / d (W h), in place of the probabilities."""
+    Args:
+        places: [n], where the target stands among these words; outside of [0, v) for a target that does not.
+    """
     flow = probs.neg_()
-    flow.scatter_add_(1, targets[:, None], torch.ones_like(flow[:, :1]))
-    if ratio is not None:
-        flow.mul_(1 - ratio * ratio)
-    return flow.mul_(settings.scale) if settings.scale != 1.0 else flow
-
-
-def _slope(
-    probs: Tensor, ratio: Tensor | None, targets: Tensor, weight: Tensor, settings: HeadSettings, out: Tensor
-) -> None:
-    """Writes [n, H] d log p(target) / d hidden to `out`."""
-    torch.mm(_flow(probs, ratio, targets, settings).to(weight.dtype), weight, out=out)
+    here = (places >= 0) & (places < flow.shape[1])
+    flow.scatter_add_(1, places.clamp(0, flow.shape[1] - 1)[:, None], here.to(flow.dtype)[:, None])
+    return flow if ratio is None else flow.mul_(1 - ratio * ratio)

@@ -19,6 +19,7 @@ Rule = Literal[
     "loss_not_falling",
     "overfitting",
     "too_conservative",
+    "too_aggressive",
     "forgetting",
     "kl_spike",
     "log_probabilities_fall",
@@ -51,8 +52,11 @@ class Thresholds(_Settings):
     loss_rise: Positive = Field(
         0.15, description="share by which the validation loss must rise above its lowest value to count as overfitting"
     )
-    memorised: Share = Field(
-        0.6, description="share of the validation loss under which the training loss is that of pairs learnt by heart"
+    stall: Share = Field(
+        0.1, description="share by which the validation gap must still grow over the second half of its passes"
+    )
+    memorised: Annotated[float, Field(gt=1)] = Field(
+        1.4, description="times a stalled validation gap from which that of training is one of pairs learnt by heart"
     )
     small_kl: Positive = Field(0.5, description="nats per answer under which the policy has hardly moved")
     small_gap: Positive = Field(
@@ -65,8 +69,18 @@ class Thresholds(_Settings):
         0.45,
         description="pull on a pair, σ(−gap), above which it is not β that holds the policy back",
     )
+    spent_pull: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.15, description="pull on a pair under which the loss is spent: β lets the policy go no further"
+    )
+    spent_gap: Positive = Field(
+        3.0, description="nats between the log-ratios of chosen and rejected under which a spent loss came too early"
+    )
+    spent_kl: Positive = Field(2.0, description="nats per answer under which a spent loss came too early")
+    slack_pull: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.475, description="pull on a pair above which nothing holds a policy that has left the reference"
+    )
     general_rise: Positive = Field(0.1, description="nats per token that the loss on general text may rise")
-    kl_per_token: Positive = Field(0.5, description="nats per token from the reference that count as a leap")
+    kl_per_token: Positive = Field(1.0, description="nats per token from the reference that count as a leap")
     loss_leap: Annotated[float, Field(gt=1)] = Field(
         1.5, description="times its start that the loss may reach, averaged over five logged steps"
     )

@@ -37,11 +37,13 @@ from fairlead.preferences import rows
 from fairlead.progress import Lines
 from fairlead.records import Prompt, Sampling
 from fairlead.training import dpo, loop
-from fairlead.training.sweep import BETAS
 
 OUT = Path(__file__).parent / "out"
 SEEDS, HELD_OUT = 3, 200
 BEST_OF = (2, 4, 8, 16, 32, 64)
+BETAS = (0.05, 0.1, 0.3, 1.0, 3.0, 5.0)  # the paper's, and two between them
+PAIRS = 640
+LEARNING = {"learning_rate": 5e-4, "loss_type": ["sigmoid"], "epochs": 2}
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def best_of_n_kl(n: int) -> float:
 
 
 def trained(lab: Lab, method: str, setting: str, settings: dict[str, Any], seed: int, held: list[Prompt]) -> Measured:
-    trainer, context = lab.trainer(Case(f"{method} {setting}", settings), seed)
+    trainer, context = lab.trainer(Case(f"{method} {setting}", LEARNING | settings, pairs=PAIRS), seed)
     loop.train(trainer, context, method)
     scores, ratios = lab.sampled(trainer, held)
     return Measured(method, setting, seed, [prompt.id for prompt in held], scores, ratios)
@@ -97,7 +99,7 @@ def rloo(lab: Lab, beta: float, seed: int, held: list[Prompt], steps: int) -> Me
     model = lab.project.config.model
     base = load_base(model, lab.project.folder)
     policy = load_adapter(base, lab.made["sft"].file("model"), trainable=True)
-    pairs, _ = lab.pairs_of(Case("RLOO"), seed)
+    pairs, _ = lab.pairs_of(Case("RLOO", pairs=PAIRS), seed)
     paired = {pair.prompt.id for pair in pairs}
     prompts = [p for p in rows.prompts(lab.made["prepare"].file("prompts.jsonl")) if p.id in paired]
     known = {prompt.messages[-1].content: prompt for prompt in prompts}
@@ -111,7 +113,7 @@ def rloo(lab: Lab, beta: float, seed: int, held: list[Prompt], steps: int) -> Me
         args=RLOOConfig(
             output_dir=str(lab.scratch / "rloo"),
             beta=beta,
-            learning_rate=5e-4,
+            learning_rate=LEARNING["learning_rate"],
             max_steps=steps,
             per_device_train_batch_size=32,
             num_generations=4,
@@ -178,14 +180,14 @@ def main() -> None:
     parser.add_argument("--rloo-steps", type=int, default=60)
     options = parser.parse_args()
     make_project(options.project, seed=0, progress=Lines(Console(stderr=True)))
-    lab = Lab(options.project, OUT / "frontier-scratch")
+    lab = Lab(options.project, OUT / "frontier-scratch", well_formed=False)
     held = rows.prompts(lab.made["prepare"].file("eval.jsonl"))[: options.held_out]
     found = best_of_n(lab, held)
     for seed in range(options.seeds):
         for beta in BETAS:
             found.append(trained(lab, "DPO", f"beta {beta:g}", {"beta": beta}, seed, held))
         for epochs in (1, 3):
-            settings = {"loss_type": ["sft"], "epochs": epochs, "learning_rate": 5e-4}
+            settings = {"loss_type": ["sft"], "epochs": epochs}
             found.append(trained(lab, "SFT on chosen", f"{epochs} epochs", settings, seed, held))
         for beta in (0.03, 0.3):
             found.append(rloo(lab, beta, seed, held, options.rloo_steps))

@@ -34,6 +34,7 @@ SCRAMBLED = (
 )
 HEALTHY: dict[str, Any] = {
     "beta": 0.1,
+    "loss_type": ["sigmoid", "sft"],  # without the SFT term the score of samples falls below that of the SFT model
     "learning_rate": 1e-3,
     "epochs": 4,
     "batch_size": 8,
@@ -87,7 +88,8 @@ CASES = (
     Case("healthy"),
     Case("lr x100", {"learning_rate": 100 * HEALTHY["learning_rate"]}),
     Case("beta 1.0", {"beta": 1.0}),
-    Case("beta 0.001", {"beta": 0.001}),
+    # The SFT term would hold the policy in β's place.
+    Case("beta 0.001", {"beta": 0.001, "loss_type": ["sigmoid"]}),
     Case("20 epochs, 60 pairs", {"epochs": 20}, pairs=60),
     Case("40 % flipped", {}, flipped),
     Case("longer chosen", {}, longer_chosen),
@@ -96,16 +98,24 @@ CASES = (
 
 
 class Lab:
-    """One project whose base, SFT model and pairs all trainings share."""
+    """One project whose base, SFT model and pairs all trainings share.
 
-    def __init__(self, project: Path, scratch: Path) -> None:
+    Args:
+        well_formed: whether to leave out pairs with an answer that misses the format.
+    """
+
+    def __init__(self, project: Path, scratch: Path, *, well_formed: bool = True) -> None:
         self.project = Project(project)
         self.made = self.project.run("pairs")
         self.scratch = scratch
         every = rows.preferences(self.made["pairs"].file("train.jsonl"))
         every += rows.preferences(self.made["pairs"].file("validation.jsonl"))
         # In nine of ten of the others the longer answer is the better one, which is an illness of its own.
-        self.pairs = [pair for pair in every if self._well_formed(pair.chosen) and self._well_formed(pair.rejected)]
+        self.pairs = [
+            pair
+            for pair in every
+            if not well_formed or (self._well_formed(pair.chosen) and self._well_formed(pair.rejected))
+        ]
 
     def _well_formed(self, answer: str) -> bool:
         settings = self.project.config.judge
@@ -198,7 +208,9 @@ def train_and_read(lab: Lab, case: Case, seed: int, watch: WatchSettings, **more
     return loop.read_metrics(context.out / loop.METRICS)
 
 
-FLIPPED = next(case for case in CASES if case.name == "40 % flipped")
+# Plain DPO that raises the score of samples when its labels are right; the loss that knows the noise has no SFT term.
+PLAIN: dict[str, Any] = {"loss_type": ["sigmoid"], "beta": 1.0, "learning_rate": 5e-4, "epochs": 2}
+FLIPPED = Case("40 % flipped", PLAIN, flipped, pairs=640)
 CHECKED, HELD_OUT = 60, 200  # pairs on which the judge is checked, prompts on which samples are scored
 
 

@@ -1,4 +1,4 @@
-"""A server that others wrote: `transformers serve`, with a model of random weights that cannot judge."""
+"""A server that others wrote: `transformers serve`, with the demo's model after a few steps; it cannot judge."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tests.judges.conftest import openai_judge, pairs
 from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
+from fairlead.demo.base_model import train_base
+from fairlead.demo.task import write_task
 from fairlead.judges.ledger import Ledger
 from fairlead.models.loading import PLAIN_TEMPLATE
 from fairlead.records import VerdictState
@@ -26,22 +28,26 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """URL and model name of a server of this test run's own."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    folder = tmp_path_factory.mktemp("demo")
+    write_task(folder / "data", 0)
+    model = folder / "base-model"
+    train_base(folder / "data" / "corpus.jsonl", model, seed=0, steps=10)
+    tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "")
-    tokenizer.save_pretrained(tiny_model)
+    tokenizer.save_pretrained(model)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve"]
-    options = [str(tiny_model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    options = [str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     log = tmp_path_factory.mktemp("served") / "log"
     with log.open("w") as file:
         process = subprocess.Popen([*command, *options], stdout=file, stderr=subprocess.STDOUT)
     try:
         _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1", str(tiny_model)
+        yield f"http://127.0.0.1:{port}/v1", str(model)
     finally:
         process.kill()
         process.wait()

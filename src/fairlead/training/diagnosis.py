@@ -370,7 +370,7 @@ def _too_conservative(curves: Curves, limits: Thresholds) -> Finding | None:
     # Near ½ it is β's own size that matters least, and steps are what is missing.
     pull = _pull(curves)
     pulled = pull > limits.full_pull
-    if pull < limits.spent_pull and kl < limits.spent_kl and 0 < gap < limits.spent_gap:
+    if pull < limits.spent_pull and 0 < gap < limits.spent_gap:
         return Finding(
             "too_conservative",
             "advice",
@@ -428,7 +428,7 @@ _RULES: tuple[Callable[[Curves, Thresholds], Finding | None], ...] = (
 _EXPLAINS: dict[str, tuple[Rule, ...]] = {
     "formatting": ("label_noise", "loss_not_falling", "too_conservative"),
     "label_noise": ("loss_not_falling", "overfitting", "too_conservative"),
-    "kl_spike": ("label_noise",),
+    "kl_spike": ("label_noise", "too_conservative"),
 }
 
 

@@ -75,7 +75,6 @@ class Thresholds(_Settings):
     spent_gap: Positive = Field(
         3.0, description="nats between the log-ratios of chosen and rejected under which a spent loss came too early"
     )
-    spent_kl: Positive = Field(2.0, description="nats per answer under which a spent loss came too early")
     slack_pull: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.475, description="pull on a pair above which nothing holds a policy that has left the reference"
     )

@@ -208,9 +208,11 @@ def train_and_read(lab: Lab, case: Case, seed: int, watch: WatchSettings, **more
     return loop.read_metrics(context.out / loop.METRICS)
 
 
-# Plain DPO that raises the score of samples when its labels are right; the loss that knows the noise has no SFT term.
-PLAIN: dict[str, Any] = {"loss_type": ["sigmoid"], "beta": 1.0, "learning_rate": 5e-4, "epochs": 2}
-FLIPPED = Case("40 % flipped", PLAIN, flipped, pairs=640)
+# The loss that knows the noise has no SFT term.
+NOISY = (
+    Case("4 epochs on 216 pairs", {"loss_type": ["sigmoid"]}, flipped),
+    Case("2 epochs on 640 pairs", {"loss_type": ["sigmoid"], "learning_rate": 5e-4, "epochs": 2}, flipped, pairs=640),
+)
 CHECKED, HELD_OUT = 60, 200  # pairs on which the judge is checked, prompts on which samples are scored
 
 

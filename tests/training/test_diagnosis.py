@@ -129,6 +129,7 @@ OTHER_EVIDENCE: dict[str, list[dict[str, Any]]] = {
         look={"watch/kl": 1.2},
     ),
     "formatting": training(facts={"run/prompt_gain": 0.001}),
+    "formatting within the noise": training(facts={"run/prompt_gain": 0.2, "run/prompt_gain_error": 0.15}),
     "degenerate_samples": training(look={"watch/distinct_2": 0.1}),
 }
 

@@ -113,14 +113,15 @@ def _not_a_number(curves: Curves, limits: Thresholds) -> Finding | None:
 
 def _formatting(curves: Curves, limits: Thresholds) -> Finding | None:
     nats = [found for side in ("", "_rejected") if (found := curves.facts.get(f"reference_nats{side}")) is not None]
-    gain = curves.facts.get("prompt_gain")
+    gain, noise = curves.facts.get("prompt_gain"), 2 * (curves.facts.get("prompt_gain_error") or 0.0)
     evidence = []
     if nats and min(nats) > limits.reference_nats:
         evidence.append(
             f"the answers cost the reference {min(nats):.2f} nats per token or more (limit {limits.reference_nats:g})"
         )
-    if gain is not None and gain < limits.prompt_gain:
-        evidence.append(f"an answer's own prompt is worth {gain:.3f} nats per token (limit {limits.prompt_gain:g})")
+    limit = max(limits.prompt_gain, noise) if limits.prompt_gain else 0.0
+    if gain is not None and gain < limit:
+        evidence.append(f"an answer's own prompt is worth {gain:.3f} nats per token (limit {limit:.2g})")
     if not evidence:
         return None
     return Finding(
@@ -272,8 +273,8 @@ def _overfitting(curves: Curves, limits: Thresholds) -> Finding | None:
 def _stalled(curves: Curves, limits: Thresholds) -> list[str]:
     """What says that the second half of the training brought validation nothing, while training went on.
 
-    A policy that runs away widens the gap of any pair, so the loss is asked too. It saturates, hence half the limit;
-    once it is spent it says nothing.
+    A policy that runs away widens the gap of any pair, so the loss is asked too. It saturates, hence a quarter of the
+    limit; once it is spent it says nothing.
     """
     gaps, learnt = series(curves.trend, "eval_rewards/margins"), curves.recent("rewards/margins") or 0.0
     middle = gaps[(len(gaps) - 1) // 2]
@@ -286,7 +287,7 @@ def _stalled(curves: Curves, limits: Thresholds) -> list[str]:
         return []
     losses = series(curves.trend, "eval_loss")
     before, fall = start - losses[(len(losses) - 1) // 2], start - losses[-1]
-    if fall >= (1 + limits.stall / 2) * before or start - train <= limits.memorised * fall:
+    if fall >= (1 + limits.stall / 4) * before or start - train <= limits.memorised * fall:
         return []
     return [
         f"the validation loss is {losses[-1]:.3g} and was {start - before:.3g} in the middle, in training {train:.3g}"

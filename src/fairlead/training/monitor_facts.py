@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from typing import Any
 
 from peft import PeftModel
@@ -51,7 +53,10 @@ def _adapter(trainer: Any) -> dict[str, Any]:
 
 
 def format_facts(trainer: Any, samples: PolicySamples, steps: int, *, whatever_it_costs: bool) -> dict[str, float]:
-    """What the answer's own prompt is worth under the reference, in nats per token, against another pair's."""
+    """What the answer's own prompt is worth under the reference, in nats per token, against another pair's.
+
+    With its standard error over the pairs.
+    """
     dataset, args = trainer.train_dataset, trainer.args
     trained = steps * args.train_batch_size * args.gradient_accumulation_steps
     count = _SWAPPED_PAIRS if whatever_it_costs else min(_SWAPPED_PAIRS, trained // _STEPS_SHARE)
@@ -62,4 +67,8 @@ def format_facts(trainer: Any, samples: PolicySamples, steps: int, *, whatever_i
     own = samples.reference_log_probs(prompts, answers)
     other = samples.reference_log_probs(prompts[1:] + prompts[:1], answers)
     tokens = sum(map(len, own))
-    return {"run/prompt_gain": (sum(float(x.sum()) for x in own) - sum(float(x.sum()) for x in other)) / tokens}
+    gains = [float(x.sum() - y.sum()) for x, y in zip(own, other, strict=True)]
+    return {
+        "run/prompt_gain": sum(gains) / tokens,
+        "run/prompt_gain_error": statistics.stdev(gains) * math.sqrt(len(gains)) / tokens,
+    }

@@ -42,7 +42,7 @@ class Thresholds(_Settings):
         description="nats per token of both answers under the reference from which their form is strange",
     )
     prompt_gain: NotNegative = Field(
-        0.05,
+        0.1,
         description="nats per token that an answer's own prompt must be worth against another's",
     )
     loss_fall: Positive = Field(0.02, description="the loss must fall below its start by this share of ln 2")
@@ -53,10 +53,10 @@ class Thresholds(_Settings):
         0.15, description="share by which the validation loss must rise above its lowest value to count as overfitting"
     )
     stall: Share = Field(
-        0.1, description="share by which the validation gap must still grow over the second half of its passes"
+        0.2, description="share by which the validation gap must still grow over the second half of its passes"
     )
     memorised: Annotated[float, Field(gt=1)] = Field(
-        1.4, description="times a stalled validation gap from which that of training is one of pairs learnt by heart"
+        1.5, description="times a stalled validation gap from which that of training is one of pairs learnt by heart"
     )
     small_kl: Positive = Field(0.5, description="nats per answer under which the policy has hardly moved")
     small_gap: Positive = Field(

@@ -112,10 +112,11 @@ def main() -> None:
     parser.add_argument("--noise", action="store_true", help="label noise in the loss instead of the confusion table")
     options = parser.parse_args()
     make_project(options.project, seed=0, progress=Lines(Console(stderr=True)))
-    lab = Lab(options.project, OUT / "diagnosis-scratch", well_formed=not options.noise)
+    lab = Lab(options.project, OUT / "diagnosis-scratch")
     if options.noise:
         cases = [case for case in NOISY if not options.cases or case.name in options.cases]
-        results = {case.name: noise(lab, case, options.seeds) for case in cases}
+        whole = Lab(options.project, OUT / "diagnosis-scratch", well_formed=False)
+        results = {case.name: noise(lab if case is NOISY[0] else whole, case, options.seeds) for case in cases}
         for name, result in results.items():
             for figure in ("score", "accuracy"):
                 plain, told = (result[figure][way] for way in ("plain", "measured"))

@@ -70,7 +70,7 @@ def judge(url: str, count: int, ledger: Ledger) -> tuple[Counter[ScoreState], in
             "model": "m",
             "base_url": f"{url}/v1",
             "api_key_env": None,
-            "timeout_s": 45,
+            "timeout_s": 35,
             "max_retries": 12,
         }
     )

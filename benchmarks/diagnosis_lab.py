@@ -210,8 +210,8 @@ def train_and_read(lab: Lab, case: Case, seed: int, watch: WatchSettings, **more
 
 # The loss that knows the noise has no SFT term.
 NOISY = (
-    Case("4 epochs on 216 pairs", {"loss_type": ["sigmoid"]}, flipped),
-    Case("2 epochs on 640 pairs", {"loss_type": ["sigmoid"], "learning_rate": 5e-4, "epochs": 2}, flipped, pairs=640),
+    Case("216 well-formed pairs, 4 epochs", {"loss_type": ["sigmoid"]}, flipped),
+    Case("640 pairs, 2 epochs", {"loss_type": ["sigmoid"], "learning_rate": 5e-4, "epochs": 2}, flipped, pairs=640),
 )
 CHECKED, HELD_OUT = 60, 200  # pairs on which the judge is checked, prompts on which samples are scored
 

@@ -4,6 +4,10 @@ Additive increase, multiplicative decrease (Chiu & Jain 1989), on the share of r
 429, 503 or time-out may be chance, and the limit must not collapse under a server that merely fails now and then.
 It grows while few requests are refused, stands while some are, and shrinks where many are. Below `_FEW` refusals the
 server is as good as never idle, so nothing is lost by not going further.
+
+Once the server has refused something, requests go out evenly over the time that one takes. Else those that went out
+together come back together and go out together again, and a server that counts requests per second refuses most of
+each volley though it is idle in between.
 """
 
 from __future__ import annotations
@@ -13,8 +17,11 @@ import heapq
 import itertools
 
 _START = 8.0
-_FEW, _MANY = 0.15, 0.30  # shares of refused requests
+_FEW, _MANY = 0.25, 0.40  # shares of refused requests
 _SHRINK = 0.8
+_WINDOW = 30.0  # requests, at least, over which the share is taken: of fewer it is mostly chance
+_STEP = 3.0  # places per round trip
+_PACE = 0.7  # of the even distance between requests, so that pacing itself leaves no place empty
 _ALL_REFUSED = 5  # refusals in a row after which everybody waits, not only the one who was told to
 
 
@@ -37,6 +44,9 @@ class Concurrency:
         self._settled = False
         self._refusals_in_a_row = 0
         self._closed_until = 0.0
+        self._took = 0.0  # seconds that a place is taken for, on average
+        self._next = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def enter(self, order: int) -> None:
         """Waits for a place."""
@@ -51,16 +61,20 @@ class Concurrency:
                 self.leave()
             raise
 
-    def leave(self, *, refused: bool | None = None, wait: float | None = None, slow: bool = False) -> None:
+    def leave(
+        self, *, refused: bool | None = None, wait: float | None = None, slow: bool = False, took: float = 0.0
+    ) -> None:
         """Gives the place back and learns from what happened.
 
         Args:
             refused: whether the server said that it had too much to do; None teaches nothing.
             wait: seconds that it asked to wait.
             slow: whether the reply took so long that more at once would run into the time limit.
+            took: seconds from entering to leaving.
         """
         self.active -= 1
         if refused is not None:
+            self._took += (took - self._took) / max(_WINDOW, 2 * self.limit)
             self._learn(refused, slow)
             self._refusals_in_a_row = self._refusals_in_a_row + 1 if refused else 0
             if wait and self._refusals_in_a_row >= _ALL_REFUSED:
@@ -74,7 +88,7 @@ class Concurrency:
         loop.call_later(seconds, self._admit)
 
     def _learn(self, refused: bool, slow: bool) -> None:
-        window = max(10.0, self.limit)
+        window = max(_WINDOW, 2 * self.limit)
         self._refused_share += (float(refused) - self._refused_share) / window
         self._since_change += 1
         if self._refused_share > _MANY:
@@ -82,15 +96,28 @@ class Concurrency:
                 self.limit = max(1.0, self.limit * _SHRINK)
                 self._since_change, self._settled = 0, True
                 self._refused_share = (_FEW + _MANY) / 2
-        elif not refused and not slow and self._refused_share < _FEW and self.active + 1 >= self.limit * 0.8:
-            # Doubles in every round trip until the server refuses for the first time, then grows by one.
-            self.limit = min(self._most, self.limit + (1 / self.limit if self._settled else 1.0))
+        elif not refused and not slow and self._refused_share < _FEW and self.active + 1 >= int(self.limit) * 0.8:
+            # Doubles in every round trip until the server has refused many, then grows by up to `_STEP`, the less the
+            # nearer the share of refusals comes to where it stands.
+            step = _STEP * (1 - self._refused_share / _FEW) / self.limit if self._settled else 1.0
+            self.limit = min(self._most, self.limit + step)
 
     def _admit(self) -> None:
-        if self._closed_until and asyncio.get_running_loop().time() < self._closed_until - 1e-3:
+        loop = asyncio.get_running_loop()
+        if self._closed_until and loop.time() < self._closed_until - 1e-3:
             return
         while self._waiting and self.active < int(self.limit):
+            early = self._next - loop.time()
+            if early > 1e-3:
+                if self._alarm is None:
+                    self._alarm = loop.call_later(early, self._paced)
+                return
             _, _, place = heapq.heappop(self._waiting)
             if not place.done():
                 self.active += 1
+                self._next = loop.time() + (_PACE * self._took / self.limit if self._settled else 0.0)
                 place.set_result(None)
+
+    def _paced(self) -> None:
+        self._alarm = None
+        self._admit()

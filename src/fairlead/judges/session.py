@@ -134,6 +134,7 @@ class Session:
     async def _once(self, question: Question, key: str, request: str, body: Mapping[str, Any]) -> Reply:
         """One try, in a place of the gate that was entered before and is left here."""
         outcome: dict[str, Any] = {}
+        entered = asyncio.get_running_loop().time()
         try:
             if self._fatal is not None:
                 raise self._fatal
@@ -150,7 +151,7 @@ class Session:
             outcome = {"refused": error.crowded, "wait": error.retry_after}
             raise
         finally:
-            self.gate.leave(**outcome)
+            self.gate.leave(**outcome, took=asyncio.get_running_loop().time() - entered)
 
     async def _send_and_store(
         self, question: Question, key: str, request: str, body: Mapping[str, Any], reserved: float

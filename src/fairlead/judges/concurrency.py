@@ -5,9 +5,9 @@ Additive increase, multiplicative decrease (Chiu & Jain 1989), on the share of r
 It grows while few requests are refused, stands while some are, and shrinks where many are. Below `_FEW` refusals the
 server is as good as never idle, so nothing is lost by not going further.
 
-Once the server has refused something, requests go out evenly over the time that one takes. Else those that went out
-together come back together and go out together again, and a server that counts requests per second refuses most of
-each volley though it is idle in between.
+Once the server has refused many, requests go out evenly, at a rate a little above the one at which it has lately
+replied. Else those that went out together come back together and go out together again, and a server that counts
+requests per second refuses most of each volley though it is idle in between.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 
 _START = 8.0
 _FEW, _MANY = 0.25, 0.40  # shares of refused requests
 _SHRINK = 0.8
 _WINDOW = 30.0  # requests, at least, over which the share is taken: of fewer it is mostly chance
 _STEP = 3.0  # places per round trip
-_PACE = 0.7  # of the even distance between requests, so that pacing itself leaves no place empty
+_AHEAD = 1.15  # times the rate of replies, so that the pace can rise until the server refuses
+_MEMORY = 3.0  # seconds over which that rate is taken
 _ALL_REFUSED = 5  # refusals in a row after which everybody waits, not only the one who was told to
 
 
@@ -44,7 +46,8 @@ class Concurrency:
         self._settled = False
         self._refusals_in_a_row = 0
         self._closed_until = 0.0
-        self._took = 0.0  # seconds that a place is taken for, on average
+        self._took = 0.0  # seconds that a place is taken for by what gets a reply, on average
+        self._replies, self._counted_at = 0.0, 0.0  # of the last `_MEMORY` seconds, the older the less
         self._next = 0.0
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -74,7 +77,10 @@ class Concurrency:
         """
         self.active -= 1
         if refused is not None:
-            self._took += (took - self._took) / max(_WINDOW, 2 * self.limit)
+            if not refused:
+                self._took += (took - self._took) / max(_WINDOW, 2 * self.limit)
+                self._replies = self._lately() + 1
+                self._counted_at = asyncio.get_running_loop().time()
             self._learn(refused, slow)
             self._refusals_in_a_row = self._refusals_in_a_row + 1 if refused else 0
             if wait and self._refusals_in_a_row >= _ALL_REFUSED:
@@ -115,8 +121,18 @@ class Concurrency:
             _, _, place = heapq.heappop(self._waiting)
             if not place.done():
                 self.active += 1
-                self._next = loop.time() + (_PACE * self._took / self.limit if self._settled else 0.0)
+                self._next = loop.time() + (self._distance() if self._settled else 0.0)
                 place.set_result(None)
+
+    def _lately(self) -> float:
+        """Replies of the last seconds."""
+        return self._replies * math.exp((self._counted_at - asyncio.get_running_loop().time()) / _MEMORY)
+
+    def _distance(self) -> float:
+        """Seconds between two requests; never more than would fill all places evenly."""
+        even = self._took / self.limit
+        lately = self._lately()
+        return min(even, _MEMORY / (_AHEAD * lately)) if lately else even
 
     def _paced(self) -> None:
         self._alarm = None

@@ -201,6 +201,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         "loss": statistics.fmean(row["loss"] for row in logs),
         "grad_norm": statistics.fmean(row["grad_norm"] for row in logs),
         "flops": executed_flops(trainer) if spec.get("flops") else None,
+        "profile": profile_of(trainer) if spec.get("profile") else None,
         "product_peak": product_peak(spec["bf16"]),
     }
 
@@ -215,6 +216,20 @@ def executed_flops(trainer: Any) -> float:
         trainer.compute_ref_log_probs(trainer.model, batch)
         trainer.compute_loss(trainer.model, batch).backward()
     return float(counter.get_total_flops())
+
+
+def profile_of(trainer: Any) -> dict[str, float]:
+    """Share of each operation in the time of a reference pass and a step on one batch, the largest first."""
+    from torch.profiler import profile
+
+    rows = [trainer.train_dataset[i] for i in range(min(BATCH, len(trainer.train_dataset)))]
+    batch = trainer._prepare_inputs(trainer.data_collator(rows))
+    with profile() as found:
+        trainer.compute_ref_log_probs(trainer.model, batch)
+        trainer.compute_loss(trainer.model, batch).backward()
+    times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in found.key_averages()}
+    whole = sum(times.values())
+    return {name: times[name] / whole for name in sorted(times, key=lambda name: -times[name])[:12]}
 
 
 def product_peak(bf16: bool) -> float:
@@ -352,6 +367,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--precision", choices=("fastest", "float32", "bfloat16"), default="fastest")
     parser.add_argument("--no-scaling", action="store_true")
+    parser.add_argument("--profile", choices=CASES, help="print what Fairlead spends its time on in a case, no more")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(json.loads(options.one))))
@@ -362,6 +378,11 @@ def main() -> None:
     print(f"{platform.machine()}, {os.cpu_count()} cores; matrix products: "
           + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
           + f"; both train in {precision}", flush=True)  # fmt: skip
+    if options.profile:
+        spec = {"case": options.profile, "shape": options.shape, "pairs": options.pairs, "bf16": bf16}
+        for name, share in ((run(contender="fairlead", profile=True, **spec) or {}).get("profile") or {}).items():
+            print(f"  {share:6.1%}  {name}")
+        return
     found = [compare(case, options.shape, options.pairs, options.rounds, bf16) for case in options.cases]
     rows = [] if options.no_scaling else scaling(bf16, "20m" if options.shape == "135m" else options.shape)
     write_json(OUT, {"peaks": peaks, "bf16": bf16, "shape": options.shape, "cases": found, "scaling": rows})

@@ -206,15 +206,20 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def reference_and_step(trainer: Any) -> None:
+    """The reference pass, the forward and the backward of all rows as one batch."""
+    rows = [trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]
+    batch = trainer._prepare_inputs(trainer.data_collator(rows))
+    trainer.compute_ref_log_probs(trainer.model, batch)
+    trainer.compute_loss(trainer.model, batch).backward()
+
+
 def executed_flops(trainer: Any) -> float:
     """Matrix-product operations of the reference pass and of one step, on one batch."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    rows = [trainer.train_dataset[i] for i in range(len(trainer.train_dataset))]
-    batch = trainer._prepare_inputs(trainer.data_collator(rows))
     with FlopCounterMode(display=False) as counter:
-        trainer.compute_ref_log_probs(trainer.model, batch)
-        trainer.compute_loss(trainer.model, batch).backward()
+        reference_and_step(trainer)
     return float(counter.get_total_flops())
 
 
@@ -222,11 +227,8 @@ def profile_of(trainer: Any) -> dict[str, float]:
     """Share of each operation in the time of a reference pass and a step on one batch, the largest first."""
     from torch.profiler import profile
 
-    rows = [trainer.train_dataset[i] for i in range(min(BATCH, len(trainer.train_dataset)))]
-    batch = trainer._prepare_inputs(trainer.data_collator(rows))
     with profile() as found:
-        trainer.compute_ref_log_probs(trainer.model, batch)
-        trainer.compute_loss(trainer.model, batch).backward()
+        reference_and_step(trainer)
     times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in found.key_averages()}
     whole = sum(times.values())
     return {name: times[name] / whole for name in sorted(times, key=lambda name: -times[name])[:12]}

@@ -1,5 +1,6 @@
 """Fairlead aligns a language model to preferences and proves that it helped."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from fairlead.errors import FairleadError
@@ -7,6 +8,9 @@ from fairlead.project import Project
 
 if TYPE_CHECKING:
     from fairlead.training.trainer import DPOTrainer
+
+# Read by torch at its first allocation: large CPU tensors then lie on huge pages, which the kernel hands out faster.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = ["DPOTrainer", "FairleadError", "Project"]
 

@@ -115,8 +115,8 @@ def main() -> None:
     lab = Lab(options.project, OUT / "diagnosis-scratch")
     if options.noise:
         cases = [case for case in NOISY if not options.cases or case.name in options.cases]
-        whole = Lab(options.project, OUT / "diagnosis-scratch", well_formed=False)
-        results = {case.name: noise(lab if case is NOISY[0] else whole, case, options.seeds) for case in cases}
+        labs = {True: lab, False: Lab(options.project, OUT / "diagnosis-scratch", well_formed=False)}
+        results = {case.name: noise(labs[case.well_formed], case, options.seeds) for case in cases}
         for name, result in results.items():
             for figure in ("score", "accuracy"):
                 plain, told = (result[figure][way] for way in ("plain", "measured"))

@@ -60,6 +60,7 @@ FAIRLEAD = {
 CONTENDERS: dict[str, dict[str, bool]] = {**FAIRLEAD, **TRL}
 BATCH = 8
 MAX_LENGTH = 1024
+ROOM = 128  # tokens that a prompt leaves for its answers; both would drop a pair that is cut away
 
 
 # Rows
@@ -143,7 +144,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     case = spec.get("case")
     tokenizer = tokenizer_of(case) if case else word_tokenizer()
     if case:
-        given = list(islice(rows_of(case), spec["pairs"]))
+        fits = (row for row in rows_of(case) if len(tokenizer(row["prompt"])["input_ids"]) <= MAX_LENGTH - ROOM)
+        given = list(islice(fits, spec["pairs"]))
     else:
         given = synthetic(spec["prompt"], spec["answer"], spec["completions"])[: spec["pairs"]]
     torch.manual_seed(0)

@@ -1,6 +1,6 @@
 """Coverage of every interval, error rates of every test, and the time they take; writes out/statistics.json.
 
-Run: python benchmarks/bench_statistics.py [--times 2000]
+Run: python benchmarks/bench_statistics.py [--times 4000]
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def bootstrapped(kind: str, n: int) -> Draw:
         "verdicts": (lambda rng: rng.choice([0, 0.5, 1], n, p=[0.25, 0.3, 0.45]), 0.6),
     }
     values, truth = draws[kind]
-    return lambda rng: (bootstrap_interval(values(rng), rng, draws=500), truth)
+    return lambda rng: (bootstrap_interval(values(rng), rng, draws=2000), truth)
 
 
 def kappa(agree: float, n: int) -> Draw:
@@ -89,7 +89,7 @@ def length_adjusted(quality: float, n: int) -> Draw:
         difference = rng.normal(0.5, 1, n)
         x = np.tanh(difference / difference.std(ddof=1))
         outcomes = (rng.random(n) < special.expit(quality + x)).astype(float)
-        found = length_adjusted_win_rate(outcomes, difference, np.zeros(n), rng, draws=300)
+        found = length_adjusted_win_rate(outcomes, difference, np.zeros(n), rng, draws=1000)
         return found, float(special.expit(quality))
 
     return draw
@@ -186,7 +186,7 @@ def seconds() -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=2000, help="simulated data sets per figure")
+    parser.add_argument("--times", type=int, default=4000, help="simulated data sets per figure")
     times = parser.parse_args().times
     figures: dict[str, Any] = {"coverage": {}}
     print(f"coverage of a nominal 95 % interval, {times} data sets each (± {1.96 * math.sqrt(0.0475 / times):.1%})")
@@ -194,7 +194,7 @@ def main() -> None:
         figure = figures["coverage"][name] = coverage(draw, times)
         undefined = f"  ({figure['undefined']} undefined)" if figure["undefined"] else ""
         print(f"  {name:<62}{figure['coverage']:>7.1%}   width {figure['width']:.3f}{undefined}")
-    figures["rejected under the null"] = error_rates(4 * times)
+    figures["rejected under the null"] = error_rates(2 * times)
     print("rejected under the null (nominal 5 %, non-inferiority 2.5 %)")
     for name, share in figures["rejected under the null"].items():
         print(f"  {name:<62}{share:>7.1%}")

@@ -56,6 +56,7 @@ class Case:
         change: what is done to the pairs, training and validation alike.
         pairs: of how many the training learns.
         template: chat template that the training uses, None for the model's own.
+        well_formed: whether the pairs are only those whose answers both have the wanted form.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Case:
     change: Callable[[list[Preference], random.Random], list[Preference]] = lambda pairs, _rng: pairs
     pairs: int = PAIRS
     template: str | None = None
+    well_formed: bool = True
 
 
 def flipped(pairs: list[Preference], rng: random.Random, share: float = 0.4) -> list[Preference]:
@@ -211,7 +213,13 @@ def train_and_read(lab: Lab, case: Case, seed: int, watch: WatchSettings, **more
 # The loss that knows the noise has no SFT term.
 NOISY = (
     Case("216 well-formed pairs, 4 epochs", {"loss_type": ["sigmoid"]}, flipped),
-    Case("640 pairs, 2 epochs", {"loss_type": ["sigmoid"], "learning_rate": 5e-4, "epochs": 2}, flipped, pairs=640),
+    Case(
+        "640 pairs, 2 epochs",
+        {"loss_type": ["sigmoid"], "learning_rate": 5e-4, "epochs": 2},
+        flipped,
+        640,
+        well_formed=False,
+    ),
 )
 CHECKED, HELD_OUT = 60, 200  # pairs on which the judge is checked, prompts on which samples are scored
 

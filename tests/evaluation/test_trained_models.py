@@ -156,6 +156,30 @@ def test_a_policy_that_is_its_reference_has_no_drift_and_no_reward(project: Proj
     assert found["implicit_reward_accuracy"]["value"] == pytest.approx(0.5)
 
 
+def test_the_kl_is_the_same_however_many_logits_are_held(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = context(project, ProbeSettings(max_new_tokens=6, batch_size=2), tmp_path / "whole")
+    probe.run(given)
+    monkeypatch.setattr(probe, "_HELD_LOGITS", 1)
+    probe.run(replace(given, out=tmp_path / "apart"))
+    whole, apart = (read_json(tmp_path / name / "probe.json")["kl_from_reference"] for name in ("whole", "apart"))
+    assert apart == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most", "runs"),
+    [
+        ([], 10, []),
+        ([3, 3, 3], 10, [[3, 3, 3]]),
+        ([3, 3, 3], 6, [[3, 3], [3]]),
+        ([9, 1, 9], 5, [[9], [1], [9]]),
+    ],
+)
+def test_rows_are_held_together_up_to_a_number_of_tokens(tokens: list[int], most: int, runs: list[list[int]]) -> None:
+    assert [tokens[each] for each in probe.held_together(tokens, most)] == runs
+
+
 def test_the_kl_is_that_of_the_whole_distribution_and_never_below_0() -> None:
     ours, theirs = torch.randn(5, 30), torch.randn(5, 30)
     p = torch.distributions.Categorical(logits=ours)

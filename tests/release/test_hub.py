@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.release.hub_server import hub
 
+from fairlead import Project
 from fairlead.errors import ConfigError
 from fairlead.release.hub import is_hub, repo_id
 
@@ -28,17 +29,15 @@ except FairleadError as error:
 
 def upload(folder: Path, repo: str, version: str, address: str) -> str:
     """In a process of its own: the hub's address is read once, at import."""
+    return _python("-c", SCRIPT, str(folder), repo, version, address=address).stdout.strip()
+
+
+def _python(*arguments: str, address: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_secret"}
     env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(folder), repo, version],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
+    return subprocess.run(
+        [sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=120, check=True
     )
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -91,3 +90,24 @@ def test_an_address_that_names_no_repository_is_refused() -> None:
     for wrong in ("hf://org", "hf://", "hf://a/b/c", "hf://org/-name", "hf://org/a..b", "hf://org/" + "x" * 99):
         with pytest.raises(ConfigError, match="names no repository"):
             repo_id(wrong)
+
+
+def test_the_command_releases_to_the_hub_as_the_settings_say(project: Project) -> None:
+    config = project.folder / "fairlead.yaml"
+    config.write_text(config.read_text(encoding="utf-8") + "\nrelease:\n  private: false\n", encoding="utf-8")
+    with hub() as there:
+        command = (
+            "-c",
+            "from fairlead.cli import main; main()",
+            "release",
+            "v0.1.0",
+            "--to",
+            "hf://org/triage",
+            "-C",
+            str(project.folder),
+        )
+        done = _python(*command, address=there.address)
+        assert there.visibility == {"org/triage": "public"}
+        assert {"README.md", "reflection.md", "gate.json"} <= set(there.tags["org/triage"]["v0.1.0"])
+        assert f"released dpo as v0.1.0: {there.address}/org/triage/tree/v0.1.0" in done.stdout
+        assert "warning: " in done.stderr, "the base lies on this machine only"

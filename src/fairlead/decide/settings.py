@@ -52,8 +52,10 @@ class EndpointModel(_Settings):
     concurrency: Count = Field(16, description="most requests under way at once")
     timeout_s: Positive = Field(120.0, description="seconds until a request counts as failed")
     max_retries: Annotated[int, Field(ge=0)] = Field(8, description="tries after a transient failure")
-    max_calls: Count | None = Field(None, description="calls one run may make; a rerun goes on from there")
-    max_cost: Positive | None = Field(None, description="money one run may spend; a rerun goes on from there")
+    max_calls: Count | None = Field(None, description="calls the stage may make in one run; a rerun goes on from there")
+    max_cost: Positive | None = Field(
+        None, description="money the stage may spend in one run; a rerun goes on from there"
+    )
     price_per_million_input_tokens: NotNegative | None = Field(None, description="price of a million tokens it reads")
     price_per_million_output_tokens: NotNegative | None = Field(None, description="price of a million tokens it writes")
 

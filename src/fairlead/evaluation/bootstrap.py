@@ -2,8 +2,7 @@
 
 Plain BCa is too narrow at n = 30 for the same reason as a normal interval with the variance over n: Hesterberg
 2015 (The American Statistician 69:371-386) takes √(n/(n-1)) times Student's quantile in place of
-the normal one. Exponential values at n = 30 are still covered only 92 %. Randomness is an
-argument: the same generator state gives the same interval.
+the normal one. Randomness is an argument: the same generator state gives the same interval.
 """
 
 from __future__ import annotations
@@ -57,14 +56,15 @@ def bootstrap_interval(
         rows, counts = _binned(sums, sizes)
     replicates = _resampled_ratios(rows, counts, draws, rng)
     left_out = (sums.sum() - sums) / (n - sizes)
-    low, high, reason = bca_ends(mean, replicates, left_out.mean() - left_out, level)
+    critical = short_spread(len(sizes)) * float(stats.t.isf((1 - level) / 2, len(sizes) - 1))
+    low, high, reason = bca_ends(mean, replicates, left_out.mean() - left_out, critical)
     method = f"BCa, {draws} draws" + ("" if clusters is None else f" of {len(sizes)} clusters")
     method += f", values in {_BINS} bins" if binned else ""
     return Interval(mean, low, high, n, reason or method)
 
 
 def bca_ends(
-    estimate: float, replicates: Floats, influence: Floats, level: float
+    estimate: float, replicates: Floats, influence: Floats, critical: float
 ) -> tuple[float | None, float | None, str]:
     """Ends of a BCa interval, and "" or why there are none.
 
@@ -73,6 +73,7 @@ def bca_ends(
         replicates: the statistic on each resample.
         influence: of each independent unit (value or cluster) on the statistic, up to a common factor: jackknife
             mean minus left-out value, or the infinitesimal jackknife.
+        critical: distance of the ends in standard deviations, before bias and acceleration are corrected.
     """
     below = float(np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2)
     spread = float(np.sum(influence**2))
@@ -80,11 +81,14 @@ def bca_ends(
         return None, None, "undefined: the resamples do not vary around the estimate"
     bias = float(stats.norm.ppf(below))
     acceleration = float(np.sum(influence**3)) / (6 * spread**1.5)
-    n = len(influence)
-    wide = math.sqrt(n / (n - 1)) * float(stats.t.isf((1 - level) / 2, n - 1))
-    tails = [_bca_tail(bias, acceleration, z) for z in (-wide, wide)]
+    tails = [_bca_tail(bias, acceleration, z) for z in (-critical, critical)]
     low, high = np.quantile(replicates, tails)
     return float(low), float(high), ""
+
+
+def short_spread(n: int) -> float:
+    """√(n / (n - 1)): how much smaller the spread of resamples of n units is than a mean's standard error."""
+    return math.sqrt(n / (n - 1))
 
 
 def _bca_tail(bias: float, acceleration: float, z: float) -> float:

@@ -8,7 +8,7 @@ et al. 2023, arXiv 2305.18290, section 4), so how good a reward model DPO has ma
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,8 @@ from fairlead.preferences.sources import read_prompts
 from fairlead.progress import Progress
 from fairlead.records import Preference, Prompt, Sampling
 from fairlead.stages import Context, Figures
+
+_HELD_LOGITS = 2**28  # numbers of float32, one GiB
 
 
 def run(context: Context) -> Figures:
@@ -216,15 +218,30 @@ def _kl(
     ]
     found: list[float] = []
     filler = int(host.tokenizer.pad_token_id)
-    for start in range(0, len(scored), section.batch_size):
-        part = scored[start : start + section.batch_size]
+    # Views with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
+    for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(host.tokenizer)):
+        rows_held, size = scored[held], section.batch_size
+        parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
         with host.use("dpo") as model:
-            ours = answer_logits(model, part, filler)
+            ours = [answer_logits(model, part, filler) for part in parts]
         with host.use(reference) as model:
-            theirs = answer_logits(model, part, filler)
-        found += [kl_divergence(p, q) for p, q in zip(ours, theirs, strict=True)]
+            for part, mine in zip(parts, ours, strict=True):
+                theirs = answer_logits(model, part, filler)
+                found += [kl_divergence(p, q) for p, q in zip(mine, theirs, strict=True)]
     interval = mean_interval(found, [prompt.cluster or prompt.id for prompt in prompts])
     return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
+
+
+def held_together(tokens: Sequence[int], most: int) -> Iterator[slice]:
+    """Runs of rows, in order, of at most `most` tokens each; a row that is longer is a run by itself."""
+    start = held = 0
+    for at, count in enumerate(tokens):
+        if at > start and held + count > most:
+            yield slice(start, at)
+            start, held = at, 0
+        held += count
+    if start < len(tokens):
+        yield slice(start, len(tokens))
 
 
 def _logprobs(

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 CACHE_ENVIRONMENT = "FAIRLEAD_CACHE"
 _IGNORED = -100
-_SELF_TEST_ROWS = 2
+_SELF_TEST_ROWS, _SELF_TEST_AMONG = 2, 64
 _NAMED = 5  # dropped pairs that a message names
 
 Row = tuple[tuple[int, ...], tuple[bool, ...]]  # tokens of prompt + completion, and which of them are scored
@@ -166,7 +166,8 @@ class DPOTrainer(trl.DPOTrainer):
         Raises:
             ReferenceMismatchError: naming the reference and what was found.
         """
-        rows = [self.train_dataset[i] for i in range(min(_SELF_TEST_ROWS, len(self.train_dataset)))]
+        first = [self.train_dataset[i] for i in range(min(_SELF_TEST_AMONG, len(self.train_dataset)))]
+        rows = sorted(first, key=_tokens)[:_SELF_TEST_ROWS]  # the shortest show it as well as any, and cost least
         training = self.model.training
         self.model.eval()
         self._metrics["eval"].clear()
@@ -339,6 +340,10 @@ class _ReferenceGuard(TrainerCallback, ExportableState):
             refuse_other_reference(expected, trainer.reference, "the checkpoint was trained against another reference")
         elif trainer._reference_is_start and isinstance(trainer.train_dataset, Dataset):
             trainer.check_reference_figures()
+
+
+def _tokens(row: dict[str, Any]) -> int:
+    return sum(len(row.get(column, ())) for column in ("prompt_ids", "chosen_ids", "rejected_ids"))
 
 
 def refuse_other_reference(expected: str | None, found: str | None, what: str) -> None:

@@ -93,13 +93,21 @@ def length_adjusted_win_rate(
         return Interval(value, None, None, n, "undefined: one cluster")
     refits = _refits if n <= _MANY else _one_step_refits
     replicates = refits(y, x, codes, np.array([theta, phi]), draws, rng)
-    # Normal, not Student's: refits of a logistic model spread more than a mean does (at n = 30 it would cover 97.5 %).
-    critical = short_spread(int(codes.max()) + 1) * float(stats.norm.isf((1 - level) / 2))
+    groups = int(codes.max()) + 1
+    critical = short_spread(groups) * float(stats.t.isf((1 - level) / 2, groups - 1)) * _overshoot(n)
     low, high, reason = bca_ends(float(theta), replicates, _influence(y, x, codes, theta, phi), critical)
     if low is None or high is None:
         return Interval(value, None, None, n, reason)
     ends = special.expit([low, high])
     return Interval(value, float(ends[0]), float(ends[1]), n, f"logistic in tanh(Δ length), BCa, {draws} draws")
+
+
+def _overshoot(n: int) -> float:
+    """By how much to shorten the interval: at small n refits of two coefficients spread more than the estimate does.
+
+    Set by simulation (`make bench-statistics`): without it a nominal 95 % covers 98 % at n = 30.
+    """
+    return max(0.5, 1 - 2.5 / n)
 
 
 def _refits(

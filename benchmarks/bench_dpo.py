@@ -206,6 +206,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         "grad_norm": statistics.fmean(row["grad_norm"] for row in logs),
         "flops": executed_flops(trainer) if spec.get("flops") else None,
         "profile": profile_of(trainer) if spec.get("profile") else None,
+        "counts": counts_of(trainer) if spec.get("profile") else None,
         "product_peak": max(before, product_peak(spec["bf16"])),
     }
 
@@ -248,6 +249,17 @@ def executed_flops(trainer: Any) -> float:
     with FlopCounterMode(display=False, custom_mapping=more) as counter:
         reference_and_steps(trainer)
     return float(counter.get_total_flops())
+
+
+def counts_of(trainer: Any) -> dict[str, int]:
+    """Tokens of the first batch: as TRL pads them, without the padding, and as Fairlead computes them."""
+    from fairlead.training.shared_prefix import build_layout
+
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(trainer.args.per_device_train_batch_size)])
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    labels = ids.masked_fill(batch["completion_mask"] == 0, -100)
+    computed = build_layout(ids, mask, labels).input_ids.numel()
+    return {"padded": ids.numel(), "without padding": int(mask.sum()), "computed": computed}
 
 
 def profile_of(trainer: Any) -> dict[str, float]:
@@ -413,7 +425,9 @@ def main() -> None:
           + f"; both train in {precision}", flush=True)  # fmt: skip
     if options.profile:
         spec = {"case": options.profile, "shape": options.shape, "pairs": options.pairs, "bf16": bf16}
-        for name, share in ((run(contender="fairlead", profile=True, **spec) or {}).get("profile") or {}).items():
+        found = run(contender="fairlead", profile=True, **spec) or sys.exit("Fairlead ran out of memory")
+        print("  tokens of the first batch: " + ", ".join(f"{n} {name}" for name, n in found["counts"].items()))
+        for name, share in found["profile"].items():
             print(f"  {share:6.1%}  {name}")
         return
     found = [compare(case, options.shape, options.pairs, options.rounds, bf16) for case in options.cases]

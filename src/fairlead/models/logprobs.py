@@ -109,8 +109,9 @@ def answer_logits(model: Any, rows: Sequence[Scored], filler: int) -> list[Tenso
     ids = torch.tensor([[*row.tokens, *[filler] * (length - len(row.tokens))] for row in rows], device=device)
     mask = torch.tensor([[1] * len(row.tokens) + [0] * (length - len(row.tokens)) for row in rows], device=device)
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    # Copies, so that whoever keeps them does not keep the prompts' logits too.
     return [
-        logits[number, len(row.tokens) - row.counted - 1 : len(row.tokens) - 1].float()
+        logits[number, len(row.tokens) - row.counted - 1 : len(row.tokens) - 1].to(torch.float32, copy=True)
         for number, row in enumerate(rows)
     ]
 

@@ -17,7 +17,7 @@ def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable], level: f
 
     κ = (p_o - p_e) / (1 - p_e). The interval is Wilson's for the observed agreement p_o carried to κ's scale, its
     critical value multiplied by the ratio of the standard error of κ (Fleiss, Cohen & Everitt 1969) to
-    that of p_o / (1 - p_e), at least 1; for large n it becomes theirs. At n = 30 and κ = 0.9 it covers 93 %,
+    that of p_o / (1 - p_e), at least 1; for large n it becomes theirs. At n = 30 and κ = 0.9 it covers 94 %,
     theirs 79 %, and perfect agreement does not give an interval of no width.
 
     Undefined where both raters always give one and the same label (chance agreement is then certain).

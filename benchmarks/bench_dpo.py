@@ -278,15 +278,15 @@ def product_peak(bf16: bool, seconds: float = 2.0) -> float:
     import torch
 
     on = "cuda" if torch.cuda.is_available() else "cpu"
-    size = 8192 if on == "cuda" else 2048
+    size, at_once = (8192, 20) if on == "cuda" else (2048, 1)
     a = torch.randn(size, size, device=on, dtype=torch.bfloat16 if bf16 else torch.float32)
     (a @ a).sum().item()
     done, started = 0, time.perf_counter()
     while (passed := time.perf_counter() - started) < seconds:
-        for _ in range(20 if on == "cuda" else 1):
+        for _ in range(at_once):
             product = a @ a
         product.sum().item()
-        done += 20 if on == "cuda" else 1
+        done += at_once
     return 2 * size**3 * done / passed
 
 

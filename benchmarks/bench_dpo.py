@@ -218,7 +218,7 @@ def reference_and_steps(trainer: Any) -> None:
     for start in range(0, len(rows), size):
         batch = trainer._prepare_inputs(trainer.data_collator(rows[start : start + size]))
         trainer.compute_ref_log_probs(trainer.model, batch)
-        trainer.compute_loss(trainer.model, batch).backward()
+        trainer.training_step(trainer.model, batch)
 
 
 def executed_flops(trainer: Any) -> float:
@@ -430,9 +430,13 @@ def main() -> None:
         for name, share in found["profile"].items():
             print(f"  {share:6.1%}  {name}")
         return
-    found = [compare(case, options.shape, options.pairs, options.rounds, bf16) for case in options.cases]
-    rows = [] if options.no_scaling else scaling(bf16, "20m" if options.shape == "135m" else options.shape)
-    write_json(OUT, {"peaks": peaks, "bf16": bf16, "shape": options.shape, "cases": found, "scaling": rows})
+    result: dict[str, Any] = {"peaks": peaks, "bf16": bf16, "shape": options.shape, "cases": [], "scaling": []}
+    for case in options.cases:
+        result["cases"].append(compare(case, options.shape, options.pairs, options.rounds, bf16))
+        write_json(OUT, result)  # a case takes long; what is measured stays when a later one is stopped
+    if not options.no_scaling:
+        result["scaling"] = scaling(bf16, "20m" if options.shape == "135m" else options.shape)
+        write_json(OUT, result)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 Losses, metrics, checkpoints and distribution are TRL's. What is replaced:
 
 - the model call that returns per-token log-probabilities (`packed_forward`);
+- a step's batch is computed in parts that fit into memory and cache (`parts`);
 - the reference pass under `precompute_ref_log_probs=True`: rows are kept as they are computed, by the content of the
   reference and of the row, so neither a kill nor another β, learning rate, seed or output folder repeats it;
 - what the reference is: the policy as it stands before the first step, checked by its content and by its figures.
@@ -39,6 +40,7 @@ from fairlead.errors import ReferenceMismatchError, TrainingError
 from fairlead.models import hardware
 from fairlead.training.batching import PromptSampler
 from fairlead.training.packed_forward import PackedForward, share_prefixes
+from fairlead.training.parts import WHOLE_BATCH_LOSSES, merge, split, tokens_at_once
 from fairlead.training.reference import CODE_VERSION, ReferenceCache, ReferenceWeights, pair_log_probs, row_key
 from fairlead.training.truncation import fault
 
@@ -70,6 +72,8 @@ class DPOTrainer(trl.DPOTrainer):
             the trainer refuses to start.
         batch_by: "prompt" puts pairs of one prompt into one batch, so that their prompt and their common completions
             are computed once; "row" leaves the order to TRL.
+        tokens_at_once: most tokens of a step that are computed at once; a larger batch is computed in parts, which add
+            up to the same gradient. By the model's size and the device if not given. One process only.
         reference_progress: given the batches of a reference pass and what it is, yields them; a tqdm bar if not given.
 
     Attributes:
@@ -89,11 +93,13 @@ class DPOTrainer(trl.DPOTrainer):
         reference_cache: Path | None = None,
         max_dropped: float = 0.01,
         batch_by: Literal["row", "prompt"] = "row",
+        tokens_at_once: int | None = None,
         reference_progress: Callable[[Sequence[Any], str], Iterable[Any]] | None = None,
         **kwargs: Any,
     ) -> None:
         self._cache_path = reference_cache or default_cache()
         self._max_dropped, self._batch_by = max_dropped, batch_by
+        self._tokens_at_once, self._share = tokens_at_once, 1.0
         self._reference_progress = reference_progress or (lambda batches, what: tqdm(batches, desc=what))
         self.packed: PackedForward | None = None
         self.dropped: dict[str, list[int]] = {}
@@ -189,6 +195,48 @@ class DPOTrainer(trl.DPOTrainer):
                 where="dpo",
                 remedy="train from the model that the reference is; for a reference of your own pass ref_model",
             )
+
+    # The step
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        parts = split(inputs, self._most_tokens())
+        if len(parts) == 1:
+            loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
+            return loss
+        figures = self._metrics["train"]
+        before = {name: len(values) for name, values in figures.items()}
+        losses = []
+        try:
+            for part in parts:
+                self._share = part.weights[""]
+                losses.append(super().training_step(model, part.inputs, *args, **kwargs))
+        finally:
+            self._share = 1.0
+        merge(figures, before, parts)
+        return torch.stack(losses).sum()
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        found = super().compute_loss(*args, **kwargs)
+        return found if self._share == 1.0 else self._share * found
+
+    def _most_tokens(self) -> float:
+        """How many tokens a step computes at once; without bound where only the whole batch has the loss."""
+        assert self.packed is not None
+        whole = (
+            self.packed.reason is not None
+            or self.aux_loss_enabled
+            or WHOLE_BATCH_LOSSES & set(self.loss_types)
+            or self.accelerator.num_processes > 1
+            or self.args.n_gpu > 1
+            or self.is_fsdp_enabled
+            or self.is_deepspeed_enabled
+        )
+        if whole:
+            return math.inf
+        if self._tokens_at_once is None:
+            config = self.accelerator.unwrap_model(self.model).config.get_text_config()
+            self._tokens_at_once = tokens_at_once(config, self.accelerator.device)
+        return self._tokens_at_once
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.check_reference_content()

@@ -45,6 +45,7 @@ def one_step(kind: Any, tiny_model: Path, out: Path, most: int | None, **config:
     [
         {},
         {"loss_type": ["sigmoid_norm"]},
+        {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]},
         {"use_weighting": True},
         {"ld_alpha": 0.3},
         {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
@@ -76,9 +77,9 @@ def test_no_part_is_larger_than_allowed_and_no_prompt_is_computed_twice(tiny_mod
     assert sum(parts) == sum(whole)
 
 
-@pytest.mark.parametrize("loss", ["aot", "aot_unpaired", "sft"])
-def test_a_loss_of_the_whole_batch_is_not_cut(tiny_model: Path, tmp_path: Path, loss: str) -> None:
-    _, tokens = one_step(DPOTrainer, tiny_model, tmp_path, 1, loss_type=[loss])
+@pytest.mark.parametrize("losses", [["aot"], ["sigmoid", "aot_unpaired"]], ids=str)
+def test_a_loss_of_the_whole_batch_is_not_cut(tiny_model: Path, tmp_path: Path, losses: list[str]) -> None:
+    _, tokens = one_step(DPOTrainer, tiny_model, tmp_path, 1, loss_type=losses)
     assert len(tokens) == 1
 
 

@@ -1,8 +1,9 @@
 """A step's batch in parts: the same gradient and figures, with the activations of one part in memory at a time.
 
 A packed row has no padding, so nothing is lost where it is cut between prompts. DPO's loss is a mean over pairs, hence
-its gradient is the sum of the parts' gradients, each times its share of the pairs. On a CPU the parts are faster than
-the whole as well: what one operation writes is still in the cache when the next one reads it.
+its gradient is the sum of the parts' gradients, each times its share of the pairs; the `sft` loss is a mean over tokens
+and counts by its share of those. On a CPU the parts are faster than the whole as well: what one operation writes is
+still in the cache when the next one reads it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-WHOLE_BATCH_LOSSES = {"aot", "aot_unpaired", "sft"}
-"""Losses that are no mean over pairs: of sorted pairs, of tokens."""
+WHOLE_BATCH_LOSSES = {"aot", "aot_unpaired"}
+"""Losses of sorted pairs, which the whole batch alone knows."""
 
 _FEWEST = {"cpu": 1024, "cuda": 16_384}  # tokens that keep the matrix products busy
 _HELD = {"cpu": 2**30, "cuda": 2**34}  # bytes of activations that need not be cut
@@ -29,8 +30,8 @@ class Part:
 
     Attributes:
         inputs: TRL's batch of these pairs, chosen rows first.
-        weights: how much each figure of the part counts in the figure of the batch; "" stands for all that are means
-            over pairs, the loss included.
+        weights: how much each figure of the part counts in the figure of the batch, and the loss `sft` in its loss; ""
+            stands for all that are means over pairs, the other losses included.
     """
 
     inputs: dict[str, Any]
@@ -52,8 +53,8 @@ def split(inputs: Mapping[str, Any], most: float) -> list[Part]:
     """The batch in parts of at most `most` computed tokens; a prompt with its completions is never cut.
 
     Args:
-        inputs: TRL's batch of B pairs: tensors of 2B rows, chosen first, or of B entries. A batch with anything else,
-            or padded on the left, is left whole.
+        inputs: TRL's batch of B pairs: tensors [2B, T], chosen first, or [B]. A batch with anything else, or padded on
+            the left, is left whole.
     """
     groups = _by_prompt(inputs) if math.isfinite(most) and _can_be_cut(inputs) else []
     if sum(tokens for _, tokens in groups) <= most:
@@ -89,8 +90,9 @@ def merge(figures: dict[str, list[float]], before: Mapping[str, int], parts: Seq
 
 def _can_be_cut(inputs: Mapping[str, Any]) -> bool:
     pairs = len(inputs["input_ids"]) // 2
-    known = all(isinstance(values, Tensor) and len(values) in (pairs, 2 * pairs) for values in inputs.values())
-    return known and bool(inputs["attention_mask"][:, 0].all())  # padded on the right
+    shapes = [(values.dim(), len(values)) if isinstance(values, Tensor) else None for values in inputs.values()]
+    padded_right = bool(inputs["attention_mask"][:, 0].all())
+    return padded_right and set(shapes) <= {(1, pairs), (2, 2 * pairs)}
 
 
 def _by_prompt(inputs: Mapping[str, Any]) -> list[tuple[list[int], int]]:
@@ -115,9 +117,7 @@ def _take(inputs: Mapping[str, Any], members: list[int]) -> dict[str, Any]:
     pairs = len(inputs["input_ids"]) // 2
     rows = [*members, *(pairs + member for member in members)]
     longest = int(inputs["attention_mask"][rows].sum(dim=1).max())
-    return {
-        name: values[members] if len(values) == pairs else values[rows, :longest] for name, values in inputs.items()
-    }
+    return {name: values[members] if values.dim() == 1 else values[rows, :longest] for name, values in inputs.items()}
 
 
 def _counts(inputs: Mapping[str, Any]) -> dict[str, int]:
@@ -125,6 +125,7 @@ def _counts(inputs: Mapping[str, Any]) -> dict[str, int]:
     chosen, rejected = (int(mask[:, 1:].sum()) for mask in inputs["completion_mask"].chunk(2))
     return {
         "": len(inputs["input_ids"]) // 2,
+        "sft": chosen,
         "entropy": chosen + rejected,
         "logits/chosen": chosen,
         "mean_token_accuracy": chosen,

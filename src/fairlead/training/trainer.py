@@ -87,6 +87,8 @@ class DPOTrainer(trl.DPOTrainer):
         ReferenceMismatchError: from `train` and `evaluate`, if the reference is not what DPO started from.
     """
 
+    loss_weights: list[float]
+
     def __init__(
         self,
         *args: Any,
@@ -205,13 +207,15 @@ class DPOTrainer(trl.DPOTrainer):
             return loss
         figures = self._metrics["train"]
         before = {name: len(values) for name, values in figures.items()}
-        losses = []
+        weights, losses = self.loss_weights, []
         try:
             for part in parts:
                 self._share = part.weights[""]
+                own = [part.weights.get(loss, self._share) / self._share for loss in self.loss_types]
+                self.loss_weights = [weight * factor for weight, factor in zip(weights, own, strict=True)]
                 losses.append(super().training_step(model, part.inputs, *args, **kwargs))
         finally:
-            self._share = 1.0
+            self._share, self.loss_weights = 1.0, weights
         merge(figures, before, parts)
         return torch.stack(losses).sum()
 

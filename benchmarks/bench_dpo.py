@@ -162,7 +162,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     )
     policy = get_peft_model(model, lora)
     trainer_class = fairlead.DPOTrainer if spec["contender"] in FAIRLEAD else DPOTrainer
-    more = {"batch_by": "prompt"} if spec["contender"] in FAIRLEAD and not case else {}
+    more: dict[str, Any] = {}
+    if spec["contender"] in FAIRLEAD:
+        more = {"batch_by": "row" if case else "prompt", "tokens_at_once": spec.get("tokens_at_once")}
     folder = Path(spec["folder"])
 
     def trainer_of(rows: list[dict[str, str]], name: str) -> Any:
@@ -206,6 +208,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         "peak_gib": peak / 2**30,
         "loss": statistics.fmean(row["loss"] for row in logs),
         "grad_norm": statistics.fmean(row["grad_norm"] for row in logs),
+        "once_more": once_more(trainer) if spec.get("once_more") else None,
         "flops": executed_flops(trainer) if spec.get("flops") else None,
         "profile": profile_of(trainer) if spec.get("profile") else None,
         "counts": counts_of(trainer) if spec.get("profile") else None,
@@ -221,6 +224,17 @@ def reference_and_steps(trainer: Any) -> None:
         batch = trainer._prepare_inputs(trainer.data_collator(rows[start : start + size]))
         trainer.compute_ref_log_probs(trainer.model, batch)
         trainer.training_step(trainer.model, batch)
+
+
+def once_more(trainer: Any) -> float:
+    """Seconds of the reference pass and the steps alone, without what a training sets up once."""
+    import torch
+
+    started = time.perf_counter()
+    reference_and_steps(trainer)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def executed_flops(trainer: Any) -> float:
@@ -380,11 +394,10 @@ def compare(case: str, shape: str, pairs: int, rounds: int, bf16: bool) -> dict[
     return found
 
 
-def show_profile(contender: str, case: str, shape: str, pairs: int, bf16: bool) -> None:
+def show_profile(contender: str, **spec: Any) -> None:
     """Prints where a contender's time goes, and how much of it the matrix products must take."""
-    spec = {"case": case, "shape": shape, "pairs": pairs, "bf16": bf16}
     found = run(contender=contender, profile=True, flops=True, **spec) or sys.exit(f"{contender} ran out of memory")
-    print(f"({case}) {contender}, {pairs} pairs")
+    print(f"({spec['case']}) {contender}, {spec['pairs']} pairs, {found['peak_gib']:.1f} GiB")
     print("  tokens of the first batch: " + ", ".join(f"{n} {name}" for name, n in found["counts"].items()))
     rate = found["flops"] / found["seconds"]
     print(f"  {found['flops'] / 1e12:.2f} TFLOP of products in {found['seconds']:.1f} s: "
@@ -394,7 +407,7 @@ def show_profile(contender: str, case: str, shape: str, pairs: int, bf16: bool) 
 
 
 def scaling(bf16: bool, shape: str) -> list[dict[str, Any]]:
-    """Time per pair over prompt length, completions per prompt and vocabulary."""
+    """Time per pair of the reference pass and a step, over prompt length, completions per prompt and vocabulary."""
     base = {"prompt": 512, "answer": 64, "completions": 2, "pairs": 28, "shape": shape, "bf16": bf16}
     series = [
         {},
@@ -407,8 +420,8 @@ def scaling(bf16: bool, shape: str) -> list[dict[str, Any]]:
     for change in series:
         settings = {**base, **change}
         pairs = settings["completions"] * (settings["completions"] - 1) // 2
-        found = [run(contender=name, **settings) for name in ("fairlead", "trl, precomputed")]
-        ours, theirs = (each and each["seconds"] / pairs for each in found)
+        found = [run(contender=name, once_more=True, **settings) for name in ("fairlead", "trl, precomputed")]
+        ours, theirs = (each and each["once_more"] / pairs for each in found)
         rows.append({**change, "fairlead_s": ours, "trl_s": theirs, "ratio": ours and theirs and theirs / ours})
         print(
             f"  {change!s:28} "
@@ -432,6 +445,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fastest", "float32", "bfloat16"), default="fastest")
     parser.add_argument("--no-scaling", action="store_true")
     parser.add_argument("--profile", choices=CASES, help="print what a contender spends its time on in a case, no more")
+    parser.add_argument("--tokens-at-once", type=int, help="for --profile: how many tokens Fairlead computes at once")
     parser.add_argument("--contender", choices=CONTENDERS, default="fairlead", help="whose profile")
     options = parser.parse_args()
     if options.one:
@@ -444,7 +458,8 @@ def main() -> None:
           + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
           + f"; both train in {precision}", flush=True)  # fmt: skip
     if options.profile:
-        show_profile(options.contender, options.profile, options.shape, options.pairs, bf16)
+        spec = {"case": options.profile, "shape": options.shape, "pairs": options.pairs, "bf16": bf16}
+        show_profile(options.contender, **spec, tokens_at_once=options.tokens_at_once)
         return
     result: dict[str, Any] = {"peaks": peaks, "bf16": bf16, "shape": options.shape, "cases": [], "scaling": []}
     for case in options.cases:

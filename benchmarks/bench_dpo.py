@@ -1,10 +1,10 @@
 """DPO training, Fairlead and TRL in turn: `make bench-dpo`; writes out/dpo.json.
 
 Each measurement is a process of its own, so that its peak memory is its own: it builds the model and the trainer,
-warms up on two pairs, then is timed over the reference pass and the training steps together. A shared machine's speed
-moves between two runs; the ratio is therefore printed a second time with each run's seconds multiplied by the rate of
-large matrix products in its own process. TRL is tried with the
-reference precomputed and not, with gradient checkpointing and without; the best of these runs in turn with Fairlead.
+warms up on two pairs, then is timed over the reference pass and the training steps together. TRL is tried with the
+reference precomputed and not, with gradient checkpointing and without; the best of these runs in turn with Fairlead. A
+shared machine's speed moves between two runs; the ratio is therefore printed a second time with each run's seconds
+multiplied by the rate of large matrix products in its own process.
 
 Model: a Llama shape of 135 M parameters (30 layers, 576 wide, vocabulary 49,152), random, LoRA r=16 on q, k, v, o.
 Rows: (a) long prompt, short answer: advisories; (b) short prompt, long answer: one-turn rows of dpo_en_demo.json;

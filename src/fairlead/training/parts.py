@@ -56,7 +56,8 @@ def split(inputs: Mapping[str, Any], most: float) -> list[Part]:
         inputs: TRL's batch of B pairs: tensors [2B, T], chosen first, or [B]. A batch with anything else, or padded on
             the left, is left whole.
     """
-    groups = _by_prompt(inputs) if math.isfinite(most) and _can_be_cut(inputs) else []
+    small = most == math.inf or int(inputs["attention_mask"].sum()) <= most  # sharing only makes it smaller
+    groups = [] if small or not _can_be_cut(inputs) else _by_prompt(inputs)
     if sum(tokens for _, tokens in groups) <= most:
         return [Part(dict(inputs), {"": 1.0})]
     bins: list[tuple[list[int], int]] = []

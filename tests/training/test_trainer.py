@@ -149,6 +149,38 @@ def test_nothing_but_weights_and_rows_asks_for_another_reference_pass(tiny_model
     assert other.reference_rows == {"computed": rows, "known": 0}
 
 
+def test_a_fresh_adapter_has_its_base_as_reference_and_a_trained_one_itself(tiny_model: Path, tmp_path: Path) -> None:
+    def reference_of(name: str, *, seed: int = 0, **lora: Any) -> DPOTrainer:
+        torch.manual_seed(seed)
+        model = get_peft_model(llama(), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", **lora))
+        trainer: DPOTrainer = trainer_of(
+            DPOTrainer, tiny_model, tmp_path / name, model=model, precompute_ref_log_probs=True
+        )
+        return trainer
+
+    base = trainer_of(DPOTrainer, tiny_model, tmp_path / "base", precompute_ref_log_probs=True)
+    fresh = [reference_of("a", r=2), reference_of("b", r=4, seed=7)]
+    assert {trainer.reference for trainer in fresh} == {base.reference}
+    assert [trainer.reference_rows["computed"] for trainer in fresh] == [0, 0]
+    for trainer in fresh:
+        trainer.check_reference_figures()
+    for settings in ({"init_lora_weights": False}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}):
+        other = reference_of("-".join(settings), **settings)
+        assert other.reference != base.reference, settings
+        assert other.reference_rows["computed"] == 7, settings
+    with torch.no_grad():
+        fresh[0].model.get_parameter("base_model.model.model.layers.0.self_attn.q_proj.lora_B.ref.weight")[0, 0] = 1e-3
+    with pytest.raises(ReferenceMismatchError, match="changed in memory"):
+        fresh[0].train()
+
+
+def test_trl_hashes_no_weights_for_a_cache_that_is_not_used(tiny_model: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(DPOTrainer, tiny_model, tmp_path / "ours", precompute_ref_log_probs=True)
+    assert trainer._precompute_model_hash is None
+    theirs = trainer_of(trl.DPOTrainer, tiny_model, tmp_path / "trls", precompute_ref_log_probs=True)
+    assert theirs._precompute_model_hash
+
+
 def test_a_killed_reference_pass_continues(tiny_model: Path, tmp_path: Path) -> None:
     def killed_after_one(batches: Sequence[Any], what: str) -> Iterator[Any]:
         yield batches[0]
@@ -171,8 +203,9 @@ def test_the_reference_is_computed_without_dropout(tiny_model: Path, tmp_path: P
     trainer = trainer_of(
         DPOTrainer, tiny_model, tmp_path, model=model, precompute_ref_log_probs=True, disable_dropout=False
     )
+    trainer.model.train()
     trainer.check_reference_figures()
-    assert trainer.model.training is False or trainer.model.training is True  # whichever it was, it is left so
+    assert trainer.model.training  # it is left as it was
 
 
 def test_the_reference_is_the_model_in_memory_not_the_one_on_disk(tiny_model: Path, tmp_path: Path) -> None:

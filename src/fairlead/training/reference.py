@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
+import xxhash
+from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -63,12 +64,18 @@ class ReferenceWeights:
             model: a model, or a PEFT model.
             adapter: which adapter belongs to the reference; None for none, the bare base.
         """
-        self._model, self._adapter = model, adapter
+        self._model, self._given = model, adapter
         self._digests: dict[str, tuple[tuple[int, int], str]] = {}
 
+    @property
+    def adapter(self) -> str | None:
+        """The adapter that the reference computes with; None for the bare base, also where the adapter adds nothing."""
+        return None if self._given is None or _adds_nothing(self._model, self._given) else self._given
+
     def hash(self) -> str | None:
-        """16 hex digits of SHA-256; None where the tensors are sharded over processes."""
-        tensors = dict(_reference_tensors(self._model, self._adapter))
+        """16 hex digits; None where the tensors are sharded over processes."""
+        adapter = self.adapter
+        tensors = dict(_reference_tensors(self._model, adapter))
         if any(isinstance(tensor, DTensor) or not tensor.numel() for tensor in tensors.values()):
             return None
         marks = {name: (tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()}
@@ -77,7 +84,7 @@ class ReferenceWeights:
             digests = pool.map(lambda name: _digest(tensors[name]), stale)
             self._digests.update({name: (marks[name], digest) for name, digest in zip(stale, digests, strict=True)})
         text = json.dumps(
-            [_function_of(self._model, self._adapter), sorted((name, self._digests[name][1]) for name in tensors)]
+            [_function_of(self._model, adapter), sorted((name, self._digests[name][1]) for name in tensors)]
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -95,10 +102,27 @@ def _reference_tensors(model: nn.Module, adapter: str | None) -> Iterator[tuple[
 
 
 def _digest(tensor: Tensor) -> str:
+    """XXH3, 128 bits: it guards against accidents, and reads weights at the speed of memory."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+    digest = xxhash.xxh3_128(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _adds_nothing(model: nn.Module, adapter: str) -> bool:
+    """Whether a LoRA adapter is as fresh as it was made: B = 0, so that the model computes what its base does.
+
+    Whatever its seed and rank, it has the same reference then.
+    """
+    assert isinstance(model, PeftModel)
+    config = model.peft_config[adapter]
+    if not isinstance(config, LoraConfig) or config.bias != "none":
+        return False
+    own = {name: tensor for name, tensor in model.named_parameters() if adapter in name.split(".")}
+    second = [tensor for name, tensor in own.items() if ".lora_B." in name]
+    whole = all(tensor.numel() and not isinstance(tensor, DTensor) for tensor in second)
+    only = all(".lora_A." in name or ".lora_B." in name for name in own)
+    return whole and only and bool(second) and not any(bool(tensor.any()) for tensor in second)
 
 
 def _function_of(model: nn.Module, adapter: str | None) -> dict[str, Any]:

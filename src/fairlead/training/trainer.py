@@ -34,7 +34,8 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ExportableState
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import get_config_model_id, use_adapter
+from trl.trainer import dpo_trainer as trls
+from trl.trainer.utils import get_config_model_id, hash_module, use_adapter
 
 from fairlead.errors import ReferenceMismatchError, TrainingError
 from fairlead.models import hardware
@@ -88,6 +89,7 @@ class DPOTrainer(trl.DPOTrainer):
     """
 
     loss_weights: list[float]
+    _precompute_model_hash: str | None
 
     def __init__(
         self,
@@ -116,7 +118,8 @@ class DPOTrainer(trl.DPOTrainer):
         if self._needs_copy(given):
             # TRL would load the reference from the model's folder again; a model changed in memory is another one.
             given["ref_model"] = copy.deepcopy(given["model"]).requires_grad_(False)
-        super().__init__(**given)
+        with self._hashed_once():
+            super().__init__(**given)
         self._settle_reference()
         self.add_callback(_ReferenceGuard(self))
 
@@ -131,6 +134,24 @@ class DPOTrainer(trl.DPOTrainer):
             and not getattr(config, "precompute_ref_log_probs", False)
             and not is_deepspeed_zero3_enabled()
         )
+
+    @contextlib.contextmanager
+    def _hashed_once(self) -> Iterator[None]:
+        """Spares the set-up TRL's hash of all weights, on one core, where its cache of the reference is not used."""
+
+        def hashed(module: nn.Module) -> str | None:
+            return hash_module(module) if self._reference_is_trls else None
+
+        trls.hash_module = hashed
+        try:
+            yield
+        finally:
+            trls.hash_module = hash_module
+
+    @property
+    def _reference_is_trls(self) -> bool:
+        """Whether the reference pass is left to TRL: its weights are spread over processes, or it sees images."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled or self._is_vision_dataset)
 
     # The forward
 
@@ -278,8 +299,8 @@ class DPOTrainer(trl.DPOTrainer):
         """Adds the reference's log-probabilities to a data set, computing only those that are not known."""
         self._settle_reference()
         assert self._weights is not None
-        spread = self.is_fsdp_enabled or self.is_deepspeed_enabled or self.reference is None
-        if spread or self._is_vision_dataset or not isinstance(dataset, Dataset):
+        if self._reference_is_trls or self.reference is None or not isinstance(dataset, Dataset):
+            self._precompute_model_hash = self._precompute_model_hash or hash_module(self.ref_model or self.model)
             return super()._precompute_ref_logps(dataset, name, batch_size)
         self.check_reference_content()
         pairs = list(self._rows(dataset))
@@ -347,7 +368,8 @@ class DPOTrainer(trl.DPOTrainer):
         unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
         adapter: Any = contextlib.nullcontext()
         if self.ref_model is None and isinstance(unwrapped, PeftModel):
-            adapter = use_adapter(unwrapped, adapter_name="ref" if "ref" in unwrapped.peft_config else None)
+            assert self._weights is not None
+            adapter = use_adapter(unwrapped, adapter_name=self._weights.adapter)
         training = model.training
         model.eval()
         try:

@@ -102,8 +102,8 @@ def answers(ours: Any, theirs: Any, given: dict[str, Tensor]) -> tuple[Any, Any]
     found = []
     for model in (ours, theirs):
         output = model(**given, use_cache=False, fused_lm_head=True)
-        weights = torch.linspace(-1, 1, output.log_probs.numel()).view_as(output.log_probs)
-        loss = (output.log_probs * weights).sum()
+        weights = torch.linspace(-1, 1, output.log_probs.numel(), device=output.log_probs.device)
+        loss = (output.log_probs * weights.view_as(output.log_probs)).sum()
         (loss if output.aux_loss is None else loss + 0.1 * output.aux_loss).backward()
         found.append(output)
     return found[0], found[1]

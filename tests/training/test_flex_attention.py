@@ -1,0 +1,82 @@
+"""The one FlexAttention call that CUDA makes of a row sees what the segments see, which everything else makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tests.training.test_shared_prefix import KNOWN, answers, assert_same, batch, padded, twins
+from torch import Tensor, nn
+
+from fairlead.training.segment_attention import _flex, _shared_prefix_attention, block_mask
+from fairlead.training.shared_prefix import Layout, build_layout
+
+DEVICE = "cuda"
+ROWS = {
+    "two prompts, three and two completions": batch,
+    "no prompt": lambda: padded([([], [8, 9, 3]), ([], [7, 5])]),
+    "one tree": lambda: padded([([5, 6, 7], [8, 9, 10]), ([5, 6, 7], [4])]),
+}
+
+
+def layout_of(rows: Callable[[], dict[str, Tensor]]) -> Layout:
+    return build_layout(**rows())
+
+
+def seen_by_rule(layout: Layout, window: int | None) -> Tensor:
+    """[N, N], by the picture in `shared_prefix`: its own part and its prompt, backwards, inside the window."""
+    owner = [
+        (number, part)
+        for number, tree in enumerate(layout.trees)
+        for part, length in enumerate((tree.prompt, *tree.completions))
+        for _ in range(length)
+    ]
+    position = layout.position_ids[0].tolist()
+    seen = torch.zeros(len(owner), len(owner), dtype=torch.bool)
+    for query, (tree, part) in enumerate(owner):
+        for key, (other, piece) in enumerate(owner):
+            near = window is None or position[query] - position[key] < window
+            seen[query, key] = other == tree and piece in (0, part) and position[key] <= position[query] and near
+    return seen
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_mask_is_that_of_the_picture(rows: str, window: int | None) -> None:
+    layout = layout_of(ROWS[rows])
+    mask = block_mask(layout, window, torch.device("cpu"))
+    index = torch.arange(layout.input_ids.shape[1])
+    found = mask.mask_mod(torch.tensor(0), torch.tensor(0), index[:, None], index[None])
+    assert torch.equal(found, seen_by_rule(layout, window))
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_one_call_gives_what_the_segments_give(rows: str, window: int | None, softcap: float | None) -> None:
+    layout = layout_of(ROWS[rows])
+    length = layout.input_ids.shape[1]
+    draw = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, length, 16, generator=draw) for heads in (4, 2, 2))
+    settings: dict[str, Any] = {"softcap": softcap, "scaling": 0.3, "sliding_window": window}
+    expected = _shared_prefix_attention(nn.Module(), query, key, value, layout, **settings)
+    with torch.compiler.set_stance("force_eager"):  # by its definition, without a kernel
+        found = _flex(nn.Module().eval(), query, key, value, layout, 0.3, window, softcap, None)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", ["llama", "mistral", "gemma2", "qwen3", "gpt_neox", "mixtral"])
+def test_on_cuda_log_probabilities_and_gradients_are_those_of_the_padded_batch(name: str) -> None:
+    config = KNOWN[name]()
+    config.hidden_size = 64
+    if getattr(config, "head_dim", None):
+        config.head_dim = 16  # the kernel asks for as much
+    ours, theirs, packed = twins(config, "eager" if name == "gemma2" else "sdpa")
+    for model in (ours, theirs):
+        model.to(DEVICE)
+    outputs = answers(ours, theirs, {key: value.to(DEVICE) for key, value in batch().items()})
+    assert packed.reason is None
+    assert_same(ours, theirs, outputs)

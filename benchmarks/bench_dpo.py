@@ -90,11 +90,13 @@ def rows_of(case: str) -> Iterator[dict[str, str]]:
             yield {"prompt": prompt, "chosen": row["chosen"]["value"], "rejected": row["rejected"]["value"]}
 
 
-def synthetic(prompt: int, answer: int, completions: int) -> list[dict[str, str]]:
-    """All pairs of one prompt's completions; a word is a token."""
-    head = " ".join(f"w{i % 900}" for i in range(prompt)) + " "
+def synthetic(prompt: int, answer: int, completions: int, prompts: int, system: int) -> list[dict[str, str]]:
+    """All pairs of each prompt's completions, the prompts after one system prompt; a word is a token."""
+    start = "".join(f"w{i % 900} " for i in range(system))
+    heads = [start + "".join(f"w{(i + 17 * n) % 900} " for i in range(prompt)) for n in range(prompts)]
     texts = [" ".join(f"w{1000 + (7 * i + 31 * k) % 9000}" for i in range(answer)) for k in range(completions)]
-    return [{"prompt": head, "chosen": texts[i], "rejected": texts[j]} for i in range(completions) for j in range(i)]
+    pairs = [(texts[i], texts[j]) for i in range(completions) for j in range(i)]
+    return [{"prompt": head, "chosen": chosen, "rejected": rejected} for head in heads for chosen, rejected in pairs]
 
 
 def word_tokenizer() -> Any:
@@ -149,7 +151,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         fits = (row for row in rows_of(case) if len(tokenizer(row["prompt"])["input_ids"]) <= MAX_LENGTH - ROOM)
         given = list(islice(fits, spec["pairs"]))
     else:
-        given = synthetic(spec["prompt"], spec["answer"], spec["completions"])[: spec["pairs"]]
+        given = synthetic(**{name: spec[name] for name in ("prompt", "answer", "completions", "prompts", "system")})
     torch.manual_seed(0)
     shape = {**SHAPES[spec["shape"]], **({"vocab_size": spec["vocabulary"]} if "vocabulary" in spec else {})}
     config = LlamaConfig(**shape, max_position_embeddings=8192, tie_word_embeddings=True)
@@ -407,24 +409,26 @@ def show_profile(contender: str, **spec: Any) -> None:
 
 
 def scaling(bf16: bool, shape: str) -> list[dict[str, Any]]:
-    """Time per pair of the reference pass and a step, over prompt length, completions per prompt and vocabulary."""
-    base = {"prompt": 512, "answer": 64, "completions": 2, "pairs": 28, "shape": shape, "bf16": bf16}
+    """Time per pair of the reference pass and a step: prompt length, completions, vocabulary, a system prompt."""
+    sizes = {"prompt": 512, "answer": 64, "completions": 2, "prompts": 1, "system": 0}
+    base = {**sizes, "shape": shape, "bf16": bf16}
     series = [
         {},
         *({"prompt": length} for length in (128, 1024, 4096)),
         *({"completions": count} for count in (4, 8)),
         *({"vocabulary": size} for size in (32_768, 262_144)),
+        *({"prompts": 8, "prompt": 64, "system": length} for length in (0, 512)),
     ]
     rows = []
     print(f"\nscaling, {shape} shape: 512 prompt tokens, 64 answer tokens, 2 completions where not said otherwise")
     for change in series:
         settings = {**base, **change}
-        pairs = settings["completions"] * (settings["completions"] - 1) // 2
+        pairs = settings["prompts"] * settings["completions"] * (settings["completions"] - 1) // 2
         found = [run(contender=name, once_more=True, **settings) for name in ("fairlead", "trl, precomputed")]
         ours, theirs = (each and each["once_more"] / pairs for each in found)
         rows.append({**change, "fairlead_s": ours, "trl_s": theirs, "ratio": ours and theirs and theirs / ours})
         print(
-            f"  {change!s:28} "
+            f"  {change!s:44} "
             + ", ".join(
                 f"{name} " + ("out of memory" if seconds is None else f"{seconds:.2f} s a pair")
                 for name, seconds in (("Fairlead", ours), ("TRL", theirs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,10 @@ DEVICE = "cuda"
 ROWS = {
     "two prompts, three and two completions": batch,
     "no prompt": lambda: padded([([], [8, 9, 3]), ([], [7, 5])]),
-    "one tree": lambda: padded([([5, 6, 7], [8, 9, 10]), ([5, 6, 7], [4])]),
+    "a prompt that begins another": lambda: padded([([5, 6, 7], [8, 9, 10]), ([5, 6, 7], [4]), ([5, 6], [9, 9, 9])]),
+    "one system prompt": lambda: padded(
+        [([*range(3, 23), 5, 6, 7], [8, 9, 10]), ([*range(3, 23), 5, 6, 7], [8, 4]), ([*range(3, 23), 30], [9, 9])]
+    ),
 }
 
 
@@ -25,31 +29,30 @@ def layout_of(rows: Callable[[], dict[str, Tensor]]) -> Layout:
     return build_layout(**rows())
 
 
-def seen_by_rule(layout: Layout, window: int | None) -> Tensor:
-    """[N, N], by the picture in `shared_prefix`: its own part and its prompt, backwards, inside the window."""
-    owner = [
-        (number, part)
-        for number, tree in enumerate(layout.trees)
-        for part, length in enumerate((tree.prompt, *tree.completions))
-        for _ in range(length)
-    ]
+def seen_by_segments(layout: Layout, window: int | None) -> Tensor:
+    """[N, N]: a token sees the pieces of its segment's path, backwards, inside the window."""
+    starts = [0, *itertools.accumulate(layout.pieces)]
     position = layout.position_ids[0].tolist()
-    seen = torch.zeros(len(owner), len(owner), dtype=torch.bool)
-    for query, (tree, part) in enumerate(owner):
-        for key, (other, piece) in enumerate(owner):
-            near = window is None or position[query] - position[key] < window
-            seen[query, key] = other == tree and piece in (0, part) and position[key] <= position[query] and near
+    seen = torch.zeros(len(position), len(position), dtype=torch.bool)
+    first = 0
+    for segment in layout.segments:
+        path = [token for number in segment.path for token in range(starts[number], starts[number + 1])]
+        for query in range(first, first + segment.length):
+            for key in path:
+                near = window is None or position[query] - position[key] < window
+                seen[query, key] = position[key] <= position[query] and near
+        first += segment.length
     return seen
 
 
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("window", [None, 3])
-def test_the_mask_is_that_of_the_picture(rows: str, window: int | None) -> None:
+def test_the_mask_is_that_of_the_segments(rows: str, window: int | None) -> None:
     layout = layout_of(ROWS[rows])
     mask = block_mask(layout, window, torch.device("cpu"))
     index = torch.arange(layout.input_ids.shape[1])
     found = mask.mask_mod(torch.tensor(0), torch.tensor(0), index[:, None], index[None])
-    assert torch.equal(found, seen_by_rule(layout, window))
+    assert torch.equal(found, seen_by_segments(layout, window))
 
 
 @pytest.mark.parametrize("rows", ROWS)

@@ -13,6 +13,7 @@ from transformers import LlamaConfig
 
 from fairlead import DPOTrainer
 from fairlead.training.parts import split, tokens_at_once
+from fairlead.training.shared_prefix import build_layout
 
 FEW = 40  # tokens; the batch has some 80 in three prompts, one of them with two pairs
 
@@ -101,6 +102,25 @@ def test_parts_hold_every_pair_once_with_what_belongs_to_it(tiny_model: Path, tm
     assert len(split({**batch, "pixel_values": [1, 2]}, 1)) == 1
     left = {name: values.flip(1) if values.dim() == 2 else values for name, values in batch.items()}
     assert len(split(left, 1)) == 1
+
+
+def test_prompts_that_begin_alike_share_parts_large_enough_to_pay(tiny_model: Path, tmp_path: Path) -> None:
+    system = "the service of the database is full | " * 3
+    rows = [{**row, "prompt": f"{system}{row['prompt']} {n}"} for n, row in enumerate([*ROWS, *ROWS])]
+    trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows, max_length=256, precompute_ref_log_probs=True)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(rows))])
+    common = int((batch["input_ids"] == batch["input_ids"][0]).all(dim=0).int().argmin())
+    assert common > FEW / 2
+    sizes = [int(part.inputs["attention_mask"].sum()) for part in split(batch, FEW)]
+    parts = [build_layout(*_as_given(part.inputs)).input_ids.numel() for part in split(batch, FEW)]
+    assert 1 < len(parts) < len(rows)
+    assert max(parts) <= 4 * common
+    assert sum(parts) < sum(sizes) / 2
+
+
+def _as_given(inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ids = inputs["input_ids"]
+    return ids, inputs["attention_mask"], ids.masked_fill(inputs["completion_mask"] == 0, -100)
 
 
 def test_wide_models_compute_fewer_tokens_at_once() -> None:

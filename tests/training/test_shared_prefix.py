@@ -64,7 +64,7 @@ UNKNOWN: dict[str, tuple[Callable[[], hf.PreTrainedConfig], str]] = {
 
 
 def batch() -> dict[str, Tensor]:
-    """Five rows of two prompts, two rows equal, completions of 1 to 7 tokens."""
+    """Five rows of two prompts, two rows equal, completions of 1 to 7 tokens; three of two that begin alike."""
     draw = torch.Generator().manual_seed(0)
 
     def text(length: int) -> list[int]:
@@ -72,7 +72,9 @@ def batch() -> dict[str, Tensor]:
 
     long, short = text(9), text(4)
     a, b, c, d = text(3), text(7), text(5), text(1)
-    return padded([(long, a), (short, c), (long, b), (short, d), (long, a)])
+    system, one, other = text(20), text(2), text(4)
+    alike = [(system + one, a), (system + other, c), (system + one, b)]
+    return padded([(long, a), (short, c), (long, b), (short, d), (long, a), *alike])
 
 
 def padded(rows: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
@@ -225,6 +227,20 @@ def test_every_prompt_and_every_distinct_completion_is_computed_once() -> None:
     assert computed == [20 + sum(len(c) - 1 for c in completions)]
     assert scored == [sum(len(c) for c in completions)]
     assert packed.reason is None
+
+
+def test_what_prompts_begin_with_together_is_computed_once() -> None:
+    """A system prompt of 30 tokens before 4 questions with two answers each, of 16 rows' tokens."""
+    system, questions = [11] * 30, [[20 + n] * (2 + n) for n in range(4)]
+    given = padded([(system + question, [40 + n] * 6) for question in questions for n in range(2)])
+    ours, theirs, packed = twins(KNOWN["llama"](), "sdpa")
+    assert_same(ours, theirs, answers(ours, theirs, given))
+    assert packed.reason is None
+    layout = build_layout(**given)
+    assert layout.input_ids.numel() == 30 + sum(len(question) for question in questions) + 8 * 5
+    assert len(layout.segments) == 8
+    few = padded([([5, 6, 7, *question], [9, 9, 9]) for question in questions])
+    assert build_layout(**few).input_ids.numel() == sum(3 + len(question) + 2 for question in questions)
 
 
 def test_a_batch_without_anything_to_score_is_not_an_error() -> None:

@@ -1,6 +1,7 @@
 """A step's batch in parts: the same gradient and figures, with the activations of one part in memory at a time.
 
-A packed row has no padding, so nothing is lost where it is cut between prompts. DPO's loss is a mean over pairs, hence
+A packed row has no padding, so nothing is lost where it is cut between prompts that have nothing in common; a beginning
+that they share, such as a system prompt, is computed once per part. DPO's loss is a mean over pairs, hence
 its gradient is the sum of the parts' gradients, each times its share of the pairs; the `sft` loss is a mean over tokens
 and counts by its share of those. On a CPU the parts are faster than the whole as well: what one operation writes is
 still in the cache when the next one reads it.
@@ -13,14 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from fairlead.training.shared_prefix import common_tokens
 
 WHOLE_BATCH_LOSSES = {"aot", "aot_unpaired"}
 """Losses of sorted pairs, which the whole batch alone knows."""
 
 _FEWEST = {"cpu": 1024, "cuda": 16_384}  # tokens that keep the matrix products busy
 _HELD = {"cpu": 2**30, "cuda": 2**34}  # bytes of activations that need not be cut
+_SHARED = 4  # how many times as large as its prompts' common beginning a part may be
 _KEPT_PER_LAYER = 16  # numbers that a layer keeps per token for its backward pass, in hidden sizes
 
 
@@ -52,22 +57,31 @@ def tokens_at_once(config: Any, device: torch.device) -> int:
 def split(inputs: Mapping[str, Any], most: float) -> list[Part]:
     """The batch in parts of at most `most` computed tokens; a prompt with its completions is never cut.
 
+    A part may have more where its prompts share a beginning, up to four times as many as that: then no more than about
+    a quarter of what a part computes is computed by another part too.
+
     Args:
         inputs: TRL's batch of B pairs: tensors [2B, T], chosen first, or [B]. A batch with anything else, or padded on
             the left, is left whole.
     """
     small = most == math.inf or int(inputs["attention_mask"].sum()) <= most  # sharing only makes it smaller
-    groups = [] if small or not _can_be_cut(inputs) else _by_prompt(inputs)
-    if sum(tokens for _, tokens in groups) <= most:
+    if small or not _can_be_cut(inputs):
         return [Part(dict(inputs), {"": 1.0})]
-    bins: list[tuple[list[int], int]] = []
-    for members, tokens in sorted(groups, key=lambda group: -group[1]):  # first fit decreasing
-        place = next((n for n, (_, held) in enumerate(bins) if held + tokens <= most), None)
-        if place is None:
-            bins.append((list(members), tokens))
+    bins: list[list[int]] = []
+    held, before = 0, np.empty(0, dtype=np.int64)
+    for key, (members, tokens) in sorted(_by_prompt(inputs).items()):
+        prompt = np.array(key, dtype=np.int64)
+        common = common_tokens(before, prompt, len(prompt))
+        if bins and held + tokens - common <= max(most, _SHARED * common):
+            bins[-1] += members
+            held += tokens - common
         else:
-            bins[place] = (bins[place][0] + members, bins[place][1] + tokens)
-    chosen = [_take(inputs, sorted(members)) for members, _ in bins]
+            bins.append(members)
+            held = tokens
+        before = prompt
+    if len(bins) == 1:
+        return [Part(dict(inputs), {"": 1.0})]
+    chosen = [_take(inputs, sorted(members)) for members in bins]
     counts = [_counts(part) for part in chosen]
     totals = {name: sum(count[name] for count in counts) for name in counts[0]}
     return [
@@ -96,7 +110,7 @@ def _can_be_cut(inputs: Mapping[str, Any]) -> bool:
     return padded_right and set(shapes) <= {(1, pairs), (2, 2 * pairs)}
 
 
-def _by_prompt(inputs: Mapping[str, Any]) -> list[tuple[list[int], int]]:
+def _by_prompt(inputs: Mapping[str, Any]) -> dict[tuple[int, ...], tuple[list[int], int]]:
     """The pairs of each prompt, and how many tokens their prompt and distinct completions have."""
     pairs = len(inputs["input_ids"]) // 2
     starts = inputs["completion_mask"].int().argmax(dim=1).tolist()
@@ -107,10 +121,10 @@ def _by_prompt(inputs: Mapping[str, Any]) -> list[tuple[list[int], int]]:
         members, completions = groups.setdefault(tuple(rows[pair][: starts[pair]]), ([], set()))
         members.append(pair)
         completions.update(tuple(rows[row][starts[row] : ends[row]]) for row in (pair, pairs + pair))
-    return [
-        (members, len(prompt) + sum(len(completion) for completion in completions))
+    return {
+        prompt: (members, len(prompt) + sum(len(completion) for completion in completions))
         for prompt, (members, completions) in groups.items()
-    ]
+    }
 
 
 def _take(inputs: Mapping[str, Any], members: list[int]) -> dict[str, Any]:

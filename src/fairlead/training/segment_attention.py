@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fairlead.training.shared_prefix import Layout, Tree, UnsupportedError
+from fairlead.training.shared_prefix import Layout, UnsupportedError
 
 PREFIX = "shared_prefix:"
 KNOWN = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
@@ -112,24 +112,19 @@ def _shared_prefix_attention(
     if query.device.type == "cuda" and not dropout and query.shape[-1] >= 16:
         return _flex(module, query, key, value, layout, scaling, sliding_window, softcap, s_aux)
     explicit = bool(dropout) or softcap is not None or s_aux is not None
-    lengths = [length for tree in layout.trees for length in tree.segments]
-    pieces = list(zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True))
+    queries = torch.split(query, [segment.length for segment in layout.segments], dim=2)
+    keys, values = (torch.split(tensor, list(layout.pieces), dim=2) for tensor in (key, value))
     outputs: list[Tensor] = []
-    for tree in layout.trees:
-        first, *others = pieces[: len(tree.segments)]
-        del pieces[: len(tree.segments)]
-        for index, (q, k, v) in enumerate([first, *others]):
-            if index and tree.prompt:
-                k = torch.cat([first[1][:, :, : tree.prompt], k], dim=2)
-                v = torch.cat([first[2][:, :, : tree.prompt], v], dim=2)
-            mask = _mask(layout, q.shape[2], k.shape[2], sliding_window, explicit, q)
-            if explicit:
-                out = _explicit(q, k, v, mask, scaling, dropout, softcap, s_aux)
-            else:
-                out = F.scaled_dot_product_attention(
-                    q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
-                )
-            outputs.append(out.transpose(1, 2))
+    for q, segment in zip(queries, layout.segments, strict=True):
+        k, v = (torch.cat([pieces[number] for number in segment.path], dim=2) for pieces in (keys, values))
+        mask = _mask(layout, q.shape[2], k.shape[2], sliding_window, explicit, q)
+        if explicit:
+            out = _explicit(q, k, v, mask, scaling, dropout, softcap, s_aux)
+        else:
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        outputs.append(out.transpose(1, 2))
     return torch.cat(outputs, dim=1)
 
 
@@ -195,7 +190,7 @@ def _flex(
     """The whole row in one FlexAttention call; blocks that nothing sees are skipped."""
     from transformers.integrations.flex_attention import flex_attention_forward
 
-    longest = max(tree.prompt + max(tree.completions, default=0) for tree in layout.trees)
+    longest = max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
     window = None if window is None or window >= longest else window
     if ("block", window) not in layout.masks:
         layout.masks["block", window] = block_mask(layout, window, query.device)
@@ -217,23 +212,14 @@ def block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     length = layout.input_ids.shape[1]
-    mask_mod = _mask_mod(layout.trees, layout.position_ids[0], window, device)
+    mask_mod = _mask_mod(layout.ends, layout.position_ids[0], window)
     return create_block_mask(mask_mod, B=None, H=None, Q_LEN=length, KV_LEN=length, device=str(device))
 
 
-def _mask_mod(trees: tuple[Tree, ...], positions: Tensor, window: int | None, device: torch.device) -> Any:
-    tree_of, part_of = [], []
-    for number, tree in enumerate(trees):
-        tree_of += [number] * (tree.prompt + sum(tree.completions))
-        part_of += [0] * tree.prompt
-        for part, length in enumerate(tree.completions, 1):
-            part_of += [part] * length
-    trees_of, parts_of = torch.tensor(tree_of, device=device), torch.tensor(part_of, device=device)
-
+def _mask_mod(ends: Tensor, positions: Tensor, window: int | None) -> Any:
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         del batch, head
-        same = (parts_of[key] == 0) | (parts_of[query] == parts_of[key])
-        allowed = (query >= key) & (trees_of[query] == trees_of[key]) & same
+        allowed = (query >= key) & (query < ends[key])
         if window is not None:
             allowed = allowed & (positions[query] - positions[key] < window)
         return allowed

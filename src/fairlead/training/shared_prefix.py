@@ -1,38 +1,39 @@
-"""The shared-prefix forward: a padded batch of prompt + completion rows, computed with every prompt once.
+"""The shared-prefix forward: a padded batch of prompt + completion rows, computed with everything common once.
 
-A preference batch repeats itself. Each pair holds its prompt twice, pairs of one prompt hold it again, and rows are
-padded to the longest. Here the batch becomes one row without padding. Each distinct prompt stands once, followed by
-its distinct completions:
+A preference batch repeats itself. Each pair holds its prompt twice, pairs of one prompt hold it again, prompts begin
+with one system prompt, and rows are padded to the longest. Here the batch becomes one row without padding. Its rows
+are sorted, and of each only what it does not share with the row before it is computed:
 
-    batch (padded)              row (packed)
+    batch (padded)                row (packed)
 
-    p p p p a a a .
-    p p p p b b . .             p p p p a a | b |  q q q c c c | d d d d
-    q q q c c c c .   ──────►   0 1 2 3 4 5   4    0 1 2 3 4 5   3 4 5 6     positions
-    q q q d d d d d             └─ tree 0 ──────┘  └─ tree 1 ───────────┘
+    s s s p p a a a .
+    s s s p p b b . .             s s s p p a a | b | q q q c c c | d d d d
+    s s s q q q c c c c  ──────►  0 1 2 3 4 5 6   5   3 4 5 6 7 8   6 7 8 9     positions
+    s s s q q q d d d d d
 
-Positions restart after the prompt for each completion. What a token may look at (x) follows from it:
+Positions go on where a row parts from the one before. What a token may look at (x) follows from it:
 
-            p p p p a a b
-        p   x
-        p   x x
-        p   x x x                 Attention is causal inside [prompt + first completion]; every later completion
-        p   x x x x               looks at the prompt and at itself, never at its siblings, never at another tree.
-        a   x x x x x
-        a   x x x x x x
-        b   x x x x     x
+            s s s p p a a b q
+        s   x
+        s   x x
+        s   x x x                 A token looks at the tokens of its own row before it, wherever in the packed row
+        p   x x x x               they stand, and at nothing else. In other words: rows are the branches of a tree
+        p   x x x x x             in depth-first order, and a token looks at those before it whose branch has not
+        a   x x x x x x           ended.
+        a   x x x x x x x
+        b   x x x x x     x
+        q   x x x           x
 
 All else in a transformer acts on single tokens, so each token gets the value it has in the padded batch. The last
-token of a completion predicts nothing and nobody looks at it, so it is not computed at all. What the completions'
-tokens are predicted from, the hidden states of the tokens before them, goes to the language-model head, and the
-results are scattered back to the padded batch.
+token of a row predicts nothing and nobody looks at it, so it is not computed at all. What the scored tokens are
+predicted from, the hidden states of the tokens before them, goes to the language-model head, and the results are
+scattered back to the padded batch.
 
 This file knows tensors and attention. It knows no loss, no trainer and no tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +42,7 @@ import torch
 from torch import Tensor, nn
 
 IGNORED = -100  # a label that is not scored
+FEWEST = 16  # tokens that two prompts must have in common; a whole prompt is always shared
 
 
 class UnsupportedError(Exception):
@@ -52,18 +54,16 @@ class UnsupportedBatchError(UnsupportedError):
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A prompt and the completions computed after it, by their numbers of computed tokens (none is 0)."""
+class Segment:
+    """Tokens of the packed row, one after the other, whose attention is computed at once.
 
-    prompt: int
-    completions: tuple[int, ...]
+    Attributes:
+        length: how many they are.
+        path: numbers of the layout's pieces that they look at, in order of position; the last ones are they themselves.
+    """
 
-    @property
-    def segments(self) -> list[int]:
-        """Lengths of the pieces it lies in: prompt with the first completion, then each further completion."""
-        if not self.completions:
-            return [self.prompt]
-        return [self.prompt + self.completions[0], *self.completions[1:]]
+    length: int
+    path: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,9 @@ class Layout:
     Attributes:
         input_ids, position_ids: [1, N].
         multiplicity: [1, N], how many tokens of the padded batch each token stands for.
-        trees: in the order of the row.
+        ends: [N], one past the last token that looks at each; a token looks at those before it that end after it.
+        pieces: lengths of the pieces into which the row is cut wherever a segment begins or a branch parts.
+        segments: in the order of the row.
         sources: [M], index into the row of the hidden state that predicts each distinct scored token.
         targets: [M], the scored tokens.
         scored: [B, T - 1], true where a label is scored; shifted, so column t belongs to token t + 1.
@@ -85,7 +87,9 @@ class Layout:
     input_ids: Tensor
     position_ids: Tensor
     multiplicity: Tensor
-    trees: tuple[Tree, ...]
+    ends: Tensor
+    pieces: tuple[int, ...]
+    segments: tuple[Segment, ...]
     sources: Tensor
     targets: Tensor
     scored: Tensor
@@ -98,34 +102,58 @@ class Layout:
         return values.new_zeros(self.scored.shape).masked_scatter(self.scored, values[self.taken])
 
 
+def common_tokens(before: np.ndarray[Any, Any], row: np.ndarray[Any, Any], prompt: int) -> int:
+    """How many of a row's first tokens it shares with the row before it.
+
+    Args:
+        before, row: [n] token numbers.
+        prompt: how many tokens stand before the row's first label. Rows of one prompt share all that they have in
+            common; those of different prompts share what is worth another attention mask, or nothing.
+    """
+    both = min(len(before), len(row))
+    same = before[:both] == row[:both]
+    common = both if same.all() else int(same.argmin())
+    return common if common >= min(prompt, FEWEST) else 0
+
+
 class _Row:
-    """The packed row under construction, as lists of pieces."""
+    """The packed row under construction; `path` is where the tokens of the newest of the batch's rows lie in it."""
 
     def __init__(self) -> None:
-        self.ids: list[Sequence[int]] = []
-        self.positions: list[range] = []
-        self.counts: list[np.ndarray[Any, Any]] = []
-        self.sources: list[np.ndarray[Any, Any]] = []
-        self.targets: list[Sequence[int]] = []
-        self.length = 0
-        self.scored = 0
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.path = np.empty(0, dtype=np.int64)
+        self._looked_at: list[np.ndarray[Any, Any]] = []  # by each segment
+        self._starts: list[int] = []  # of the segments
+        self._cuts = {0}
+        self._ended: list[tuple[np.ndarray[Any, Any], int]] = []
 
-    def add(self, ids: Sequence[int], first_position: int, multiplicity: int) -> int:
-        """Appends a piece; returns where it starts."""
-        start = self.length
-        self.ids.append(ids)
-        self.positions.append(range(first_position, first_position + len(ids)))
-        self.counts.append(np.full(len(ids), multiplicity))
-        self.length += len(ids)
-        return start
+    def add(self, tokens: np.ndarray[Any, Any], common: int) -> None:
+        """Appends what a row does not have in common with the newest one."""
+        start, own = len(self.ids), len(tokens) - common
+        if not own:
+            return
+        self._ended.append((self.path[common:], start))
+        self._cuts |= {start + own, *self.path[common : common + 1].tolist()}
+        self.path = np.concatenate([self.path[:common], np.arange(start, start + own)])
+        self.ids += tokens[common:].tolist()
+        self.positions += range(common, len(tokens))
+        self._starts.append(start)
+        self._looked_at.append(self.path)
 
-    def score(self, sources: np.ndarray[Any, Any], targets: Sequence[int]) -> int:
-        """Appends scored tokens; returns the index of the first among all."""
-        first = self.scored
-        self.sources.append(sources)
-        self.targets.append(targets)
-        self.scored += len(targets)
-        return first
+    def ends(self) -> np.ndarray[Any, Any]:
+        """One past the last token that looks at each."""
+        ends = np.full(len(self.ids), len(self.ids))
+        for tokens, end in self._ended:
+            ends[tokens] = end
+        return ends
+
+    def segments(self) -> tuple[tuple[int, ...], tuple[Segment, ...]]:
+        """The lengths of the pieces, and the segments that look at them."""
+        cuts = np.array(sorted(self._cuts))
+        lengths = np.diff([*self._starts, len(self.ids)]).tolist()
+        paths = [tuple(np.flatnonzero(np.isin(cuts, tokens)).tolist()) for tokens in self._looked_at]
+        return tuple(np.diff(cuts).tolist()), tuple(map(Segment, lengths, paths))
 
 
 def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, keep_last: bool = False) -> Layout:
@@ -133,67 +161,52 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
 
     Args:
         input_ids, attention_mask: [B, T], padded on the right.
-        labels: [B, T], the tokens to score, `IGNORED` elsewhere. What stands before a row's first label is its prompt.
-        keep_last: whether the last token of each completion is computed too.
+        labels: [B, T], the tokens to score, `IGNORED` elsewhere. A row without any is left out.
+        keep_last: whether the last token of each row is computed too.
 
     Raises:
         UnsupportedBatchError: if a row is padded on the left, or nothing is scored.
     """
-    lengths = attention_mask.sum(dim=1).tolist()
+    lengths = attention_mask.sum(dim=1)
     columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    if not torch.equal(attention_mask.bool(), columns < attention_mask.sum(dim=1, keepdim=True)):
+    if not torch.equal(attention_mask.bool(), columns < lengths[:, None]):
         raise UnsupportedBatchError("rows are not padded on the right")
-    groups: dict[tuple[int, ...], dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]]] = {}
-    starts = (labels != IGNORED).int().argmax(dim=1).tolist()
-    label_rows = labels.tolist()
-    for row, ids in enumerate(input_ids.tolist()):
-        start, end = starts[row], lengths[row]
-        if label_rows[row][start] == IGNORED:
-            continue
-        completion = (tuple(ids[start:end]), tuple(label_rows[row][start:end]))
-        groups.setdefault(tuple(ids[:start]), {}).setdefault(completion, []).append(row)
-    return _assemble(groups, labels, keep_last)
-
-
-def _assemble(
-    groups: dict[tuple[int, ...], dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]]],
-    labels: Tensor,
-    keep_last: bool,
-) -> Layout:
-    """The layout of distinct completions, with the rows that hold them, grouped by prompt."""
-    packed, trees = _Row(), []
-    taken: dict[int, np.ndarray[Any, Any]] = {}
-    for prompt, completions in groups.items():
-        start = packed.add(prompt, 0, sum(len(rows) for rows in completions.values()))
-        computed = []
-        for (ids, wanted), rows in completions.items():
-            kept = ids if keep_last else ids[:-1]
-            base = packed.add(kept, len(prompt), len(rows))
-            if kept:
-                computed.append(len(kept))
-            scored = np.flatnonzero(np.asarray(wanted) != IGNORED)
-            scored = scored if prompt else scored[scored > 0]  # a row's very first token is predicted by nothing
-            sources = np.where(scored == 0, start + len(prompt) - 1, base + scored - 1)
-            first = packed.score(sources, [wanted[i] for i in scored])
-            for row in rows:
-                taken[row] = np.arange(first, first + len(scored))
-        trees.append(Tree(len(prompt), tuple(computed)))
-    if not packed.scored:
+    wanted = labels.cpu().numpy() != IGNORED
+    scored = labels[:, 1:] != IGNORED  # a row's very first token is predicted by nothing
+    if not wanted[:, 1:].any():
         raise UnsupportedBatchError("the batch has no token to score")
-    device = labels.device
+    rows: dict[tuple[int, ...], list[int]] = {}
+    for number, (ids, length) in enumerate(zip(input_ids.tolist(), lengths.tolist(), strict=True)):
+        if wanted[number].any():
+            rows.setdefault(tuple(ids[: length if keep_last else length - 1]), []).append(number)
+    packed, before = _Row(), np.empty(0, dtype=np.int64)
+    sources = [np.empty(0, dtype=np.int64)] * len(wanted)
+    multiplicity = np.zeros(sum(map(len, rows)), dtype=np.int64)
+    for key in sorted(rows):
+        tokens, members = np.array(key, dtype=np.int64), rows[key]
+        packed.add(tokens, common_tokens(before, tokens, int(wanted[members].argmax(axis=1).min())))
+        before = tokens
+        multiplicity[packed.path] += len(members)
+        for number in members:
+            sources[number] = packed.path[np.flatnonzero(wanted[number, 1:])]
+    predicted = np.stack([np.concatenate(sources), labels[:, 1:][scored].cpu().numpy()])
+    distinct, taken = np.unique(predicted, axis=1, return_inverse=True)
+    pieces, segments = packed.segments()
 
     def tensor(values: Any) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.long).to(device)
+        return torch.as_tensor(values, dtype=torch.long).to(labels.device)
 
     return Layout(
-        input_ids=tensor(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in packed.ids]))[None],
-        position_ids=tensor(np.concatenate([np.arange(p.start, p.stop) for p in packed.positions]))[None],
-        multiplicity=tensor(np.concatenate(packed.counts))[None],
-        trees=tuple(tree for tree in trees if tree.prompt or tree.completions),
-        sources=tensor(np.concatenate(packed.sources)),
-        targets=tensor(np.concatenate([np.asarray(t, dtype=np.int64) for t in packed.targets])),
-        scored=labels[:, 1:] != IGNORED,
-        taken=tensor(np.concatenate([taken[row] for row in sorted(taken)])),
+        input_ids=tensor(packed.ids)[None],
+        position_ids=tensor(packed.positions)[None],
+        multiplicity=tensor(multiplicity[: len(packed.ids)])[None],
+        ends=tensor(packed.ends()),
+        pieces=pieces,
+        segments=segments,
+        sources=tensor(distinct[0]),
+        targets=tensor(distinct[1]),
+        scored=scored,
+        taken=tensor(taken.reshape(-1)),
     )
 
 

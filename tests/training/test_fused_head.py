@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairlead.training import fused_head
 from fairlead.training.fused_head import OUTPUTS, HeadSettings, TokenScores, token_scores
@@ -45,6 +48,33 @@ def plain(
 def same(found: TokenScores, wanted: dict[str, Tensor]) -> None:
     for name, value in wanted.items():
         torch.testing.assert_close(getattr(found, name), value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class _Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that any operation makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(each, Tensor):
+                self.elements = max(self.elements, each.numel())
+        return made
+
+
+def test_no_tensor_is_tokens_by_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_head, "BLOCKS", {"cpu": (8, 64)})
+    tokens, words, width = 64, 512, 4
+    hidden, weight = torch.randn(tokens, width).requires_grad_(), torch.randn(words, width).requires_grad_()
+    targets = torch.randint(0, words, (tokens,))
+    with _Largest() as largest:
+        token_scores(hidden, weight, None, targets, HeadSettings(outputs=OUTPUTS)).log_probs.sum().backward()
+    assert hidden.grad is not None
+    assert 8 * 64 <= largest.elements <= words * width < tokens * words
+    with _Largest() as largest:
+        plain(hidden, weight, None, targets, HeadSettings())
+    assert largest.elements == tokens * words
 
 
 @pytest.mark.parametrize("bias", [False, True])

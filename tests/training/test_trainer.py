@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -57,7 +58,7 @@ def first_loss(trainer: Any) -> tuple[float, dict[str, float]]:
 
 def test_the_settings_cover_every_loss_of_the_config() -> None:
     documented = trl.DPOConfig.__dataclass_fields__["loss_type"].metadata["help"]
-    assert {loss for loss in LOSSES if f"`{loss}`" in documented or f"'{loss}'" in documented} == set(LOSSES)
+    assert set(re.findall(r"`'(\w+)'`", documented)) == set(LOSSES)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: json.dumps(s))
@@ -369,9 +370,13 @@ def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
     assert_close(double, single)
 
 
-def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path) -> None:
-    single, _ = run_worker(tiny_model, tmp_path / "one", [], {"per_device_train_batch_size": 4})
+@pytest.mark.parametrize("precomputed", [False, True])
+def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path, precomputed: bool) -> None:
+    """Also with a reference that no folder holds: the model in memory is it."""
+    reference = {"precompute_ref_log_probs": precomputed}
+    single, _ = run_worker(tiny_model, tmp_path / "one", [], {"per_device_train_batch_size": 4, **reference})
     wrapped = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
-    sharded, said = run_worker(tiny_model, tmp_path / "two", TWO, {"per_device_train_batch_size": 2, **wrapped})
+    settings = {"per_device_train_batch_size": 2, **reference, **wrapped}
+    sharded, said = run_worker(tiny_model, tmp_path / "two", TWO, settings)
     assert "reason None" in said
     assert_close(sharded, single)

@@ -40,17 +40,19 @@ class PackedForward:
 
     Attributes:
         reason: why the packed row is not used; None while it is.
+        length_dependent: whether a row's values depend on the longest row of its batch (some rotary embeddings).
     """
 
     def __init__(self, model: PreTrainedModel, outputs: tuple[str, ...]) -> None:
         self.reason: str | None = None
+        self.length_dependent = False
         self._said: set[str] = set()
         self._config = model.config.get_text_config()
         self._attention: list[tuple[PreTrainedConfig, str]] = []
         try:
             _require_known(model)
             self._settings = head_settings(self._config, outputs)
-            self._keep_last = _rope_types(self._config) & _LENGTH_DEPENDENT_ROPE != set()
+            self.length_dependent = _rope_types(self._config) & _LENGTH_DEPENDENT_ROPE != set()
             self._take_over_attention(model)
         except UnsupportedError as error:
             self.give_up(str(error))
@@ -76,7 +78,7 @@ class PackedForward:
             found = ", ".join(sorted(inputs)) or "no tokens or no mask"
             raise UnsupportedBatchError(f"the batch carries {found}")
         # Each layer's router counts every token of the padded batch, so the last ones must be there too.
-        layout = build_layout(ids, mask, labels, keep_last=self._keep_last or router)
+        layout = build_layout(ids, mask, labels, keep_last=self.length_dependent or router)
         extra = {"output_router_logits": True} if router else {}
         output = packed_backbone(model.base_model, layout, self._config.num_hidden_layers, **extra)
         result = self._score(model, layout, output.last_hidden_state[0])

@@ -67,21 +67,17 @@ def split(inputs: Mapping[str, Any], most: float) -> list[Part]:
     small = most == math.inf or int(inputs["attention_mask"].sum()) <= most  # sharing only makes it smaller
     if small or not _can_be_cut(inputs):
         return [Part(dict(inputs), {"": 1.0})]
-    bins: list[list[int]] = []
-    held, before = 0, np.empty(0, dtype=np.int64)
+    bins: list[_Bin] = []
     for key, (members, tokens) in sorted(_by_prompt(inputs).items()):
         prompt = np.array(key, dtype=np.int64)
-        common = common_tokens(before, prompt, len(prompt))
-        if bins and held + tokens - common <= max(most, _SHARED * common):
-            bins[-1] += members
-            held += tokens - common
-        else:
-            bins.append(members)
-            held = tokens
-        before = prompt
+        place = next((each for each in bins if each.fits(prompt, tokens, most)), None)
+        if place is None:
+            place = _Bin()
+            bins.append(place)
+        place.add(prompt, tokens, members)
     if len(bins) == 1:
         return [Part(dict(inputs), {"": 1.0})]
-    chosen = [_take(inputs, sorted(members)) for members in bins]
+    chosen = [_take(inputs, sorted(each.members)) for each in bins]
     counts = [_counts(part) for part in chosen]
     totals = {name: sum(count[name] for count in counts) for name in counts[0]}
     return [
@@ -101,6 +97,24 @@ def merge(figures: dict[str, list[float]], before: Mapping[str, int], parts: Seq
         if len(own) == len(parts):  # a running count has fewer
             weights = [part.weights.get(name, part.weights[""]) for part in parts]
             values[-len(parts) :] = [sum(w * v for w, v in zip(weights, own, strict=True))]
+
+
+class _Bin:
+    """A part under construction; its prompts come in order, so that each begins most like the one before it."""
+
+    def __init__(self) -> None:
+        self.members: list[int] = []
+        self._tokens = 0
+        self._last = np.empty(0, dtype=np.int64)
+
+    def fits(self, prompt: np.ndarray[Any, Any], tokens: int, most: float) -> bool:
+        common = common_tokens(self._last, prompt, len(prompt))
+        return self._tokens + tokens - common <= max(most, _SHARED * common)
+
+    def add(self, prompt: np.ndarray[Any, Any], tokens: int, members: list[int]) -> None:
+        self._tokens += tokens - common_tokens(self._last, prompt, len(prompt))
+        self._last = prompt
+        self.members += members
 
 
 def _can_be_cut(inputs: Mapping[str, Any]) -> bool:

@@ -47,15 +47,28 @@ _NO_PART = (
     "return_dict",
     "gradient_checkpointing",
 )
-_ADAPTER_PART = ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "bias")
+# The same of an adapter's config; which modules it is on, its tensors' names tell.
+_NO_ADAPTER_PART = (
+    "task_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "lora_dropout",
+    "rank_dropout",
+    "module_dropout",
+    "init_lora_weights",
+    "init_weights",
+    "target_modules",
+    "exclude_modules",
+    "layers_to_transform",
+    "layers_pattern",
+)
 
 
 class ReferenceWeights:
-    """The tensors that the reference computes with, and their hash.
-
-    Each tensor's digest is kept with the tensor's address and version counter, so that asking again costs nothing
-    until a tensor has been written to.
-    """
+    """The tensors that the reference computes with, and their hash."""
 
     def __init__(self, model: nn.Module, adapter: str | None) -> None:
         """Takes the reference out of a model.
@@ -65,12 +78,16 @@ class ReferenceWeights:
             adapter: which adapter belongs to the reference; None for none, the bare base.
         """
         self._model, self._given = model, adapter
-        self._digests: dict[str, tuple[tuple[int, int], str]] = {}
 
     @property
     def adapter(self) -> str | None:
         """The adapter that the reference computes with; None for the bare base, also where the adapter adds nothing."""
         return None if self._given is None or _adds_nothing(self._model, self._given) else self._given
+
+    @property
+    def trained(self) -> bool:
+        """Whether the policy's training moves the reference, as LoRA's `bias` moves the base's."""
+        return any(tensor.requires_grad for _, tensor in _reference_tensors(self._model, self.adapter))
 
     def hash(self) -> str | None:
         """16 hex digits; None where the tensors are sharded over processes."""
@@ -78,14 +95,10 @@ class ReferenceWeights:
         tensors = dict(_reference_tensors(self._model, adapter))
         if any(isinstance(tensor, DTensor) or not tensor.numel() for tensor in tensors.values()):
             return None
-        marks = {name: (tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()}
-        stale = [name for name in tensors if self._digests.get(name, (None, ""))[0] != marks[name]]
+        # Read anew each time: a write through `.data`, as PEFT merges, leaves no other trace.
         with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-            digests = pool.map(lambda name: _digest(tensors[name]), stale)
-            self._digests.update({name: (marks[name], digest) for name, digest in zip(stale, digests, strict=True)})
-        text = json.dumps(
-            [_function_of(self._model, adapter), sorted((name, self._digests[name][1]) for name in tensors)]
-        )
+            digests = dict(zip(tensors, pool.map(_digest, tensors.values()), strict=True))
+        text = json.dumps([_function_of(self._model, adapter), sorted(digests.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -133,7 +146,7 @@ def _function_of(model: nn.Module, adapter: str | None) -> dict[str, Any]:
     parts = {"config": {key: value for key, value in found.items() if key not in _NO_PART}}
     if isinstance(model, PeftModel) and adapter is not None:
         described = model.peft_config[adapter].to_dict()
-        parts["adapter"] = {key: str(described[key]) for key in _ADAPTER_PART if key in described}
+        parts["adapter"] = {key: str(value) for key, value in described.items() if key not in _NO_ADAPTER_PART}
     return parts
 
 

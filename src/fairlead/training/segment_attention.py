@@ -192,14 +192,15 @@ def _flex(
 
     longest = max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
     window = None if window is None or window >= longest else window
-    if ("block", window) not in layout.masks:
-        layout.masks["block", window] = block_mask(layout, window, query.device)
+    name = ("block", window, query.device)
+    if name not in layout.masks:
+        layout.masks[name] = block_mask(layout, window, query.device)
     output: Tensor = flex_attention_forward(
         module,
         query,
         key,
         value,
-        layout.masks["block", window],
+        layout.masks[name],
         scaling=scaling,
         softcap=softcap,
         s_aux=sinks,
@@ -212,7 +213,7 @@ def block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
     from torch.nn.attention.flex_attention import create_block_mask
 
     length = layout.input_ids.shape[1]
-    mask_mod = _mask_mod(layout.ends, layout.position_ids[0], window)
+    mask_mod = _mask_mod(layout.ends.to(device), layout.position_ids[0].to(device), window)
     return create_block_mask(mask_mod, B=None, H=None, Q_LEN=length, KV_LEN=length, device=str(device))
 
 

@@ -42,7 +42,7 @@ import torch
 from torch import Tensor, nn
 
 IGNORED = -100  # a label that is not scored
-FEWEST = 16  # tokens that two prompts must have in common; a whole prompt is always shared
+FEWEST = 16  # tokens that rows of two prompts must have in common to share them; those of one prompt always share it
 
 
 class UnsupportedError(Exception):
@@ -161,7 +161,7 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
 
     Args:
         input_ids, attention_mask: [B, T], padded on the right.
-        labels: [B, T], the tokens to score, `IGNORED` elsewhere. A row without any is left out.
+        labels: [B, T], the tokens to score, `IGNORED` elsewhere.
         keep_last: whether the last token of each row is computed too.
 
     Raises:
@@ -177,10 +177,9 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
         raise UnsupportedBatchError("the batch has no token to score")
     rows: dict[tuple[int, ...], list[int]] = {}
     for number, (ids, length) in enumerate(zip(input_ids.tolist(), lengths.tolist(), strict=True)):
-        if wanted[number].any():
-            rows.setdefault(tuple(ids[: length if keep_last else length - 1]), []).append(number)
+        rows.setdefault(tuple(ids[: length if keep_last else max(length - 1, 0)]), []).append(number)
     packed, before = _Row(), np.empty(0, dtype=np.int64)
-    sources = [np.empty(0, dtype=np.int64)] * len(wanted)
+    sources: dict[int, np.ndarray[Any, Any]] = {}
     multiplicity = np.zeros(sum(map(len, rows)), dtype=np.int64)
     for key in sorted(rows):
         tokens, members = np.array(key, dtype=np.int64), rows[key]
@@ -189,7 +188,9 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
         multiplicity[packed.path] += len(members)
         for number in members:
             sources[number] = packed.path[np.flatnonzero(wanted[number, 1:])]
-    predicted = np.stack([np.concatenate(sources), labels[:, 1:][scored].cpu().numpy()])
+    predicted = np.stack(
+        [np.concatenate([sources[row] for row in range(len(wanted))]), labels[:, 1:][scored].cpu().numpy()]
+    )
     distinct, taken = np.unique(predicted, axis=1, return_inverse=True)
     pieces, segments = packed.segments()
 

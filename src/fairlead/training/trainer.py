@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import torch
 import trl
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, parse_flag_from_env
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor, nn
@@ -73,8 +73,9 @@ class DPOTrainer(trl.DPOTrainer):
             the trainer refuses to start.
         batch_by: "prompt" puts pairs of one prompt into one batch, so that their prompt and their common completions
             are computed once; "row" leaves the order to TRL.
-        tokens_at_once: most tokens of a step that are computed at once; a larger batch is computed in parts, which add
-            up to the same gradient. By the model's size and the device if not given. One process only.
+        tokens_at_once: how many tokens of a step are computed at once; a larger batch is computed in parts, which add
+            up to the same gradient. A prompt with its completions is never cut, and prompts that begin alike may make
+            a part larger (`parts.split`). By the model's size and the device if not given. One process only.
         reference_progress: given the batches of a reference pass and what it is, yields them; a tqdm bar if not given.
 
     Attributes:
@@ -89,6 +90,7 @@ class DPOTrainer(trl.DPOTrainer):
     """
 
     loss_weights: list[float]
+    ref_model: PreTrainedModel | None
     _precompute_model_hash: str | None
 
     def __init__(
@@ -115,23 +117,27 @@ class DPOTrainer(trl.DPOTrainer):
             # TRL's own defaults refuse to run without an accelerator.
             given["args"] = trl.DPOConfig(f"{_name_of(given['model'])}-DPO", use_cpu=True, bf16=False)
         self._reference_is_start = given.get("ref_model") is None
-        if self._needs_copy(given):
+        copied = self._needs_copy(given)
+        if copied:
             # TRL would load the reference from the model's folder again; a model changed in memory is another one.
             given["ref_model"] = copy.deepcopy(given["model"]).requires_grad_(False)
         with self._hashed_once():
             super().__init__(**given)
         self._settle_reference()
+        if copied and self.precompute_ref_logps:
+            self.ref_model = self._weights = None  # it has said what it has to say
         self.add_callback(_ReferenceGuard(self))
 
     @staticmethod
     def _needs_copy(given: dict[str, Any]) -> bool:
-        """Whether the reference has to be a second set of weights in memory."""
+        """Whether the reference has to be a second set of weights in memory, if only for the reference pass."""
         model, config = given.get("model"), given.get("args")
+        fsdp = getattr(config, "fsdp", None) or parse_flag_from_env("ACCELERATE_USE_FSDP")
         return (
             isinstance(model, PreTrainedModel)
             and given.get("ref_model") is None
             and given.get("peft_config") is None
-            and not getattr(config, "precompute_ref_log_probs", False)
+            and bool(fsdp or not getattr(config, "precompute_ref_log_probs", False))
             and not is_deepspeed_zero3_enabled()
         )
 
@@ -163,6 +169,10 @@ class DPOTrainer(trl.DPOTrainer):
         base = policy.get_base_model() if isinstance(policy, PeftModel) else policy
         outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
         self.packed = share_prefixes(base, (*outputs, *(("log_sum_sq_probs",) if self.use_weighting else ())))
+        if isinstance(policy, PeftModel) and policy.active_peft_config.is_prompt_learning:
+            self.packed.give_up("its adapter puts tokens of its own before the prompt")
+        if self.args.neftune_noise_alpha is not None:
+            self.packed.give_up("NEFTune's noise depends on the length of the padded rows")
         frozen: nn.Module = policy
         if self.ref_model is not None:
             frozen = self.accelerator.unwrap_model(self.ref_model, keep_fp32_wrapper=True)
@@ -175,8 +185,11 @@ class DPOTrainer(trl.DPOTrainer):
     @property
     def _reference_stays(self) -> bool:
         """Whether the reference is in memory as it was: not the policy itself, not spread out, not moved on purpose."""
-        apart = self.ref_model is not None or isinstance(self.accelerator.unwrap_model(self.model), PeftModel)
-        return apart and not (self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.sync_ref_model)
+        policy = self.accelerator.unwrap_model(self.model)
+        frozen = isinstance(policy, PeftModel) and self._weights is not None and not self._weights.trained
+        return (self.ref_model is not None or frozen) and not (
+            self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.sync_ref_model
+        )
 
     def check_reference_content(self) -> None:
         """Compares the reference's content with what it was at the start.
@@ -196,7 +209,7 @@ class DPOTrainer(trl.DPOTrainer):
             ReferenceMismatchError: naming the reference and what was found.
         """
         first = [self.train_dataset[i] for i in range(min(_SELF_TEST_AMONG, len(self.train_dataset)))]
-        rows = sorted(first, key=_tokens)[:_SELF_TEST_ROWS]  # the shortest show it as well as any, and cost least
+        rows = sorted(first, key=_tokens)[:_SELF_TEST_ROWS]  # the shortest cost least, and bfloat16 rounds them least
         training = self.model.training
         self.model.eval()
         self._metrics["eval"].clear()
@@ -207,7 +220,8 @@ class DPOTrainer(trl.DPOTrainer):
         self.model.train(training)
         exact = self.model.dtype == torch.float32 and self.accelerator.mixed_precision == "no"
         tolerance = 1e-3 if exact else 0.5  # sums over tokens, in which bfloat16 rounds
-        plain = self.loss_types == ["sigmoid"] and self.f_divergence_type == "reverse_kl" and not self.use_weighting
+        plain = self.loss_types == ["sigmoid"] and self.f_divergence_type == "reverse_kl"
+        plain = plain and not (self.use_weighting or self.aux_loss_enabled)
         expected = math.log(2) * self.loss_weights[0]
         # The loss moves by half of β times the log-ratios.
         off = plain and abs(float(loss) - expected) > max(1e-4, tolerance * self.beta) * self.loss_weights[0]
@@ -249,6 +263,7 @@ class DPOTrainer(trl.DPOTrainer):
         assert self.packed is not None
         whole = (
             self.packed.reason is not None
+            or self.packed.length_dependent
             or self.aux_loss_enabled
             or WHOLE_BATCH_LOSSES & set(self.loss_types)
             or self.accelerator.num_processes > 1
@@ -262,6 +277,13 @@ class DPOTrainer(trl.DPOTrainer):
             config = self.accelerator.unwrap_model(self.model).config.get_text_config()
             self._tokens_at_once = tokens_at_once(config, self.accelerator.device)
         return self._tokens_at_once
+
+    def _load_callback_state(self) -> None:
+        """Callbacks restored from a checkpoint are made anew, and the guard has to know its trainer again."""
+        super()._load_callback_state()
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, _ReferenceGuard):
+                callback.trainer = self
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.check_reference_content()
@@ -290,8 +312,8 @@ class DPOTrainer(trl.DPOTrainer):
             sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        size = self.args.train_batch_size * self.accelerator.num_processes
-        return PromptSampler([tuple(ids) for ids in dataset["prompt_ids"]], size, seed)
+        # Processes take whole batches in turn, so a batch is what one process computes.
+        return PromptSampler([tuple(ids) for ids in dataset["prompt_ids"]], self.args.train_batch_size, seed)
 
     # The reference pass
 
@@ -299,7 +321,9 @@ class DPOTrainer(trl.DPOTrainer):
         """Adds the reference's log-probabilities to a data set, computing only those that are not known."""
         self._settle_reference()
         assert self._weights is not None
-        if self._reference_is_trls or self.reference is None or not isinstance(dataset, Dataset):
+        assert self.packed is not None
+        by_batch = self.packed.length_dependent  # a row has no log-probabilities of its own
+        if self._reference_is_trls or by_batch or self.reference is None or not isinstance(dataset, Dataset):
             self._precompute_model_hash = self._precompute_model_hash or hash_module(self.ref_model or self.model)
             return super()._precompute_ref_logps(dataset, name, batch_size)
         self.check_reference_content()
@@ -396,24 +420,27 @@ class DPOTrainer(trl.DPOTrainer):
 class _ReferenceGuard(TrainerCallback, ExportableState):
     """Checks the reference before the first step and at resume; its hash lies in every checkpoint's state."""
 
-    def __init__(self, trainer: DPOTrainer) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: DPOTrainer | None = None) -> None:
+        self.trainer = trainer
 
     def state(self) -> dict[str, Any]:
-        return {"args": {}, "attributes": {"reference": self._trainer.reference}}
+        return {"args": {}, "attributes": {"reference": self.trainer and self.trainer.reference}}
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         del args, control, kwargs
-        trainer = self._trainer
+        trainer = self.trainer
+        assert trainer is not None
         trainer.check_reference_content()
         if state.global_step:
             stored: Any = state.stateful_callbacks.get(type(self).__name__) or {}
             expected = stored.get("attributes", {}).get("reference")
             refuse_other_reference(expected, trainer.reference, "the checkpoint was trained against another reference")
         elif trainer._reference_is_start and isinstance(trainer.train_dataset, Dataset):
-            trainer.check_reference_figures()
+            assert trainer.packed is not None
+            if not trainer.packed.length_dependent:  # the figures of a row would be those of its batch
+                trainer.check_reference_figures()
 
 
 def _tokens(row: dict[str, Any]) -> int:
@@ -444,7 +471,8 @@ def refuse_if_dropped(dropped: Sequence[int], given: int, max_dropped: float, ma
     if not dropped:
         return
     shown = ", ".join(str(row) for row in dropped[:_NAMED]) + (" …" if len(dropped) > _NAMED else "")
-    what = f"{len(dropped)} of {given} pairs are empty or equal once cut to {max_length} tokens (rows {shown})"
+    cut = f" once cut to {max_length} tokens" if max_length is not None else ""
+    what = f"{len(dropped)} of {given} pairs are empty or equal{cut} (rows {shown})"
     if len(dropped) <= max_dropped * given and len(dropped) < given:
         logger.warning("%s: dropped", what)
         return

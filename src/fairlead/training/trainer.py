@@ -169,7 +169,7 @@ class DPOTrainer(trl.DPOTrainer):
         base = policy.get_base_model() if isinstance(policy, PeftModel) else policy
         outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
         self.packed = share_prefixes(base, (*outputs, *(("log_sum_sq_probs",) if self.use_weighting else ())))
-        if isinstance(policy, PeftModel) and policy.active_peft_config.is_prompt_learning:
+        if isinstance(policy, PeftModel) and any(each.is_prompt_learning for each in policy.peft_config.values()):
             self.packed.give_up("its adapter puts tokens of its own before the prompt")
         if self.args.neftune_noise_alpha is not None:
             self.packed.give_up("NEFTune's noise depends on the length of the padded rows")
@@ -320,7 +320,6 @@ class DPOTrainer(trl.DPOTrainer):
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         """Adds the reference's log-probabilities to a data set, computing only those that are not known."""
         self._settle_reference()
-        assert self._weights is not None
         assert self.packed is not None
         by_batch = self.packed.length_dependent  # a row has no log-probabilities of its own
         if self._reference_is_trls or by_batch or self.reference is None or not isinstance(dataset, Dataset):

@@ -70,7 +70,7 @@ class DPOTrainer(trl.DPOTrainer):
         reference_cache: SQLite file for the reference's log-probabilities under `precompute_ref_log_probs=True`;
             `default_cache()` if not given.
         max_dropped: share of pairs that truncation may leave empty or equal; they are dropped and named. Above it
-            the trainer refuses to start.
+            the trainer refuses to start. Those of a stream (`IterableDataset`) are dropped uncounted, as TRL does.
         batch_by: "prompt" puts pairs of one prompt into one batch, so that their prompt and their common completions
             are computed once; "row" leaves the order to TRL.
         tokens_at_once: how many tokens of a step are computed at once; a larger batch is computed in parts, which add

@@ -13,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 from tests.training.watched import watched_trainer
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fairlead.config import ModelSection
 from fairlead.errors import DataError, TrainingError
@@ -64,8 +64,25 @@ def test_the_best_weights_are_those_of_the_step_with_the_largest_validation_gap(
 
 
 def test_outside_the_kl_bound_nothing_is_kept_and_the_smallest_kl_is_told(tiny_project: Path) -> None:
+    class Away(TrainerCallback):
+        """Takes the policy so far from the reference that no noise of an estimate from samples hides it."""
+
+        def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+            for parameter in kw["model"].parameters():
+                if parameter.requires_grad:
+                    parameter.data += 2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_project / "model")
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # a random model is near uniform wherever it is taken
+    model.save_pretrained(tiny_project / "model")
+    trainer, context = watched_trainer(tiny_project)
     settings = WatchSettings(samples=4, max_new_tokens=8, keep="best", max_kl=1e-9)
-    _, watch, _ = train(tiny_project, settings, learning_rate=0.5)
+    watch = attach(trainer, settings, context.out / loop.METRICS, context.out / loop.CHECKPOINTS)
+    trainer.add_callback(Away())
+    loop.train(trainer, context, "test")
+    kl = [row["watch/kl"] for row in loop.read_metrics(context.out / loop.METRICS) if "watch/kl" in row]
+    assert min(kl) > 1
     with pytest.raises(TrainingError, match=r"inside max_kl 1e-09 .*smallest was .* at step \d+ — raise watch\.max_kl"):
         watch.finish(tiny_project)
 

@@ -18,6 +18,9 @@ ROWS = [
     {"prompt": PROMPTS[2], "chosen": " high", "rejected": " severity: high, is full of the disk"},
 ]
 
+STEP: dict[str, Any] = {"max_steps": 1, "optim": "sgd", "max_grad_norm": 1e9, "learning_rate": 1e-2}
+"""One step whose change of the weights is the gradient."""
+
 
 def llama(seed: int = 0, **changes: Any) -> PreTrainedModel:
     """A random two-layer Llama that fits the tokenizer of the fixture `tiny_model`."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import trl
-from tests.training.preference_rows import ROWS, llama, trainer_of
+from tests.training.preference_rows import ROWS, STEP, llama, trainer_of
 from transformers import LlamaConfig
 
 from fairlead import DPOTrainer
@@ -18,18 +18,12 @@ from fairlead.training.shared_prefix import build_layout
 FEW = 40  # tokens; the batch has some 80 in three prompts, one of them with two pairs
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAIRLEAD_CACHE", str(tmp_path / "cache"))
-
-
 def one_step(kind: Any, tiny_model: Path, out: Path, most: int | None, **config: Any) -> tuple[Any, list[int]]:
     """A trainer after one step, and the tokens of each of its forwards; without `most`, TRL's trainer."""
     extra: dict[str, Any] = {"ref_model": llama(1)}
     if most is not None:
         extra["tokens_at_once"] = most
-    settings = {"max_steps": 1, "optim": "sgd", "max_grad_norm": 1e9, "learning_rate": 1e-2, **config}
-    trainer = trainer_of(kind, tiny_model, out, extra=extra, **settings)
+    trainer = trainer_of(kind, tiny_model, out, extra=extra, **{**STEP, **config})
     tokens: list[int] = []
 
     def count(module: Any, inputs: Any, output: Any) -> None:

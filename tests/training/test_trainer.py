@@ -43,12 +43,6 @@ SETTINGS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FAIRLEAD_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "reference.sqlite"
-
-
 def first_loss(trainer: Any) -> tuple[float, dict[str, float]]:
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(trainer.train_dataset))])
     loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))

@@ -11,19 +11,13 @@ import torch
 import trl
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from tests.training.preference_rows import ROWS, llama, trainer_of
+from tests.training.preference_rows import ROWS, STEP, llama, trainer_of
 from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig, PreTrainedModel
 
 from fairlead import DPOTrainer
 from fairlead.errors import ReferenceMismatchError
 
-STEP: dict[str, Any] = {"max_steps": 1, "optim": "sgd", "max_grad_norm": 1e9, "learning_rate": 1e-2}
 DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0}}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAIRLEAD_CACHE", str(tmp_path / "cache"))
 
 
 def mixtral() -> PreTrainedModel:

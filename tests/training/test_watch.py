@@ -28,9 +28,13 @@ from fairlead.training.watch_general import read_general
 from fairlead.training.watch_settings import Thresholds, WatchSettings
 
 
-def train(folder: Path, settings: WatchSettings, **dpo: Any) -> tuple[Any, Watch, list[dict[str, Any]]]:
+def train(
+    folder: Path, settings: WatchSettings, *callbacks: TrainerCallback, **dpo: Any
+) -> tuple[Any, Watch, list[dict[str, Any]]]:
     trainer, context = watched_trainer(folder, **dpo)
     watch = attach(trainer, settings, context.out / loop.METRICS, context.out / loop.CHECKPOINTS)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     loop.train(trainer, context, "test")
     return trainer, watch, loop.read_metrics(context.out / loop.METRICS)
 
@@ -49,14 +53,10 @@ def test_the_best_weights_are_those_of_the_step_with_the_largest_validation_gap(
                 n: p.detach().clone() for n, p in kw["model"].named_parameters() if p.requires_grad
             }
 
-    trainer, context = watched_trainer(tiny_project, learning_rate=0.5, epochs=4)
     settings = WatchSettings(samples=4, max_new_tokens=8, keep="best")
-    watch = attach(trainer, settings, context.out / loop.METRICS, context.out / loop.CHECKPOINTS)
-    trainer.add_callback(Snapshots())
-    loop.train(trainer, context, "test")
+    trainer, watch, rows = train(tiny_project, settings, Snapshots(), learning_rate=0.5, epochs=4)
     figures = watch.finish(tiny_project)
-    rows = [row for row in loop.read_metrics(context.out / loop.METRICS) if "eval_loss" in row]
-    gaps = {row["step"]: row["eval_rewards/margins"] for row in rows}
+    gaps = {row["step"]: row["eval_rewards/margins"] for row in rows if "eval_loss" in row}
     assert figures["kept_step"] == max(gaps, key=lambda step: gaps[step])
     assert figures["kept_gap"] == max(gaps.values())
     for name, tensor in trained(trainer).items():
@@ -76,13 +76,9 @@ def test_outside_the_kl_bound_nothing_is_kept_and_the_smallest_kl_is_told(tiny_p
     with torch.no_grad():
         model.lm_head.weight.mul_(20)  # a random model is near uniform wherever it is taken
     model.save_pretrained(tiny_project / "model")
-    trainer, context = watched_trainer(tiny_project)
     settings = WatchSettings(samples=4, max_new_tokens=8, keep="best", max_kl=1e-9)
-    watch = attach(trainer, settings, context.out / loop.METRICS, context.out / loop.CHECKPOINTS)
-    trainer.add_callback(Away())
-    loop.train(trainer, context, "test")
-    kl = [row["watch/kl"] for row in loop.read_metrics(context.out / loop.METRICS) if "watch/kl" in row]
-    assert min(kl) > 1
+    _, watch, rows = train(tiny_project, settings, Away())
+    assert min(row["watch/kl"] for row in rows if "watch/kl" in row) > 1
     with pytest.raises(TrainingError, match=r"inside max_kl 1e-09 .*smallest was .* at step \d+ — raise watch\.max_kl"):
         watch.finish(tiny_project)
 

@@ -370,8 +370,10 @@ class DPOTrainer(trl.DPOTrainer):
         first = share * self.accelerator.process_index
         own = missing[first : first + share]
         batches = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+        assert self._weights is not None
+        adapter = self._weights.adapter  # asked for once, since it looks at the weights
         for keys in self._reference_progress(batches, f"reference of the {name} pairs") if batches else []:
-            found = dict(zip(keys, self._reference_log_probs([rows[key] for key in keys]), strict=True))
+            found = dict(zip(keys, self._reference_log_probs([rows[key] for key in keys], adapter), strict=True))
             cache.put(found)
             values.update(found)
         if self.accelerator.num_processes > 1:
@@ -379,8 +381,8 @@ class DPOTrainer(trl.DPOTrainer):
                 values.update(shared)
         return values
 
-    def _reference_log_probs(self, rows: Sequence[Row]) -> list[Tensor]:
-        """One forward of the reference, without dropout."""
+    def _reference_log_probs(self, rows: Sequence[Row], adapter: str | None) -> list[Tensor]:
+        """One forward of the reference, without dropout; with an adapter of the policy or its bare base."""
         device = self.accelerator.device
         pad = self._tokenizer.pad_token_id
         ids = pad_sequence([torch.tensor(tokens) for tokens, _ in rows], batch_first=True, padding_value=pad)
@@ -389,17 +391,16 @@ class DPOTrainer(trl.DPOTrainer):
         labels = ids.masked_fill(~scored, _IGNORED)
         model = self.ref_model if self.ref_model is not None else self.model
         unwrapped = self.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
-        adapter: Any = contextlib.nullcontext()
+        reference: Any = contextlib.nullcontext()
         if self.ref_model is None and isinstance(unwrapped, PeftModel):
-            assert self._weights is not None
-            adapter = use_adapter(unwrapped, adapter_name=self._weights.adapter)
+            reference = use_adapter(unwrapped, adapter_name=adapter)
         training = model.training
         model.eval()
         try:
             with (
                 torch.no_grad(),
                 disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
-                adapter,
+                reference,
                 self.accelerator.autocast(),
             ):
                 log_probs = model(

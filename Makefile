@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 OUT ?= demo-project
 WORKERS ?= 2
 
-.PHONY: demo demo-seeds demo-kills test check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
+.PHONY: layers demo demo-seeds demo-kills test check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -21,7 +21,7 @@ demo-kills: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-check: lint types
+check: lint types layers
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -29,6 +29,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports
 
 example-advisories: $(READY)
 	$(BIN)/python examples/advisories/make_project.py

@@ -30,12 +30,12 @@ from peft import LoraConfig, get_peft_model
 from transformers import PhiConfig, PhiForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from fairlead.config import ModelSection
+from fairlead.config.model import ModelSection
 from fairlead.files import write_json
+from fairlead.models.adapters import View, ViewName, Views
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
-from fairlead.models.views import View, ViewName, Views
 from fairlead.records import Completion, Prompt, Sampling
 
 OUT = Path(__file__).resolve().parent / "out" / "answers.json"

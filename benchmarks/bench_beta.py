@@ -28,15 +28,15 @@ from rich.console import Console
 from trl import RLOOConfig, RLOOTrainer
 
 from fairlead.demo.project import make_project
-from fairlead.evaluation.statistics import mean_interval
 from fairlead.files import write_json
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.hardware import computes_bf16
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.preferences import rows
+from fairlead.pipeline import datasets
 from fairlead.progress import Lines
 from fairlead.records import Prompt, Sampling
-from fairlead.training import dpo, loop
+from fairlead.statistics.intervals import mean_interval
+from fairlead.training import dpo, hf_trainer
 
 OUT = Path(__file__).parent / "out"
 SEEDS, HELD_OUT = 3, 200
@@ -72,7 +72,7 @@ def best_of_n_kl(n: int) -> float:
 
 def trained(lab: Lab, method: str, setting: str, settings: dict[str, Any], seed: int, held: list[Prompt]) -> Measured:
     trainer, context = lab.trainer(Case(f"{method} {setting}", LEARNING | settings, pairs=PAIRS), seed)
-    loop.train(trainer, context, method)
+    hf_trainer.train(trainer, context, method)
     scores, ratios = lab.sampled(trainer, held)
     return Measured(method, setting, seed, [prompt.id for prompt in held], scores, ratios)
 
@@ -101,7 +101,7 @@ def rloo(lab: Lab, beta: float, seed: int, held: list[Prompt], steps: int) -> Me
     policy = load_adapter(base, lab.made["sft"].file("model"), trainable=True)
     pairs, _ = lab.pairs_of(Case("RLOO", pairs=PAIRS), seed)
     paired = {pair.prompt.id for pair in pairs}
-    prompts = [p for p in rows.prompts(lab.made["prepare"].file("prompts.jsonl")) if p.id in paired]
+    prompts = [p for p in datasets.prompts(lab.made["prepare"].file("prompts.jsonl")) if p.id in paired]
     known = {prompt.messages[-1].content: prompt for prompt in prompts}
 
     def reward(prompts: list[Any], completions: list[Any], **_: Any) -> list[float]:
@@ -181,7 +181,7 @@ def main() -> None:
     options = parser.parse_args()
     make_project(options.project, seed=0, progress=Lines(Console(stderr=True)))
     lab = Lab(options.project, OUT / "frontier-scratch", well_formed=False)
-    held = rows.prompts(lab.made["prepare"].file("eval.jsonl"))[: options.held_out]
+    held = datasets.prompts(lab.made["prepare"].file("eval.jsonl"))[: options.held_out]
     found = best_of_n(lab, held)
     for seed in range(options.seeds):
         for beta in BETAS:

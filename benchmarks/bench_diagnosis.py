@@ -21,12 +21,12 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 from diagnosis_lab import CASES, NOISY, Case, Lab, label_noise_run, train_and_read
 from rich.console import Console
 
+from fairlead.config.monitoring import WatchSettings
 from fairlead.demo.project import make_project
-from fairlead.evaluation.statistics import paired_difference
 from fairlead.files import write_json, write_jsonl
 from fairlead.progress import Lines
-from fairlead.training.diagnosis import diagnose, named
-from fairlead.training.watch_settings import WatchSettings
+from fairlead.statistics.intervals import paired_difference
+from fairlead.training.diagnosis.rules import diagnose, named
 
 OUT = Path(__file__).parent / "out"
 SEEDS = 5

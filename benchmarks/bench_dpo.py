@@ -271,7 +271,7 @@ def executed_flops(trainer: Any) -> float:
 
 def counts_of(trainer: Any) -> dict[str, int]:
     """Tokens of the first batch: as TRL pads them, without the padding, and as Fairlead computes them."""
-    from fairlead.training.shared_prefix import build_layout
+    from fairlead.training.shared_prefix.layout import build_layout
 
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(trainer.args.per_device_train_batch_size)])
     ids, mask = batch["input_ids"], batch["attention_mask"]

@@ -24,10 +24,10 @@ from typing import Any
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from fairlead.config.judges import OpenAISettings  # noqa: E402
 from fairlead.files import write_json  # noqa: E402
 from fairlead.judges.build import build_judge  # noqa: E402
-from fairlead.judges.ledger import Ledger  # noqa: E402
-from fairlead.judges.settings import OpenAISettings  # noqa: E402
+from fairlead.llm.reply_store import Ledger  # noqa: E402
 from fairlead.records import Answer, Prompt, ScoreState  # noqa: E402
 
 OUT = REPO / "benchmarks" / "out" / "judges.json"

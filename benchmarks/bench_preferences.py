@@ -26,7 +26,7 @@ from fairlead.files import write_json
 
 OUT = Path(__file__).resolve().parent / "out" / "preferences.json"
 SECONDS, GIBIBYTES = 60.0, 2.0
-CHECK = "import sys; from fairlead.cli_data import app; app(['check', sys.argv[1], '--json'])"
+CHECK = "import sys; from fairlead.cli.data import app; app(['check', sys.argv[1], '--json'])"
 
 
 def main() -> int:

@@ -15,19 +15,14 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from fairlead.evaluation.statistics import (
-    Interval,
-    bootstrap_interval,
-    bradley_terry,
-    cohens_kappa,
-    length_adjusted_win_rate,
-    mean_interval,
-    non_inferiority,
-    paired_difference,
-    permutation_test,
-    win_rate,
-)
 from fairlead.files import write_json
+from fairlead.records import Interval
+from fairlead.statistics.bootstrap import bootstrap_interval
+from fairlead.statistics.bradley_terry import bradley_terry
+from fairlead.statistics.intervals import mean_interval, paired_difference
+from fairlead.statistics.kappa import cohens_kappa
+from fairlead.statistics.tests import non_inferiority, permutation_test
+from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
 
 OUT = Path(__file__).resolve().parent / "out" / "statistics.json"
 Draw = Callable[[np.random.Generator], tuple[Interval, float]]

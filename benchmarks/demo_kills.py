@@ -18,7 +18,7 @@ LONGEST_S = 45.0  # between a start and the kill; the demo takes a few minutes, 
 
 
 def demo(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from fairlead.cli import main; main()", "demo", "--out", str(folder)]
+    command = [sys.executable, "-c", "from fairlead.cli.main import main; main()", "demo", "--out", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

@@ -29,7 +29,7 @@ def run(seed: int, threads: int) -> dict[str, Any]:
 
 def _run(seed: int, folder: Path, threads: int) -> dict[str, Any]:
     started = time.monotonic()
-    command = [sys.executable, "-c", "from fairlead.cli import main; main()"]
+    command = [sys.executable, "-c", "from fairlead.cli.main import main; main()"]
     done = subprocess.run(
         [*command, "demo", "--out", str(folder), "--seed", str(seed)],
         capture_output=True,

@@ -12,20 +12,20 @@ from typing import Any
 
 from fairlead import Project
 from fairlead.checks import build_check
-from fairlead.config import DpoSection
+from fairlead.config.judges import RubricSettings
+from fairlead.config.monitoring import WatchSettings
+from fairlead.config.training import DpoSection
 from fairlead.errors import TrainingError
-from fairlead.judges.settings import RubricSettings
-from fairlead.models.views import start_of, views_of
-from fairlead.preferences import rows
+from fairlead.models.adapters import start_of, views_of
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context
 from fairlead.progress import Silent
 from fairlead.records import Preference, Prompt
-from fairlead.stages import Context
-from fairlead.training import dpo, loop
-from fairlead.training.label_noise import measure
-from fairlead.training.label_noise_trainer import tell_noise
-from fairlead.training.monitor import Monitor
-from fairlead.training.monitor_samples import PolicySamples
-from fairlead.training.watch_settings import WatchSettings
+from fairlead.training import dpo, hf_trainer
+from fairlead.training.dpo_trainer.label_noise import measure
+from fairlead.training.dpo_trainer.label_noise_trainer import tell_noise
+from fairlead.training.monitoring.monitor import Monitor
+from fairlead.training.monitoring.policy_samples import PolicySamples
 
 SCRAMBLED = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}"
@@ -110,8 +110,8 @@ class Lab:
         self.project = Project(project)
         self.made = self.project.run("pairs")
         self.scratch = scratch
-        every = rows.preferences(self.made["pairs"].file("train.jsonl"))
-        every += rows.preferences(self.made["pairs"].file("validation.jsonl"))
+        every = datasets.preferences(self.made["pairs"].file("train.jsonl"))
+        every += datasets.preferences(self.made["pairs"].file("validation.jsonl"))
         # In nine of ten of the others the longer answer is the better one, which is an illness of its own.
         self.pairs = [
             pair
@@ -203,11 +203,11 @@ class Lab:
 def train_and_read(lab: Lab, case: Case, seed: int, watch: WatchSettings, **more: Any) -> list[dict[str, Any]]:
     """Trains a case and returns the rows of its `metrics.jsonl`; a training that breaks off leaves those it has."""
     trainer, context = lab.trainer(case, seed, **more)
-    monitor = Monitor(trainer, watch, context.out / loop.METRICS, always=True)
+    monitor = Monitor(trainer, watch, context.out / hf_trainer.METRICS, always=True)
     trainer.add_callback(monitor)
     with contextlib.suppress(TrainingError):  # the rows up to the break are what the diagnosis reads
-        loop.train(trainer, context, case.name)
-    return loop.read_metrics(context.out / loop.METRICS)
+        hf_trainer.train(trainer, context, case.name)
+    return hf_trainer.read_metrics(context.out / hf_trainer.METRICS)
 
 
 # The loss that knows the noise has no SFT term.
@@ -247,7 +247,7 @@ def label_noise_run(
         assert found is not None
         margins = [pair.margin for pair in pairs[VALIDATION : VALIDATION + case.pairs]]
         known = tell_noise(trainer, found, margins)
-    loop.train(trainer, context, case.name)
-    held_out = rows.prompts(lab.made["prepare"].file("eval.jsonl"))[:HELD_OUT]
+    hf_trainer.train(trainer, context, case.name)
+    held_out = datasets.prompts(lab.made["prepare"].file("eval.jsonl"))[:HELD_OUT]
     scores, _ = lab.sampled(trainer, held_out)
     return scores, lab.ranked(trainer, pairs[:VALIDATION]), [prompt.id for prompt in held_out], known

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from fairlead import Project
+from fairlead.files import read_json, write_json
+from tests.support.projects import REPO, tiny_config, write_config
 
 # No test may reach a hub; code that tries gets a clear offline error at once instead of a time-out.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TQDM_DISABLE", "1")
-
-REPO = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -67,34 +69,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_config(folder: Path, config: dict[str, Any]) -> None:
-    (folder / "fairlead.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-
-
-def tiny_config() -> dict[str, Any]:
-    """A config that runs every stage in seconds: random weights, length as the thing preferred."""
-    return {
-        "name": "tiny",
-        "model": {"name": "model"},
-        "data": {"sft": "sft.jsonl", "prompts": "prompts.jsonl", "eval": "eval.jsonl"},
-        "decide": {"waive": "random weights have nothing to decide"},
-        "data_check": {"waive": {"truncated": "random weights do not end their answers"}},
-        "lora": {"r": 4, "alpha": 8},
-        "sft": {"epochs": 2, "batch_size": 4, "log_every": 1, "eval_every": 4, "save_every": 2, "learning_rate": 1e-3},
-        "sample": {"max_new_tokens": 8, "batch_size": 8},
-        "judge": {"kind": "rubric", "checks": [{"kind": "function", "name": "short", "function": "checks.py:short"}]},
-        "dpo": {"batch_size": 4, "log_every": 1, "eval_every": 2, "save_every": 2, "learning_rate": 1e-3},
-        "answers": {"max_new_tokens": 8, "batch_size": 8},
-        "eval": {"metrics": [{"kind": "length", "name": "length", "max_words": 3}]},
-        "gate": {"criteria": [{"figure": "leaks", "at_most": 0}], "min_prompts": 5},
-    }
-
-
 @pytest.fixture
 def tiny_project(tmp_path: Path, tiny_model: Path) -> Path:
     """A project folder on which `fairlead run` takes seconds."""
-    import json
-
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copytree(tiny_model, folder / "model")
@@ -109,3 +86,28 @@ def tiny_project(tmp_path: Path, tiny_model: Path) -> Path:
     (folder / "checks.py").write_text("def short(answer, gold):\n    return 1 / (1 + len(answer))\n", encoding="utf-8")
     write_config(folder, tiny_config())
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A project on random weights that ran to its report, with a gate that passes."""
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    folder.mkdir()
+    shutil.copytree(tiny_model, folder / "model")
+    # As many repositories have it; the policy that is trained and evaluated knows nothing of it.
+    rules = read_json(folder / "model" / "generation_config.json")
+    write_json(folder / "model" / "generation_config.json", {**rules, "repetition_penalty": 1.3})
+    for name, count in (("sft", 16), ("prompts", 16), ("eval", 8)):
+        extra = {"answer": "severity: high"} if name == "sft" else {}
+        rows = [json.dumps({"prompt": f"{name} report number {n} of the disk", **extra}) for n in range(count)]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (folder / "checks.py").write_text("def short(answer, gold):\n    return 1 / (1 + len(answer))\n", encoding="utf-8")
+    write_config(folder, tiny_config())
+    Project(folder).run()
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Project:
+    shutil.copytree(finished, tmp_path / "project")
+    return Project(tmp_path / "project")

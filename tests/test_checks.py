@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from fairlead.checks import CheckSettings, PatternTimeoutError, build_check
+from fairlead.checks import PatternTimeoutError, build_check
+from fairlead.config.checks import CheckSettings
 from fairlead.errors import ConfigError, DataError
 
 GOLD = {"severity": "high", "keywords": ["disk", "full"]}

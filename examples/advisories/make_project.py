@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from fairlead.data.splits import split_by_prompt
 from fairlead.demo.base_model import train_base
 from fairlead.errors import DataError, FairleadError
 from fairlead.files import read_jsonl, write_atomic, write_jsonl
-from fairlead.preferences.splits import split_by_prompt
 from fairlead.records import Prompt
 
 HERE = Path(__file__).resolve().parent

@@ -12,12 +12,20 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import jsonschema
 import regex
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fairlead.config.checks import (
+    CheckSettings,
+    ContainsCheck,
+    FieldCheck,
+    FunctionCheck,
+    JsonSchemaCheck,
+    LengthCheck,
+    RegexCheck,
+)
 from fairlead.errors import ConfigError, DataError
 from fairlead.files import read_json
 
@@ -28,103 +36,6 @@ Check = Callable[[str, Mapping[str, Any]], float | None]
 
 class PatternTimeoutError(DataError):
     """A regular expression did not come to an end on an answer."""
-
-
-class _CheckSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    name: str = Field(description="name of the check and of its row in the table")
-    weight: Annotated[float, Field(ge=0)] = Field(1.0, description="its weight in the rubric judge's total")
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        regex.compile(pattern)
-    except regex.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
-    return pattern
-
-
-class RegexCheck(_CheckSettings):
-    """1 where the whole answer (or, with search, a part of it) matches a pattern."""
-
-    kind: Literal["regex"]
-    pattern: str = Field(description="regular expression")
-    search: bool = Field(False, description="true: the pattern may match anywhere; false: the whole answer")
-
-    _valid = field_validator("pattern")(_compiles)
-
-
-class JsonSchemaCheck(_CheckSettings):
-    """1 where the answer is JSON that a schema accepts."""
-
-    kind: Literal["json_schema"]
-    json_schema: dict[str, Any] | str = Field(description="the schema, or a file that holds it")
-
-
-class FieldCheck(_CheckSettings):
-    """1 where a field of the answer equals the same field of gold."""
-
-    kind: Literal["field"]
-    field: str = Field(description="name of the field in gold")
-    case_sensitive: bool = Field(False, description="true: upper and lower case differ")
-    pattern: str | None = Field(
-        None, description="expression whose first group is the field; a JSON key or `field: value` if not given"
-    )
-
-    @field_validator("pattern")
-    @classmethod
-    def _valid(cls, pattern: str | None) -> str | None:
-        if pattern is not None and regex.compile(_compiles(pattern)).groups < 1:
-            raise ValueError("needs a group, as in severity: (\\w+)")
-        return pattern
-
-
-class ContainsCheck(_CheckSettings):
-    """The share of gold's strings that stand in the answer, letter case ignored."""
-
-    kind: Literal["contains"]
-    field: str = Field(description="field of gold: a string or a list of strings")
-
-
-class LengthCheck(_CheckSettings):
-    """1 where the answer's length lies within bounds, in words, in characters, or both."""
-
-    kind: Literal["length"]
-    min_words: Annotated[int, Field(ge=0)] = Field(1, description="fewest words")
-    max_words: Annotated[int, Field(ge=1)] | None = Field(None, description="most words")
-    min_chars: Annotated[int, Field(ge=0)] = Field(0, description="fewest characters")
-    max_chars: Annotated[int, Field(ge=1)] | None = Field(None, description="most characters")
-
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        for unit in ("words", "chars"):
-            low, high = getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
-            if high is not None and low > high:
-                raise ValueError(f"min_{unit} {low} is above max_{unit} {high}")
-        if self.max_words is None and self.max_chars is None and self.min_words <= 1 and self.min_chars <= 1:
-            raise ValueError("bounds nothing: give max_words, max_chars, min_words or min_chars")
-        return self
-
-
-class FunctionCheck(_CheckSettings):
-    """Your own Python: `def f(answer: str, gold: dict) -> float | bool | None`."""
-
-    kind: Literal["function"]
-    function: str = Field(description="file and function, as in checks.py:polite; the file lies in the project")
-
-    @field_validator("function")
-    @classmethod
-    def _valid(cls, function: str) -> str:
-        if ".py:" not in function:
-            raise ValueError("wants file.py:function")
-        return function
-
-
-CheckSettings = Annotated[
-    RegexCheck | JsonSchemaCheck | FieldCheck | ContainsCheck | LengthCheck | FunctionCheck,
-    Field(discriminator="kind"),
-]
 
 
 def build_check(settings: CheckSettings, folder: Path) -> Check:

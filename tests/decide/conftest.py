@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.decide.reader import train_reader
+from tests.support.reader import train_reader
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fairlead.decide.bench import Trial
+from fairlead.decide.answerers import Reply
 from fairlead.decide.candidates import Instruction, Recipe, build, fill
-from fairlead.decide.material import Material
-from fairlead.decide.passages import Passage
-from fairlead.decide.respondents import Reply
-from fairlead.decide.scorer import Scorer
-from fairlead.decide.search import Bm25Index, EmbeddingIndex, FusedIndex
+from fairlead.decide.prompt_material import Material
+from fairlead.decide.retrieval.index import Bm25Index, EmbeddingIndex, FusedIndex
+from fairlead.decide.retrieval.passages import Passage
+from fairlead.decide.runner import Trial
+from fairlead.decide.scoring import Scorer
 from fairlead.records import Example, Message, Prompt
 
 SHOTS = [Example(Prompt.of(f"q{n}"), f"a{n}") for n in range(3)]

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fairlead.config.decide import EmbeddingSettings
 from fairlead.decide.candidates import Instruction
-from fairlead.decide.embeddings import Encoder
-from fairlead.decide.settings import EmbeddingSettings
+from fairlead.decide.instruction_optimizer import Failure, read_instruction, request
 from fairlead.decide.stage import split_dev
-from fairlead.decide.writer import Failure, read_instruction, request
 from fairlead.errors import JudgeError, ModelError
+from fairlead.models.embeddings import Encoder
 from fairlead.records import Example, Prompt
-from tests.decide.projects import decide, prepared
-from tests.decide.reader import COLORS
-from tests.decide.test_verdicts import COLOR, FORMAT, TRIAGE, tickets, triage
-from tests.servers.misbehaving import JudgeServer, Messages
+from tests.support.decide_projects import decide, prepared
+from tests.support.misbehaving import JudgeServer, Messages
+from tests.support.reader import COLORS
+from tests.support.triage import COLOR, FORMAT, TRIAGE, tickets, triage
 
 KEY = "sk-test-very-secret-key"
 TARGET_RULE = "Answer as severity : COLOUR"
@@ -28,7 +28,7 @@ TARGET_RULE = "Answer as severity : COLOUR"
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.judges.session._FIRST_WAIT", 0.02)
+    monkeypatch.setattr("fairlead.llm.session._FIRST_WAIT", 0.02)
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("FAIRLEAD_LEDGER", raising=False)
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from fairlead.config import Criterion
-from fairlead.decide.scoring import JUDGE_SCORE, figures_of, prompts_to_settle
-from fairlead.decide.settings import DecideSection, Target
+from fairlead.config.decide import DecideSection, Target
+from fairlead.config.release import Criterion
+from fairlead.decide.scoring import JUDGE_SCORE, Candidate, Usage, figures_of, prompts_to_settle
 from fairlead.decide.targets import targets_of
-from fairlead.decide.verdict import Candidate, Training, Usage, conditions, five_lines, reach_verdict
+from fairlead.decide.verdict import Training, conditions, five_lines, reach_verdict
 from fairlead.errors import ConfigError
-from fairlead.evaluation.statistics import proportion_interval
+from fairlead.statistics.intervals import proportion_interval
 
 TARGET = [Target(metric="good", at_least=0.6)]
 TRAINING = Training(1500, {"sft": 500, "prompts": 1000, "preferences": 0}, {"duplicates": 2}, {}, 0.25)

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
-from fairlead.artifacts import Artifact
-from fairlead.decide.rule import demand_fine_tuning
+from fairlead.config.judges import RubricSettings
+from fairlead.decide.permission import demand_fine_tuning
 from fairlead.errors import ConfigError, DecisionError
 from fairlead.files import read_jsonl
-from fairlead.judges.settings import RubricSettings
+from fairlead.pipeline.artifacts import Artifact
 from fairlead.records import Example, Prompt
-from tests.decide.projects import Shown, decide, prepared
-from tests.decide.reader import CODES, COLORS, NAMES, PLACES, STYLES, fact, question, ticket
+from tests.support.decide_projects import Shown, decide, prepared
+from tests.support.reader import CODES, NAMES, fact, question
+from tests.support.triage import COLOR, FORMAT, TRIAGE, tickets, triage
 
-FORMAT = {"name": "format", "kind": "regex", "pattern": r"severity : \w+"}
-COLOR = {"name": "color", "kind": "field", "field": "severity"}
 KEY = {"name": "key", "kind": "field", "field": "key", "pattern": r"is (\w+)"}
-TRIAGE = [{"metric": "format", "at_least": 0.8}, {"metric": "color", "at_least": 0.8}]
-
-
-def tickets(count: int, seed: int) -> list[tuple[str, str]]:
-    """Distinct tickets with their colours."""
-    pairs = Random(seed).sample(list(itertools.product(COLORS, PLACES)), count)
-    return [(ticket(color, place), color) for color, place in pairs]
-
-
-def triage(folder: Path, count: int) -> Artifact:
-    """Tickets whose answer has one form; only the examples show which."""
-    dev = [
-        Prompt.of(text, gold={"severity": color}, cluster=f"c{n}") for n, (text, color) in enumerate(tickets(count, 1))
-    ]
-    sft = [Example(Prompt.of(text), f"{STYLES[0]} : {color}") for text, color in tickets(40, 2)]
-    return prepared(folder, dev, sft=sft, figures={"sft": 40, "sft_duplicates": 3})
 
 
 def keys(folder: Path, count: int) -> Artifact:
@@ -180,7 +162,7 @@ def test_a_waiver_is_a_decision_with_its_reason(tmp_path: Path) -> None:
 def test_a_killed_decision_keeps_its_finished_candidates(
     tmp_path: Path, reader: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fairlead.decide.respondents import LocalRespondent
+    from fairlead.decide.answerers import LocalRespondent
 
     section: dict[str, Any] = {"targets": TRIAGE, "few_shot": {"ks": [1], "selection": ["fixed", "random"]}}
     artifact = triage(tmp_path, 12)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fairlead.config import parse_config
+from fairlead.config.project import parse_config
 from fairlead.demo.task import Incident, draw_incident, hurried_answer, severity_of, shingles, write_task
 from fairlead.files import read_jsonl
 

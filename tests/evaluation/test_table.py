@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from fairlead.evaluation.plan import plan, plan_line
-from fairlead.evaluation.statistics import Interval, win_rate
+from fairlead.evaluation.caveats import answer_figures, loops, warnings_of
 from fairlead.evaluation.table import detectable, ends, outcome, pairwise_figures, table_row, with_holm, word
-from fairlead.evaluation.warnings import answer_figures, loops, warnings_of
-from fairlead.records import Verdict, VerdictState, to_json, verdict_from_json
+from fairlead.records import Interval, Verdict, VerdictState, to_json, verdict_from_json
+from fairlead.statistics.power import plan, plan_line
+from fairlead.statistics.win_rate import win_rate
 
 
 def verdicts(states: str) -> list[Verdict]:

@@ -13,26 +13,25 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from tests.release.conftest import finished as finished
 from typer.testing import CliRunner
 
 from fairlead import Project
-from fairlead.cli_eval import import_, score, try_
-from fairlead.config import ModelSection
+from fairlead.cli.evaluate import import_, score, try_
+from fairlead.config.evaluation import ProbeSettings
+from fairlead.config.model import ModelSection
 from fairlead.errors import DataError
-from fairlead.evaluation import probe, scoring
-from fairlead.evaluation.importing import import_answers
-from fairlead.evaluation.probe import accuracy, perplexity
-from fairlead.evaluation.scoring import score_file, trained, try_prompt
-from fairlead.evaluation.settings import ProbeSettings
-from fairlead.evaluation.statistics import proportion_interval
+from fairlead.evaluation import drift, reward_model
+from fairlead.evaluation.drift import accuracy, perplexity
+from fairlead.evaluation.external.compare import import_answers
+from fairlead.evaluation.reward_model import score_file, trained, try_prompt
 from fairlead.files import read_json, write_jsonl
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.models.logprobs import Scored, answer_row, kl_divergence, logprobs, text_rows
-from fairlead.preferences import rows
+from fairlead.models.log_probs import Scored, answer_row, kl_divergence, logprobs, text_rows
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context
 from fairlead.progress import Silent
 from fairlead.records import Prompt, to_json
-from fairlead.stages import Context
+from fairlead.statistics.intervals import proportion_interval
 
 
 @pytest.fixture
@@ -129,7 +128,7 @@ def test_the_probe_measures_forgetting_drift_and_the_implicit_reward(project: Pr
             "max_length": 64,
         }
     )
-    figures = probe.run(context(project, section, tmp_path / "probe"))
+    figures = drift.run(context(project, section, tmp_path / "probe"))
     found = read_json(tmp_path / "probe" / "probe.json")
     changes = {"perplexity_over_base", "general_short_over_base"}
     assert set(found) == {"perplexity", "general_short", "implicit_reward_accuracy", "kl_from_reference", *changes}
@@ -150,7 +149,7 @@ def test_the_probe_measures_forgetting_drift_and_the_implicit_reward(project: Pr
 def test_a_policy_that_is_its_reference_has_no_drift_and_no_reward(project: Project, tmp_path: Path) -> None:
     given = context(project, ProbeSettings(max_new_tokens=6), tmp_path / "probe")
     same = replace(given, inputs={**given.inputs, "dpo": given.inputs["sft"]})
-    probe.run(same)
+    drift.run(same)
     found = read_json(tmp_path / "probe" / "probe.json")
     assert found["kl_from_reference"]["value"] == pytest.approx(0.0, abs=1e-5)
     assert found["implicit_reward_accuracy"]["value"] == pytest.approx(0.5)
@@ -160,9 +159,9 @@ def test_the_kl_is_the_same_however_many_logits_are_held(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = context(project, ProbeSettings(max_new_tokens=6, batch_size=2), tmp_path / "whole")
-    probe.run(given)
-    monkeypatch.setattr(probe, "_HELD_LOGITS", 1)
-    probe.run(replace(given, out=tmp_path / "apart"))
+    drift.run(given)
+    monkeypatch.setattr(drift, "_HELD_LOGITS", 1)
+    drift.run(replace(given, out=tmp_path / "apart"))
     whole, apart = (read_json(tmp_path / name / "probe.json")["kl_from_reference"] for name in ("whole", "apart"))
     assert apart == pytest.approx(whole, abs=1e-5)
 
@@ -177,7 +176,7 @@ def test_the_kl_is_the_same_however_many_logits_are_held(
     ],
 )
 def test_rows_are_held_together_up_to_a_number_of_tokens(tokens: list[int], most: int, runs: list[list[int]]) -> None:
-    assert [tokens[each] for each in probe.held_together(tokens, most)] == runs
+    assert [tokens[each] for each in drift.held_together(tokens, most)] == runs
 
 
 def test_the_kl_is_that_of_the_whole_distribution_and_never_below_0() -> None:
@@ -194,7 +193,7 @@ def test_the_kl_is_that_of_the_whole_distribution_and_never_below_0() -> None:
 def test_rows_that_are_too_long_to_be_scored_whole_are_counted(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "_most_tokens", lambda _: 24)
+    monkeypatch.setattr(reward_model, "_most_tokens", lambda _: 24)
     texts = [("the disk", "full"), ("the disk " * 40, "full"), ("the disk", "full " * 40)]
     write_jsonl(tmp_path / "answers.jsonl", [{"prompt": prompt, "answer": answer} for prompt, answer in texts])
     found = score_file(project, tmp_path / "answers.jsonl")
@@ -208,7 +207,7 @@ def test_probe_settings_that_cannot_work_are_refused() -> None:
 
 
 def pair_rows(project: Project) -> list[dict[str, Any]]:
-    return [to_json(pair) for pair in rows.preferences(project.artifact("pairs").file("validation.jsonl"))]
+    return [to_json(pair) for pair in datasets.preferences(project.artifact("pairs").file("validation.jsonl"))]
 
 
 def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(project: Project, tmp_path: Path) -> None:
@@ -217,7 +216,7 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
     found = score_file(project, tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl")
     inputs, section = trained(project), project.config.model
     tokenizer = load_tokenizer(section, project.folder)
-    row = rows.preferences(tmp_path / "pairs.jsonl")[0]
+    row = datasets.preferences(tmp_path / "pairs.jsonl")[0]
     scored = [answer_row(row.prompt, row.chosen, tokenizer, 1024)]
     values = []
     for name in ("dpo", "sft"):
@@ -241,9 +240,9 @@ def test_single_answers_are_scored_too(project: Project, tmp_path: Path) -> None
 
 
 def test_try_gives_what_the_answers_stage_gives(project: Project) -> None:
-    prompt = rows.prompts(project.artifact("prepare").file("eval.jsonl"))[0]
+    prompt = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))[0]
     found = try_prompt(project, prompt.text)
-    stored = rows.completions(project.artifact("answers").file("answers.jsonl"))
+    stored = datasets.completions(project.artifact("answers").file("answers.jsonl"))
     assert {name: a.text for name, a in found.items()} == {a.model: a.text for a in stored if a.prompt_id == prompt.id}
     assert list(found) == ["base", "sft", "dpo"]
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.judges.conftest import answers, pairs
-from tests.servers.misbehaving import JudgeServer
 
+from fairlead.config.judges import AnthropicSettings
 from fairlead.errors import JudgeError
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.judges.ledger import Ledger
-from fairlead.judges.settings import AnthropicSettings
+from fairlead.llm.reply_store import Ledger
 from fairlead.records import Comparison, Prompt, ScoreState, VerdictState
+from tests.support.judging import answers, pairs
+from tests.support.misbehaving import JudgeServer
 
 KEY = "sk-ant-api03-very-secret"
 

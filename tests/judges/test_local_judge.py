@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from tests.judges.conftest import answers, pairs
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
+from fairlead.config.judges import LocalSettings
 from fairlead.errors import JudgeError, ModelError
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.judges.ledger import Ledger
-from fairlead.judges.settings import LocalSettings
+from fairlead.llm.reply_store import Ledger
 from fairlead.records import Answer, Comparison, Prompt, ScoreState, VerdictState
+from tests.support.judging import answers, pairs
 
 
 def judge_of(model: Path, ledger: Ledger | None = None, **settings: Any) -> Judge:

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.judges.conftest import answers, openai_judge, pairs
-from tests.servers.misbehaving import JudgeServer, by_quality
 
+from fairlead.config.judges import OpenAISettings
+from fairlead.cost.judge_cost import estimate
 from fairlead.errors import BudgetError, ConfigError, JudgeError
-from fairlead.judges.chat import Purse
-from fairlead.judges.estimate import estimate
-from fairlead.judges.ledger import Ledger
-from fairlead.judges.settings import OpenAISettings
+from fairlead.llm.client import Purse
+from fairlead.llm.reply_store import Ledger
 from fairlead.records import Answer, Comparison, Prompt, ScoreState, VerdictState
+from tests.support.judging import answers, openai_judge, pairs
+from tests.support.misbehaving import JudgeServer, by_quality
 
 
 def says(*texts: str) -> Any:
@@ -150,7 +150,7 @@ def test_works_inside_a_running_event_loop(ledger: Ledger) -> None:
 
 
 def test_items_are_pulled_lazily(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.judges.stream.LOOK_AHEAD", 10)
+    monkeypatch.setattr("fairlead.llm.async_map.LOOK_AHEAD", 10)
     pulled = 0
 
     def endless() -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.judges.conftest import openai_judge, pairs
-from tests.servers.misbehaving import JudgeServer, Messages, by_quality
 
-from fairlead.judges.hostile import flag, flags_of
-from fairlead.judges.ledger import Ledger
 from fairlead.judges.panel import PanelJudge, disagreement_of, join_scores, join_verdicts
+from fairlead.judges.prompt_injection import flag, flags_of
+from fairlead.llm.reply_store import Ledger
 from fairlead.records import Answer, Prompt, Score, ScoreState, Verdict, VerdictState
+from tests.support.judging import openai_judge, pairs
+from tests.support.misbehaving import JudgeServer, Messages, by_quality
 
 STATES = {
     "W": VerdictState.WIN, "L": VerdictState.LOSS, "T": VerdictState.TIE, "I": VerdictState.INCONSISTENT,

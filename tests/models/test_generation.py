@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairlead.config import ModelSection
+from fairlead.config.model import ModelSection
 from fairlead.errors import ArtifactError, ModelError
 from fairlead.models.generation import GumbelNoise, Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.release.hub_server import hub
 
 from fairlead import Project
 from fairlead.errors import ConfigError
 from fairlead.release.hub import is_hub, repo_id
+from tests.support.hub_server import hub
 
 SCRIPT = """
 import sys
@@ -98,7 +98,7 @@ def test_the_command_releases_to_the_hub_as_the_settings_say(project: Project) -
     with hub() as there:
         command = (
             "-c",
-            "from fairlead.cli import main; main()",
+            "from fairlead.cli.main import main; main()",
             "release",
             "v0.1.0",
             "--to",

@@ -16,24 +16,24 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from openai import APIConnectionError, OpenAI
-from tests.conftest import tiny_config, write_config
-from tests.release.conftest import flip
 from transformers.utils.import_utils import is_serve_available
 
 from fairlead import Project
+from fairlead.config.release import ReleaseSettings
 from fairlead.errors import ArtifactError, ConfigError, ModelError
-from fairlead.evaluation.scoring import trained
+from fairlead.evaluation.reward_model import trained
 from fairlead.files import hash_file, read_json, write_json
-from fairlead.models.views import View, views_of
-from fairlead.preferences import rows
-from fairlead.release.card import _evaluation, _usage
+from fairlead.models.adapters import View, views_of
+from fairlead.pipeline import datasets
+from fairlead.release.checksums import SUMS, seal, verify
 from fairlead.release.evidence import gather
 from fairlead.release.export import ReleaseError, release
-from fairlead.release.reflection import reflection
-from fairlead.release.report import markdown
-from fairlead.release.seal import SUMS, seal, verify
-from fairlead.release.serving import choose_engine, server, vllm_command
-from fairlead.release.settings import ReleaseSettings
+from fairlead.release.model_card import _evaluation, _usage
+from fairlead.release.serve import choose_engine, server, vllm_command
+from fairlead.report.stage import markdown
+from fairlead.report.summary import reflection
+from tests.support.files import flip
+from tests.support.projects import tiny_config, write_config
 
 PLAIN = """
 import json, sys
@@ -63,7 +63,7 @@ def released(project: Project, to: Path, version: str = "v0.1.0", **kwargs: Any)
 
 def greedy(folder: Path, base: str, project: Project) -> list[str]:
     """What plain transformers and PEFT say to the eval prompts, with Fairlead out of reach."""
-    prompts = rows.prompts(project.artifact("prepare").file("eval.jsonl"))
+    prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
     turns = json.dumps([[{"role": m.role, "content": m.content} for m in prompt.messages] for prompt in prompts])
     done = subprocess.run(
         [sys.executable, "-c", PLAIN, str(folder), base, turns], capture_output=True, text=True, check=True, timeout=120
@@ -87,7 +87,7 @@ def by_the_card(folder: Path, project: Project) -> list[str]:
     snippet = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     head, _, rest = snippet.partition("messages = ")
     tail = textwrap.indent(rest.partition("\n")[2], "    ")
-    prompts = rows.prompts(project.artifact("prepare").file("eval.jsonl"))
+    prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
     turns = json.dumps([[{"role": m.role, "content": m.content} for m in prompt.messages] for prompt in prompts])
     command = [sys.executable, "-c", BY_THE_CARD.format(head=head, tail=tail), turns]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, cwd=folder)
@@ -95,7 +95,7 @@ def by_the_card(folder: Path, project: Project) -> list[str]:
 
 
 def answered(project: Project, view: str) -> list[str]:
-    answers = rows.completions(project.artifact("answers").file("answers.jsonl"))
+    answers = datasets.completions(project.artifact("answers").file("answers.jsonl"))
     return [answer.text for answer in answers if answer.model == view]
 
 
@@ -358,7 +358,7 @@ def test_transformers_server_answers_as_the_models_do(project: Project) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     found = server(project, "transformers", host="127.0.0.1", port=port)
-    prompt = rows.prompts(project.artifact("prepare").file("eval.jsonl"))[0]
+    prompt = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))[0]
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     process = subprocess.Popen(
         found.argv, cwd=found.folder, env={**os.environ, **found.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

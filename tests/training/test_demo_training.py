@@ -10,12 +10,12 @@ import pytest
 import torch
 import trl
 from peft import LoraConfig, get_peft_model
-from tests.training.preference_rows import trainer_of
 from transformers import AutoModelForCausalLM
 
 from fairlead import DPOTrainer
 from fairlead.demo.base_model import train_base
 from fairlead.demo.task import draw_incident, hurried_answer, write_report, write_task
+from tests.support.preference_rows import trainer_of
 
 STEPS, BATCH = 100, 4
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.conftest import tiny_config, write_config
 
 from fairlead import Project
 from fairlead.errors import ReferenceMismatchError
-from fairlead.models.views import start_of, views_of
-from fairlead.preferences import rows
+from fairlead.models.adapters import start_of, views_of
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context
 from fairlead.progress import Silent
-from fairlead.stages import Context
 from fairlead.training.dpo import build_trainer
+from tests.support.projects import tiny_config, write_config
 
 
 def context_and_trainer(folder: Path, **dpo: Any) -> Any:
@@ -30,7 +30,7 @@ def context_and_trainer(folder: Path, **dpo: Any) -> Any:
     made = project.run("pairs")
     sections = {name: getattr(project.config, name) for name in ("model", "lora", "dpo")}
     context = Context(folder, folder / "scratch" / "dpo", {k: made[k] for k in ("sft", "pairs")}, sections, 0, Silent())
-    pairs = rows.preferences(made["pairs"].file("train.jsonl"))
+    pairs = datasets.preferences(made["pairs"].file("train.jsonl"))
     start = start_of(views_of({"sft": made["sft"]}))
     return build_trainer(context, project.config.dpo, project.config.model, start, pairs, pairs[:4])
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import tiny_config, write_config
 
 from fairlead import Project
-from fairlead.config import ModelSection, parse_config
+from fairlead.config.model import ModelSection
+from fairlead.config.project import parse_config
 from fairlead.errors import ModelError, TrainingError
 from fairlead.models.loading import load_base, load_tokenizer
-from fairlead.training.loop import newest_checkpoint, read_metrics
+from fairlead.training.hf_trainer import newest_checkpoint, read_metrics
+from tests.support.projects import tiny_config, write_config
 
 
 def test_wandb_offline_gets_the_run(tiny_project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

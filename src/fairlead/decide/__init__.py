@@ -1,1 +1,1 @@
-"""Whether fine-tuning is needed: prompts, examples and documents measured against the project's own targets."""
+"""Whether to fine-tune at all: instructions, examples and retrieval measured against the targets."""

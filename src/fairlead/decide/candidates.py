@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fairlead.decide.passages import Passage
+from fairlead.decide.retrieval.passages import Passage
 from fairlead.records import Example, Message, Prompt
 
 Family = Literal["instructions", "few-shot", "retrieval", "few-shot + retrieval"]

@@ -1,18 +1,28 @@
-"""Answers against targets: intervals of the project's own metrics, and what they show. Pure functions on arrays."""
+"""Answers against targets: intervals of the project's own metrics, and what they show."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
-from fairlead.decide.settings import Target
-from fairlead.evaluation import statistics
-from fairlead.evaluation.statistics import Interval
+from fairlead.checks import Check, build_check
+from fairlead.config.checks import CheckSettings, JsonSchemaCheck, RegexCheck
+from fairlead.config.decide import Target
+from fairlead.config.judges import JudgeSettings
+from fairlead.decide.candidates import Family
+from fairlead.decide.instruction_optimizer import Failure
+from fairlead.decide.runner import Trial
+from fairlead.errors import ConfigError
+from fairlead.judges.build import open_judge
+from fairlead.records import Answer, Interval, Prompt
+from fairlead.statistics.intervals import bounded_mean_interval, mean_interval
+from fairlead.statistics.power import prompts_needed
 
 JUDGE_SCORE = "judge_score"
 JUDGE_RANGE = (1.0, 10.0)
@@ -52,6 +62,58 @@ class Figure:
         return (self.interval.value - self.target) / (high - low)
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer takes, on average, and what a thousand take.
+
+    Attributes:
+        seconds: of 1,000 answers: computing time in batches on this machine, or the sum of an endpoint's latencies.
+        cost: of 1,000 answers, in the currency of the prices; None without prices.
+    """
+
+    input_tokens: float | None
+    output_tokens: float | None
+    seconds: float | None
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way of asking one model, measured.
+
+    Attributes:
+        shots, passages: mean number that found room in the context.
+        malformed: share of answers that a format check refuses; None without such a check.
+        recall: share of prompts whose gold passage was among those found; None where none is marked.
+        cut: share of answers that the token limit ended.
+    """
+
+    name: str
+    model: str
+    family: Family
+    figures: tuple[Figure, ...]
+    usage: Usage
+    malformed: Interval | None = None
+    recall: Interval | None = None
+    shots: float = 0.0
+    passages: float = 0.0
+    cut: float = 0.0
+
+    @property
+    def status(self) -> Status:
+        return status_of(self.figures)
+
+    @property
+    def margin(self) -> float:
+        """Worst margin over the targets; minus infinity where none is known."""
+        found = margin_of(self.figures)
+        return float("-inf") if found is None else found
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.model}"
+
+
 def range_of(metric: str) -> tuple[float, float]:
     return JUDGE_RANGE if metric == JUDGE_SCORE else (0.0, 1.0)
 
@@ -89,10 +151,10 @@ def _figure(metric: str, values: Values, clusters: Sequence[str], target: float 
 def interval_of(metric: str, values: Sequence[float], clusters: Sequence[str], level: float) -> Interval:
     """The mean's interval; a judge's scores bunch far from their ends, so they get the t interval where it exists."""
     if metric == JUDGE_SCORE:
-        interval = statistics.mean_interval(values, clusters, level)
+        interval = mean_interval(values, clusters, level)
         if interval.low is not None or not values:
             return interval
-    return statistics.bounded_mean_interval(values, *range_of(metric), clusters, level)
+    return bounded_mean_interval(values, *range_of(metric), clusters, level)
 
 
 def _status(interval: Interval, strict: Interval, target: float) -> Status:
@@ -114,7 +176,7 @@ def prompts_to_settle(metric: str, values: Sequence[float], target: float, level
     aim = min(max((target - low) / (high - low), 0.0), 1.0)
     spread = max(float(x.std(ddof=1)) if len(x) > 1 else 0.0, math.sqrt(aim * (1 - aim)))
     gap = max(abs(float(x.mean()) - aim), _SMALLEST_GAP)
-    return statistics.prompts_needed(gap, spread, level)
+    return prompts_needed(gap, spread, level)
 
 
 def status_of(figures: Sequence[Figure]) -> Status:
@@ -135,3 +197,110 @@ def mean(values: Sequence[float | None]) -> float | None:
     """Mean of those present; None if there are none."""
     present = [value for value in values if value is not None]
     return fmean(present) if present else None
+
+
+Table = dict[str, list[float | None]]  # by metric, one value per prompt; None where undefined or missing
+
+
+class Scorer:
+    """The metrics, the targets, and the judge where a target is on its score.
+
+    Raises:
+        ConfigError: if a target is on the judge's score and there is no judge, or a check's file is missing.
+    """
+
+    def __init__(
+        self, metrics: Sequence[CheckSettings], targets: Sequence[Target], judge: JudgeSettings | None, folder: Path
+    ) -> None:
+        self.checks: dict[str, Check] = {m.name: build_check(m, folder) for m in metrics}
+        self.targets = targets
+        self._formats = [m.name for m in metrics if isinstance(m, RegexCheck | JsonSchemaCheck)]
+        self._judge: JudgeSettings | None = None
+        self._folder = folder
+        if any(target.metric == JUDGE_SCORE for target in targets):
+            if judge is None:
+                raise ConfigError(
+                    f"a target is on {JUDGE_SCORE} and there is no judge", where="decide.targets", remedy="set judge"
+                )
+            self._judge = judge
+
+    def values(self, trial: Trial, prompts: Sequence[Prompt]) -> Table:
+        """Every metric of every answer."""
+        found: Table = {
+            name: [
+                None if reply.text is None else check(reply.text, prompt.gold)
+                for prompt, reply in zip(prompts, trial.replies, strict=True)
+            ]
+            for name, check in self.checks.items()
+        }
+        if self._judge is not None:
+            found[JUDGE_SCORE] = self._scores(self._judge, trial, prompts)
+        return found
+
+    def _scores(self, settings: JudgeSettings, trial: Trial, prompts: Sequence[Prompt]) -> list[float | None]:
+        items = [Answer(p, r.text) for p, r in zip(prompts, trial.replies, strict=True) if r.text is not None]
+        with open_judge(settings, self._folder) as judge:
+            scores = iter([score.value for score in judge.score(items)])
+        return [None if reply.text is None else next(scores) for reply in trial.replies]
+
+    def candidate(
+        self, trial: Trial, values: Mapping[str, Values], prompts: Sequence[Prompt], *, candidates: int = 1
+    ) -> Candidate:
+        """The figures of a trial.
+
+        Args:
+            candidates: how many it is compared with, itself included.
+        """
+        clusters = [prompt.cluster or prompt.id for prompt in prompts]
+        recipe, n = trial.recipe, len(trial.replies)
+        return Candidate(
+            name=recipe.name,
+            model=trial.model,
+            family=recipe.family,
+            figures=tuple(figures_of(values, clusters, self.targets, candidates=candidates)),
+            usage=_usage(trial),
+            malformed=self._malformed(values, clusters),
+            recall=_share(trial.recall, clusters),
+            shots=sum(trial.shots) / n,
+            passages=sum(trial.passages) / n,
+            cut=sum(reply.cut for reply in trial.replies) / n,
+        )
+
+    def _malformed(self, values: Mapping[str, Values], clusters: Sequence[str]) -> Interval | None:
+        """The share of answers that a check of form (regex, json_schema) refuses."""
+        if not self._formats:
+            return None
+        per_answer = zip(*(values[name] for name in self._formats), strict=True)
+        return _share([None if None in found else float(0.0 in found) for found in per_answer], clusters)
+
+    def failures(self, trial: Trial, values: Mapping[str, Values], prompts: Sequence[Prompt]) -> list[Failure]:
+        """The answers below a target, in the order of the prompts."""
+        found: list[Failure] = []
+        for number, (prompt, reply) in enumerate(zip(prompts, trial.replies, strict=True)):
+            failed = tuple(
+                target.metric
+                for target in self.targets
+                if (value := values[target.metric][number]) is not None and value < target.at_least
+            )
+            if failed and reply.text is not None:
+                found.append(Failure(prompt, reply.text, failed))
+        return found
+
+
+def _usage(trial: Trial) -> Usage:
+    cost = mean([reply.cost for reply in trial.replies])
+    # A reply that never came took no time that an answer takes.
+    seconds = mean([reply.seconds for reply in trial.replies if reply.text is not None])
+    return Usage(
+        input_tokens=mean([reply.input_tokens for reply in trial.replies]),
+        output_tokens=mean([reply.output_tokens for reply in trial.replies]),
+        seconds=None if seconds is None else 1000 * seconds,
+        cost=None if cost is None else 1000 * cost,
+    )
+
+
+def _share(values: Values, clusters: Sequence[str]) -> Interval | None:
+    present = [(v, c) for v, c in zip(values, clusters, strict=True) if v is not None]
+    if not present:
+        return None
+    return bounded_mean_interval([v for v, _ in present], 0.0, 1.0, [c for _, c in present])

@@ -6,24 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fairlead.checks import CheckSettings
-from fairlead.config import AnswersSection, ModelSection
-from fairlead.decide import output
-from fairlead.decide.bench import Bench, Trial
-from fairlead.decide.campaign import Campaign
-from fairlead.decide.material import Material, gather
-from fairlead.decide.respondents import LocalRespondent, Respondent, base_respondent, open_respondent
-from fairlead.decide.scorer import Scorer, Table
-from fairlead.decide.scoring import mean
-from fairlead.decide.settings import DecideSection, Target
+from fairlead.config.checks import CheckSettings
+from fairlead.config.decide import DecideSection, Target
+from fairlead.config.evaluation import AnswersSection
+from fairlead.config.model import ModelSection
+from fairlead.decide import document
+from fairlead.decide.answerers import LocalRespondent, Respondent, base_respondent, open_respondent
+from fairlead.decide.candidate_search import Campaign
+from fairlead.decide.prompt_material import Material, gather
+from fairlead.decide.runner import Bench, Trial
+from fairlead.decide.scoring import Scorer, Table, Usage, mean
 from fairlead.decide.targets import targets_of
-from fairlead.decide.training_rows import examine
-from fairlead.decide.verdict import Usage, conditions, five_lines, reach_verdict
+from fairlead.decide.training_data import examine
+from fairlead.decide.verdict import conditions, five_lines, reach_verdict
 from fairlead.errors import DataError
 from fairlead.files import write_atomic, write_json, write_jsonl
-from fairlead.preferences import rows
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.records import Example, Prompt, content_id
-from fairlead.stages import Context, Figures
 
 _TUNING = 3  # with a writer, every third dev prompt shows it failures, and no candidate is scored on it
 
@@ -32,7 +32,7 @@ def run(context: Context) -> Figures:
     """Writes decision.json, decision.md (the same for people) and answers.jsonl (the rows behind them)."""
     section: DecideSection = context.section("decide")
     if section.waive is not None:
-        return _write(context, output.waived(section.waive), [])
+        return _write(context, document.waived(section.waive), [])
     metrics: list[CheckSettings] = context.section("eval.metrics")
     targets = targets_of(section, context.section("gate.criteria"), [metric.name for metric in metrics])
     scorer = Scorer(metrics, targets, context.section("eval_judge"), context.folder)
@@ -51,15 +51,15 @@ def run(context: Context) -> Figures:
     ]
     verdict = reach_verdict(candidates, prompts=len(scored), min_prompts=section.min_prompts)
     training = examine(
-        rows.examples(context.inputs["prepare"].file("sft.jsonl")),
-        rows.prompts(context.inputs["prepare"].file("prompts.jsonl")),
-        rows.preferences(context.inputs["prepare"].file("preferences.jsonl")),
+        datasets.examples(context.inputs["prepare"].file("sft.jsonl")),
+        datasets.prompts(context.inputs["prepare"].file("prompts.jsonl")),
+        datasets.preferences(context.inputs["prepare"].file("preferences.jsonl")),
         scorer.checks,
         context.inputs["prepare"].manifest.figures,
         settings=context.section("data_check"),
         similarity=context.section("data.similarity"),
     )
-    decision = output.decision(
+    decision = document.decision(
         verdict,
         candidates,
         [trial.recipe for trial in trials],
@@ -86,7 +86,7 @@ def run(context: Context) -> Figures:
 
 def _write(context: Context, decision: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Figures:
     write_json(context.out / "decision.json", decision)
-    write_atomic(context.out / "decision.md", output.markdown(decision))
+    write_atomic(context.out / "decision.md", document.markdown(decision))
     write_jsonl(context.out / "answers.jsonl", answers)
     return {key: decision[key] for key in ("verdict", "why", "needed", "prompts")}
 
@@ -96,7 +96,7 @@ def _shown(targets: Sequence[Target]) -> str:
 
 
 def _dev_prompts(context: Context) -> list[Prompt]:
-    dev = rows.prompts(context.inputs["prepare"].file("dev.jsonl"))
+    dev = datasets.prompts(context.inputs["prepare"].file("dev.jsonl"))
     if not dev:
         raise DataError(
             "there are no dev prompts to decide on",
@@ -121,8 +121,8 @@ def split_dev(prompts: Sequence[Prompt], *, writer: bool) -> tuple[list[Prompt],
 def _examples(context: Context) -> list[Example]:
     """The SFT rows; without them the better answers of ready pairs."""
     prepared = context.inputs["prepare"]
-    examples = rows.examples(prepared.file("sft.jsonl"))
-    return examples or [Example(p.prompt, p.chosen) for p in rows.preferences(prepared.file("preferences.jsonl"))]
+    examples = datasets.examples(prepared.file("sft.jsonl"))
+    return examples or [Example(p.prompt, p.chosen) for p in datasets.preferences(prepared.file("preferences.jsonl"))]
 
 
 def _measure(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairlead.config import Criterion
+from fairlead.config.decide import DecideSection, Target
+from fairlead.config.release import Criterion
 from fairlead.decide.scoring import JUDGE_SCORE, range_of
-from fairlead.decide.settings import DecideSection, Target
 from fairlead.errors import ConfigError
 
 

@@ -7,66 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fairlead.decide.candidates import Family
-from fairlead.decide.scoring import Figure, Status, margin_of, status_of
-from fairlead.evaluation.statistics import Interval
+from fairlead.decide.scoring import Candidate, Usage
+from fairlead.records import Interval
 
 Word = Literal["prompting is enough", "retrieval is enough", "fine-tune", "not enough evidence", "waived"]
 Holds = Literal["yes", "no", "open", "not measured"]
 
 PROMPTING: tuple[Family, ...] = ("instructions", "few-shot")
 _MALFORMED = 0.05  # more than one answer in twenty that a program cannot read is a format not held
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What an answer takes, on average, and what a thousand take.
-
-    Attributes:
-        seconds: of 1,000 answers: computing time in batches on this machine, or the sum of an endpoint's latencies.
-        cost: of 1,000 answers, in the currency of the prices; None without prices.
-    """
-
-    input_tokens: float | None
-    output_tokens: float | None
-    seconds: float | None
-    cost: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One way of asking one model, measured.
-
-    Attributes:
-        shots, passages: mean number that found room in the context.
-        malformed: share of answers that a format check refuses; None without such a check.
-        recall: share of prompts whose gold passage was among those found; None where none is marked.
-        cut: share of answers that the token limit ended.
-    """
-
-    name: str
-    model: str
-    family: Family
-    figures: tuple[Figure, ...]
-    usage: Usage
-    malformed: Interval | None = None
-    recall: Interval | None = None
-    shots: float = 0.0
-    passages: float = 0.0
-    cut: float = 0.0
-
-    @property
-    def status(self) -> Status:
-        return status_of(self.figures)
-
-    @property
-    def margin(self) -> float:
-        """Worst margin over the targets; minus infinity where none is known."""
-        found = margin_of(self.figures)
-        return float("-inf") if found is None else found
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}, {self.model}"
 
 
 @dataclass(frozen=True, slots=True)

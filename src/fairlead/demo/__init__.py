@@ -1,1 +1,1 @@
-"""The built-in incident-triage task and the small base model trained for it; no real project imports this."""
+"""The built-in task and its small model; nothing a real project imports."""

@@ -22,7 +22,7 @@ from transformers import (
 
 from fairlead.errors import DataError
 from fairlead.files import disk_errors, read_jsonl
-from fairlead.training.loop import newest_checkpoint
+from fairlead.training.hf_trainer import newest_checkpoint
 
 VOCABULARY = 1000
 CONTEXT = 512  # tokens that the model can attend to

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from fairlead.config import CONFIG_NAME
+from fairlead.config.project import CONFIG_NAME
 from fairlead.demo.base_model import train_base
 from fairlead.demo.task import write_task
 from fairlead.errors import ConfigError

@@ -1,1 +1,1 @@
-"""Evaluation: comparison of models with error bars, statistics on arrays, and evaluation files from elsewhere."""
+"""The comparison of base, SFT and SFT+DPO: answers, metrics, win rates, caveats, drift."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fairlead.config import AnswersSection, ModelSection
+from fairlead.config.evaluation import AnswersSection
+from fairlead.config.model import ModelSection
 from fairlead.files import write_atomic, write_jsonl
+from fairlead.models.adapters import ViewName, Views, views_of
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.models.resumable import generate_resumable
-from fairlead.models.views import ViewName, Views, views_of
-from fairlead.preferences import rows
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.records import Completion, Prompt, Sampling, to_json
-from fairlead.stages import Context, Figures
 
 _BATCHES_PER_CHUNK = 16  # within a chunk the batch stays full; at its end it runs empty
 
@@ -20,7 +21,7 @@ def run(context: Context) -> Figures:
     """Writes answers.jsonl (every view's answers, view by view) and samples.md (side by side, for people)."""
     section: AnswersSection = context.section("answers")
     model: ModelSection = context.section("model")
-    prompts = rows.prompts(context.inputs["prepare"].file("eval.jsonl"))
+    prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
     sampling = Sampling(section.temperature, section.top_p, section.max_new_tokens)
     views = views_of(context.inputs)
     requests = [ViewRequest(prompt, sampling, view=name) for prompt in prompts for name in views]

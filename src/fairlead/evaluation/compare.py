@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fairlead.config import EvalSection
-from fairlead.evaluation.measuring import measure, scores_on, verdicts_on
-from fairlead.evaluation.plan import plan, plan_line
+from fairlead.config.evaluation import EvalSection
+from fairlead.config.judges import JudgeSettings
+from fairlead.evaluation.caveats import answer_figures, warnings_of
+from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, pairwise_figures, table_row, with_holm
-from fairlead.evaluation.warnings import answer_figures, warnings_of
 from fairlead.files import write_json, write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
-from fairlead.judges.families import SHARED_JUDGE, kinship
-from fairlead.judges.hostile import flags_of
-from fairlead.judges.missing import missing_share, refuse_if_missing
+from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.judges.settings import JudgeSettings
-from fairlead.preferences import rows
+from fairlead.judges.prompt_injection import flags_of
+from fairlead.judges.qualification.model_families import SHARED_JUDGE, kinship
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.records import Completion, Prompt, ScoreState, to_json
-from fairlead.stages import Context, Figures
+from fairlead.statistics.power import plan, plan_line
 
 JUDGE_SCORE = "judge_score"
 
@@ -118,9 +118,9 @@ def _comparison(
 
 
 def _read(context: Context) -> _Held:
-    prompts = rows.prompts(context.inputs["prepare"].file("eval.jsonl"))
+    prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
     answers: dict[str, list[Completion]] = {}
-    for answer in rows.completions(context.inputs["answers"].file("answers.jsonl")):
+    for answer in datasets.completions(context.inputs["answers"].file("answers.jsonl")):
         answers.setdefault(answer.model, []).append(answer)
     return _Held(prompts, answers)
 

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from fairlead.evaluation import statistics
-from fairlead.evaluation.statistics import Interval, smallest_detectable_difference
-from fairlead.judges.missing import MISSING
-from fairlead.records import Verdict, VerdictState
+from fairlead.judges.missing_verdicts import MISSING
+from fairlead.records import Interval, Verdict, VerdictState
+from fairlead.statistics.intervals import bounded_mean_interval, mean_interval, missing_bounds, paired_difference
+from fairlead.statistics.power import smallest_detectable_difference
+from fairlead.statistics.tests import holm, permutation_test, sign_test
+from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
 
 _OUTCOME = {VerdictState.WIN: 1.0, VerdictState.LOSS: 0.0, VerdictState.TIE: 0.5, VerdictState.INCONSISTENT: 0.5}
 SCORE_BOUNDS = (1.0, 10.0)
@@ -66,8 +68,8 @@ def table_row(
 
 def _mean(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -> Interval:
     if judged and len(set(values)) > 1:
-        return statistics.mean_interval(values, clusters)
-    return statistics.bounded_mean_interval(values, *(SCORE_BOUNDS if judged else (0.0, 1.0)), clusters)
+        return mean_interval(values, clusters)
+    return bounded_mean_interval(values, *(SCORE_BOUNDS if judged else (0.0, 1.0)), clusters)
 
 
 def difference_figures(
@@ -90,8 +92,8 @@ def difference_figures(
     # The t interval that scores have is undefined where all differences are equal; the score interval is not.
     equal = len({round(n - o, 9) for n, o, _ in both}) < 2
     bounds = SCORE_BOUNDS if judged and equal else None if judged else (0.0, 1.0)
-    difference = statistics.paired_difference(after, before, groups, bounds=bounds)
-    test = statistics.permutation_test(np.subtract(after, before), np.random.default_rng(_SEED), groups)
+    difference = paired_difference(after, before, groups, bounds=bounds)
+    test = permutation_test(np.subtract(after, before), np.random.default_rng(_SEED), groups)
     worst, best = _extremes(new, old) if judged else (None, None)
     return {
         "delta": difference.value,
@@ -121,7 +123,7 @@ def _extremes(new: Sequence[float | None], old: Sequence[float | None]) -> tuple
 
 def with_holm(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows with `p_holm`, their p-values after Holm's correction over all of them; None where there is no p."""
-    adjusted = iter(statistics.holm([row["p"] for row in table if row["p"] is not None]).tolist())
+    adjusted = iter(holm([row["p"] for row in table if row["p"] is not None]).tolist())
     return [{**row, "p_holm": None if row["p"] is None else next(adjusted)} for row in table]
 
 
@@ -172,8 +174,8 @@ def pairwise_figures(
     found = [(value, number) for number, v in enumerate(verdicts) if (value := outcome(v)) is not None]
     outcomes, places = [value for value, _ in found], [number for _, number in found]
     groups = [clusters[number] for number in places]
-    rate = statistics.win_rate(outcomes, groups)
-    bounds = statistics.missing_bounds(outcomes, missing)
+    rate = win_rate(outcomes, groups)
+    bounds = missing_bounds(outcomes, missing)
     agreed = [(value, clusters[number]) for value, number in found if not verdicts[number].missing]
     figures = {
         "win_rate": rate.value,
@@ -186,14 +188,14 @@ def pairwise_figures(
         "detectable": detectable(rate),
         "worst": bounds.worst,
         "best": bounds.best,
-        "consistent": ends(statistics.win_rate([value for value, _ in agreed], [group for _, group in agreed])),
+        "consistent": ends(win_rate([value for value, _ in agreed], [group for _, group in agreed])),
         "pooled": ends(_pooled([verdicts[number] for number in places], groups)),
-        "sign_test_p": statistics.sign_test(sum(o > 0.5 for o in outcomes), sum(o < 0.5 for o in outcomes)).p,
+        "sign_test_p": sign_test(sum(o > 0.5 for o in outcomes), sum(o < 0.5 for o in outcomes)).p,
     }
     if lengths is not None and other_lengths is not None:
         mine, theirs = ([texts[number] for number in places] for texts in (lengths, other_lengths))
         rng = np.random.default_rng(_SEED)
-        adjusted = statistics.length_adjusted_win_rate(outcomes, mine, theirs, rng, groups)
+        adjusted = length_adjusted_win_rate(outcomes, mine, theirs, rng, groups)
         figures["length_adjusted"] = ends(adjusted)
     return figures
 
@@ -216,7 +218,7 @@ def _pooled(judged: Sequence[Verdict], clusters: Sequence[str]) -> Interval:
     most = max((len(verdict.orders) for verdict in judged), default=0) or 1
     votes = [_votes(verdict) for verdict in judged]
     every = [(v, c) for mine, c in zip(votes, clusters, strict=True) for v in mine * (most // len(mine))]
-    return statistics.win_rate([vote for vote, _ in every], [cluster for _, cluster in every])
+    return win_rate([vote for vote, _ in every], [cluster for _, cluster in every])
 
 
 def ends(interval: Interval) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Judges: who says which of two answers is better, and how good one is."""
+"""Who judges answers, and how replies are read."""

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fairlead.judges.base import Judge
-from fairlead.judges.ledger import Ledger
-from fairlead.judges.rubric import RubricJudge
-from fairlead.judges.settings import (
+from fairlead.config.judges import (
     AnthropicSettings,
     JudgeSettings,
     LocalSettings,
@@ -17,6 +14,9 @@ from fairlead.judges.settings import (
     PanelSettings,
     RubricSettings,
 )
+from fairlead.judges.base import Judge
+from fairlead.judges.rubric import RubricJudge
+from fairlead.llm.reply_store import Ledger
 
 
 @contextmanager
@@ -68,17 +68,17 @@ def build_judge(settings: JudgeSettings, *, ledger: Ledger | None, folder: Path)
 
 
 def _endpoint(settings: OpenAISettings | AnthropicSettings, ledger: Ledger | None, folder: Path) -> Judge:
-    from fairlead.judges.chat import Chat, Purse
     from fairlead.judges.prompted import PromptedJudge
-    from fairlead.judges.session import Patience
+    from fairlead.llm.client import Chat, Purse
+    from fairlead.llm.session import Patience
 
     def open_chat() -> Chat:
         # The clients take a second to import.
         if isinstance(settings, OpenAISettings):
-            from fairlead.judges.openai_chat import OpenAIChat
+            from fairlead.llm.openai import OpenAIChat
 
             return OpenAIChat(settings)
-        from fairlead.judges.anthropic_chat import AnthropicChat
+        from fairlead.llm.anthropic import AnthropicChat
 
         return AnthropicChat(settings)
 

@@ -10,18 +10,18 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from fairlead.config import ModelSection
+from fairlead.config.judges import LocalSettings
+from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError
-from fairlead.hashing import HashCache
 from fairlead.judges.base import Judge
-from fairlead.judges.chat import Purse, Question, RawReply, RejectedError
-from fairlead.judges.ledger import Ledger
 from fairlead.judges.prompted import PromptedJudge
 from fairlead.judges.reward import RewardJudge
-from fairlead.judges.session import Patience
-from fairlead.judges.settings import LocalSettings
+from fairlead.llm.client import Purse, Question, RawReply, RejectedError
+from fairlead.llm.reply_store import Ledger
+from fairlead.llm.session import Patience
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer, locate
+from fairlead.pipeline.hash_cache import HashCache
 from fairlead.records import Message, Prompt, Sampling
 
 _NO_LIMIT_S = 24 * 3600.0  # a model on this machine answers when it is done

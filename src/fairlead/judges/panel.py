@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any, Literal, TypeVar
 
 from fairlead.judges.base import Judge
-from fairlead.judges.hostile import flags_of
+from fairlead.judges.prompt_injection import flags_of
 from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState
 
 T = TypeVar("T")

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from fairlead.config.judges import PromptedSettings
 from fairlead.errors import JudgeError
-from fairlead.judges import hostile, reading, templates
-from fairlead.judges.chat import Chat, Purse, Question, Turn
-from fairlead.judges.concurrency import Concurrency
-from fairlead.judges.ledger import Ledger, Reply
-from fairlead.judges.session import NoReplyError, Patience, Session
-from fairlead.judges.settings import PromptedSettings
-from fairlead.judges.stream import ordered
+from fairlead.judges import prompt_injection, reply_parser, templates
+from fairlead.llm.async_map import ordered
+from fairlead.llm.client import Chat, Purse, Question, Turn
+from fairlead.llm.rate_limit import Concurrency
+from fairlead.llm.reply_store import Ledger, Reply
+from fairlead.llm.session import NoReplyError, Patience, Session
 from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState, content_id
 
 T = TypeVar("T")
@@ -23,8 +23,12 @@ T = TypeVar("T")
 _SHOWN = 300  # characters of a reply that a reason keeps; the ledger has all of it
 _FIRST_JUDGEMENTS = 20  # if none of the first so many can be read, none will be
 
-_FLIPPED: dict[reading.Side, reading.Side] = {"A": "B", "B": "A", "tie": "tie"}
-_STATES: dict[reading.Side, VerdictState] = {"A": VerdictState.WIN, "B": VerdictState.LOSS, "tie": VerdictState.TIE}
+_FLIPPED: dict[reply_parser.Side, reply_parser.Side] = {"A": "B", "B": "A", "tie": "tie"}
+_STATES: dict[reply_parser.Side, VerdictState] = {
+    "A": VerdictState.WIN,
+    "B": VerdictState.LOSS,
+    "tie": VerdictState.TIE,
+}
 _WORST_FIRST = ("failed", "refused", "unreadable")
 
 
@@ -108,7 +112,7 @@ class PromptedJudge:
             prompt=prompt,
             answer_a=a,
             answer_b=b,
-            fence=hostile.fence(prompt, first, second),
+            fence=prompt_injection.fence(prompt, first, second),
             criteria=self.settings.criteria,
         )
         return Question(f"{item.id}/{shown}", "pairwise", self._pairwise.version, turns, order)
@@ -116,17 +120,17 @@ class PromptedJudge:
     def _score_question(self, item: Answer, order: int) -> Question:
         prompt, answer = self._texts(item.prompt.text, item.text)
         turns = self._score.turns(
-            prompt=prompt, answer=answer, fence=hostile.fence(prompt, answer), criteria=self.settings.criteria
+            prompt=prompt, answer=answer, fence=prompt_injection.fence(prompt, answer), criteria=self.settings.criteria
         )
         return Question(f"{item.id}/score", "score", self._score.version, turns, order)
 
     def _texts(self, *texts: str) -> list[str]:
-        return [hostile.cap(hostile.clean(text), self.settings.max_chars) for text in texts]
+        return [prompt_injection.cap(prompt_injection.clean(text), self.settings.max_chars) for text in texts]
 
     async def _verdict(self, session: Session, number: int, item: Comparison) -> Verdict:
-        sides: list[_Reading[reading.Side]] = []
+        sides: list[_Reading[reply_parser.Side]] = []
         for question in self.questions(item, number):
-            found: _Reading[reading.Side] = await self._ask(session, question, _read_side)
+            found: _Reading[reply_parser.Side] = await self._ask(session, question, _read_side)
             if question.id.endswith("/ba") and found.value is not None:
                 found = _Reading(_FLIPPED[found.value], found.state, found.reason, found.calls)
             sides.append(found)
@@ -144,7 +148,7 @@ class PromptedJudge:
         [question] = self.questions(item, number)
         found = await self._ask(session, question, self._read_score)
         self._count(session, readable=found.state not in ("unreadable", "refused"), sample=found.reason)
-        reason = " | ".join([*hostile.flag("the answer", item.text), found.reason])
+        reason = " | ".join([*prompt_injection.flag("the answer", item.text), found.reason])
         return Score(item.id, ScoreState(found.state), self.name, value=found.value, reason=reason, calls=found.calls)
 
     async def _ask(self, session: Session, question: Question, read: Callable[[Reply, bool], T | None]) -> _Reading[T]:
@@ -164,24 +168,27 @@ class PromptedJudge:
             value = read(reply, reply.finish in cut)
             if value is not None:
                 return _Reading(value, "scored", _short(reply.text), calls)
-            if reading.is_refusal(reply.text):
+            if reply_parser.is_refusal(reply.text):
                 return _Reading(None, "refused", _short(reply.text), calls)
         return _Reading(None, "unreadable", _short(text) or "an empty reply", calls)
 
     def _corrected(self, question: Question, reply: str) -> Question:
-        said = hostile.cap(reply, 2000) if reply.strip() else "(an empty reply)"
+        said = prompt_injection.cap(reply, 2000) if reply.strip() else "(an empty reply)"
         turns = (*question.turns, Turn("assistant", said), *self._correction.turns(form=question.form))
         template = f"{question.template}+{self._correction.version}"
         return Question(f"{question.id}/corrected", question.form, template, turns, question.order)
 
     def _read_score(self, reply: Reply, cut: bool) -> float | None:
-        value = reading.read_score(reply.text, cut=cut)
+        value = reply_parser.read_score(reply.text, cut=cut)
         if value is not None and self._expected_scores and reply.logprobs is not None:
-            return reading.expected_score(json.loads(reply.logprobs), value)
+            return reply_parser.expected_score(json.loads(reply.logprobs), value)
         return value
 
     def _flags(self, item: Comparison) -> list[str]:
-        return [*hostile.flag("the first answer", item.first), *hostile.flag("the second answer", item.second)]
+        return [
+            *prompt_injection.flag("the first answer", item.first),
+            *prompt_injection.flag("the second answer", item.second),
+        ]
 
     def _count(self, session: Session, *, readable: bool, sample: str) -> None:
         """Gives a judge up of whom nothing at all can be read, before the rest is paid for."""
@@ -196,11 +203,11 @@ class PromptedJudge:
             )
 
 
-def _read_side(reply: Reply, cut: bool) -> reading.Side | None:
-    return reading.read_side(reply.text, cut=cut)
+def _read_side(reply: Reply, cut: bool) -> reply_parser.Side | None:
+    return reply_parser.read_side(reply.text, cut=cut)
 
 
-def _joined(sides: list[_Reading[reading.Side]]) -> str:
+def _joined(sides: list[_Reading[reply_parser.Side]]) -> str:
     """The state of a pair from its orders: the worst that happened, else their verdict if they agree."""
     for state in _WORST_FIRST:
         if any(side.state == state for side in sides):

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from fairlead.config.judges import LocalSettings
 from fairlead.errors import ModelError
-from fairlead.judges.settings import LocalSettings
 from fairlead.models import hardware
 from fairlead.records import Answer, Comparison, Prompt, Score, ScoreState, Verdict, VerdictState
 

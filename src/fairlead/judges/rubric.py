@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fairlead.checks import PatternTimeoutError, build_check
+from fairlead.config.judges import RubricSettings
 from fairlead.errors import JudgeError
-from fairlead.judges.settings import RubricSettings
 from fairlead.records import Answer, Comparison, Prompt, Score, ScoreState, Verdict, VerdictState, content_id
 
 

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fairlead.errors import ConfigError
 from fairlead.files import read_text
-from fairlead.judges.chat import Turn
+from fairlead.llm.client import Turn
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
 

@@ -1,1 +1,1 @@
-"""Loading models, chat templates, and generation. Knows nothing of preferences."""
+"""Loading, adapters, generation and log-probabilities of models on this machine."""

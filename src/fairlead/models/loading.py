@@ -15,11 +15,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from fairlead.config import ModelSection
+from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError
 from fairlead.files import read_text
 from fairlead.models import hardware
-from fairlead.stages import resolve
+from fairlead.pipeline.stage import resolve
 
 # Plain text for tokenizers without a chat template: every turn ends a line, an answer ends with the end-of-sequence
 # token. It travels with the tokenizer, so the trained model is prompted the same way everywhere.

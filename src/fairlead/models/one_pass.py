@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from fairlead.models.decoding import Choose, Job, decode, keeps_full
+from fairlead.models.adapters import ViewName, Views
+from fairlead.models.continuous_batching import Choose, Job, decode, keeps_full
 from fairlead.models.generation import (
     GumbelNoise,
     Request,
@@ -22,7 +23,6 @@ from fairlead.models.generation import (
     row_seed,
     warpers,
 )
-from fairlead.models.views import ViewName, Views
 from fairlead.records import Completion, Sampling
 
 

@@ -1,1 +1,1 @@
-"""Preference data: reading, sampling, pairing, checking and splitting. Judging is done by `fairlead.judges`."""
+"""Completions sampled, judged and paired into preference triples."""

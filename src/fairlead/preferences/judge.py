@@ -6,14 +6,14 @@ from collections import Counter
 
 from fairlead.files import write_jsonl
 from fairlead.judges.build import open_judge
-from fairlead.judges.by_scores import compare_by_scores
-from fairlead.judges.hostile import flags_of
-from fairlead.judges.missing import by_state, refuse_if_missing
+from fairlead.judges.from_scores import compare_by_scores
+from fairlead.judges.missing_verdicts import by_state, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.preferences import rows
+from fairlead.judges.prompt_injection import flags_of
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.preferences.pairing import comparisons_for
 from fairlead.records import to_json
-from fairlead.stages import Context, Figures
 
 
 def run(context: Context) -> Figures:
@@ -22,8 +22,8 @@ def run(context: Context) -> Figures:
     Raises:
         JudgeError: if more verdicts are missing than `pairs.max_missing` allows; the rerun asks only for those.
     """
-    prompts = rows.prompts(context.inputs["prepare"].file("prompts.jsonl"))
-    completions = rows.completions(context.inputs["sample"].file("completions.jsonl"))
+    prompts = datasets.prompts(context.inputs["prepare"].file("prompts.jsonl"))
+    completions = datasets.completions(context.inputs["sample"].file("completions.jsonl"))
     comparisons, alike = comparisons_for(prompts, completions, context.section("pairs.recipe"))
     by_scores = context.section("pairs.judged_by") == "scores"
     verdicts = []

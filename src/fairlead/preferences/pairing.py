@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from fairlead.preferences.recipes import FEW_SHOT, REVISION
+from fairlead.preferences.prompt_variants import FEW_SHOT, REVISION
 from fairlead.records import Comparison, Completion, Preference, Prompt, Verdict, VerdictState
 
 Recipe = Literal["best_worst", "all", "revision", "models"]

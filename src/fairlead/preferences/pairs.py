@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from fairlead.config import DataSection, PairsSection
+from fairlead.config.data import DataSection
+from fairlead.config.sampling import PairsSection
+from fairlead.data.check import without_faults
+from fairlead.data.splits import split_by_prompt
 from fairlead.errors import DataError
 from fairlead.files import write_jsonl
-from fairlead.judges.hostile import flags_of
-from fairlead.preferences import rows
-from fairlead.preferences.check_stage import without_faults
+from fairlead.judges.prompt_injection import flags_of
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.preferences.pairing import preferences_from
-from fairlead.preferences.splits import split_by_prompt
 from fairlead.records import Preference, to_json
-from fairlead.stages import Context, Figures
 
 
 def run(context: Context) -> Figures:
@@ -27,18 +28,18 @@ def run(context: Context) -> Figures:
     pairs: list[Preference]
     if "judge" in context.inputs:
         pairs, counted = preferences_from(
-            rows.prompts(prepared.file("prompts.jsonl")),
-            rows.completions(context.inputs["sample"].file("completions.jsonl")),
-            rows.verdicts(context.inputs["judge"].file("verdicts.jsonl")),
+            datasets.prompts(prepared.file("prompts.jsonl")),
+            datasets.completions(context.inputs["sample"].file("completions.jsonl")),
+            datasets.verdicts(context.inputs["judge"].file("verdicts.jsonl")),
             recipe=section.recipe,
             margin=section.margin,
         )
         counts = dict(sorted(counted.items()))
     else:
-        pairs = rows.preferences(prepared.file("preferences.jsonl"))
+        pairs = datasets.preferences(prepared.file("preferences.jsonl"))
     dropped: dict[str, int] = {}
     if drop := context.section("data_check.drop"):
-        held = rows.prompts(prepared.file("eval.jsonl"))
+        held = datasets.prompts(prepared.file("eval.jsonl"))
         pairs, dropped = without_faults(pairs, drop, similarity=data.similarity, eval_prompts=held)
     if len(pairs) < 2:
         found = {**counts, **{f"dropped as {name}": count for name, count in dropped.items()}}

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fairlead.config import ModelSection, SampleSection
+from fairlead.config.model import ModelSection
+from fairlead.config.sampling import SampleSection
 from fairlead.files import write_jsonl
+from fairlead.models.adapters import ViewName, Views, views_of
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
-from fairlead.models.views import ViewName, Views, views_of
-from fairlead.preferences import recipes, rows
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
+from fairlead.preferences import prompt_variants
 from fairlead.records import Completion, Prompt, Sampling, content_id, to_json
-from fairlead.stages import Context, Figures
 
 _BATCHES_PER_CHUNK = 4  # more sorts lengths better, fewer loses less to a kill
 
@@ -28,7 +30,7 @@ def run(context: Context) -> Figures:
     """Writes completions.jsonl: every prompt's draws at every temperature, in the order of the prompts."""
     section: SampleSection = context.section("sample")
     model: ModelSection = context.section("model")
-    prompts = rows.prompts(context.inputs["prepare"].file("prompts.jsonl"))
+    prompts = datasets.prompts(context.inputs["prepare"].file("prompts.jsonl"))
     views = views_of(context.inputs)
     name: ViewName = "sft" if "sft" in views else "base"
     per_prompt = len(section.temperatures) * section.per_temperature
@@ -62,13 +64,13 @@ def _of_policy(prompts: Sequence[Prompt], name: str, draw: Draw, context: Contex
     plain = draw(name, _requests(prompts, section))
     found = list(plain)
     if section.few_shot:
-        examples = rows.examples(context.inputs["prepare"].file("sft.jsonl"))
-        shown = [recipes.few_shot(prompt, examples, section.few_shot, context.seed) for prompt in prompts]
-        drawn = draw(name + recipes.FEW_SHOT, _requests(shown, section))
+        examples = datasets.examples(context.inputs["prepare"].file("sft.jsonl"))
+        shown = [prompt_variants.few_shot(prompt, examples, section.few_shot, context.seed) for prompt in prompts]
+        drawn = draw(name + prompt_variants.FEW_SHOT, _requests(shown, section))
         repeated = [prompt for prompt in prompts for _ in range(len(drawn) // len(prompts))]
-        found += recipes.answering(drawn, repeated)
+        found += prompt_variants.answering(drawn, repeated)
     if section.constitution:
-        principles = recipes.read_constitution(context.path(section.constitution))
+        principles = prompt_variants.read_constitution(context.path(section.constitution))
         found += _revisions(prompts, plain, principles, name, draw, context.seed)
     return found
 
@@ -78,14 +80,14 @@ def _revisions(
 ) -> list[Completion]:
     """The first completion of every prompt, criticised and rewritten by its author."""
     firsts = [completion for completion in plain if completion.index == 0]
-    work = [(p, c, recipes.principle_for(p, principles, seed)) for p, c in zip(prompts, firsts, strict=True)]
-    asked = [Request(recipes.critique(p, c.text, principle), c.sampling, c.index) for p, c, principle in work]
+    work = [(p, c, prompt_variants.principle_for(p, principles, seed)) for p, c in zip(prompts, firsts, strict=True)]
+    asked = [Request(prompt_variants.critique(p, c.text, principle), c.sampling, c.index) for p, c, principle in work]
     critiques = draw(name + "+critique", asked)
     asked = [
-        Request(recipes.revision(p, c.text, said.text, principle), c.sampling, c.index)
+        Request(prompt_variants.revision(p, c.text, said.text, principle), c.sampling, c.index)
         for (p, c, principle), said in zip(work, critiques, strict=True)
     ]
-    return recipes.answering(draw(name + recipes.REVISION, asked), prompts)
+    return prompt_variants.answering(draw(name + prompt_variants.REVISION, asked), prompts)
 
 
 def _of_other(

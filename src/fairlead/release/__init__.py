@@ -1,1 +1,1 @@
-"""The gate and the report. Trains nothing, and judges only what the comparison measured."""
+"""Evidence, export, model card, checksums, hub and serving: how a judged model leaves the project."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fairlead.artifacts import Artifact
 from fairlead.errors import ArtifactError, DataError
 from fairlead.files import read_json
-from fairlead.project import Project
+from fairlead.gate.stage import weights
+from fairlead.pipeline.artifacts import Artifact
+from fairlead.pipeline.project import Project
 from fairlead.records import content_id
-from fairlead.release.gate import weights
 
 Candidate = Literal["sft", "dpo"]
 CANDIDATES: tuple[Candidate, ...] = ("sft", "dpo")

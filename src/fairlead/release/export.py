@@ -10,22 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fairlead.artifacts import package_versions
+from fairlead.config.release import ReleaseSettings
 from fairlead.errors import ArtifactError, ConfigError, FairleadError
 from fairlead.files import disk_errors, hash_file, read_json, write_atomic, write_json
+from fairlead.models.adapters import View, is_adapter, views_of
 from fairlead.models.generation import greedy_config
 from fairlead.models.hardware import device, resolve_dtype
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
-from fairlead.models.views import View, is_adapter, views_of
-from fairlead.project import Project
+from fairlead.pipeline.artifacts import package_versions
+from fairlead.pipeline.project import Project
+from fairlead.pipeline.stage import resolve
 from fairlead.records import content_id
 from fairlead.release import hub
-from fairlead.release.card import model_card
+from fairlead.release.checksums import EVIDENCE, seal, verify
 from fairlead.release.evidence import Candidate, Evidence, gather
-from fairlead.release.reflection import reflection
-from fairlead.release.seal import EVIDENCE, seal, verify
-from fairlead.release.settings import ReleaseSettings
-from fairlead.stages import resolve
+from fairlead.release.model_card import model_card
+from fairlead.report.summary import reflection
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -1,1 +1,1 @@
-"""SFT and DPO on TRL and PEFT. Knows nothing of evaluation."""
+"""SFT and DPO on TRL and PEFT."""

@@ -16,21 +16,22 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig
 
-from fairlead.config import DpoSection, LoraSection, ModelSection
+from fairlead.config.model import ModelSection
+from fairlead.config.monitoring import WatchSettings
+from fairlead.config.training import DpoSection, LoraSection
 from fairlead.files import read_json
+from fairlead.models.adapters import View, start_of, views_of
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.models.views import View, start_of, views_of
-from fairlead.preferences import rows
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.records import Preference
-from fairlead.stages import Context, Figures
-from fairlead.training import loop
-from fairlead.training.label_noise import measured
-from fairlead.training.label_noise_trainer import WatchedDPOTrainer, tell_noise
+from fairlead.training import hf_trainer
+from fairlead.training.dpo_trainer.label_noise import measured
+from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer, tell_noise
+from fairlead.training.monitoring.checkpointing import attach
+from fairlead.training.monitoring.dashboard import TrainingView
+from fairlead.training.monitoring.retention_set import read_general
 from fairlead.training.sft import messages
-from fairlead.training.view import TrainingView
-from fairlead.training.watch import attach
-from fairlead.training.watch_general import read_general
-from fairlead.training.watch_settings import WatchSettings
 
 REFERENCE_CACHE = ".fairlead/reference.sqlite"
 
@@ -48,8 +49,8 @@ def run(context: Context) -> Figures:
     """Writes model/ (an adapter, or full weights), metrics.jsonl and diagnosis.json."""
     section: DpoSection = context.section("dpo")
     model_section: ModelSection = context.section("model")
-    train = rows.preferences(context.inputs["pairs"].file("train.jsonl"))
-    validation = rows.preferences(context.inputs["pairs"].file("validation.jsonl"))
+    train = datasets.preferences(context.inputs["pairs"].file("train.jsonl"))
+    validation = datasets.preferences(context.inputs["pairs"].file("validation.jsonl"))
     start = start_of(views_of({k: v for k, v in context.inputs.items() if k == "sft"}))
     trainer = build_trainer(context, section, model_section, start, train, validation)
     dropped = len(trainer.dropped["train"])
@@ -57,8 +58,8 @@ def run(context: Context) -> Figures:
     tokenizer = load_tokenizer(model_section, context.folder)
     watched = _train_watched(context, trainer, tokenizer)
     kept = watched["kept_step"] if watched["kept_step"] is not None else trainer.state.global_step
-    figures = loop.evaluation_figures(trainer, _FIGURES, trainer.passes.get(kept))
-    loop.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
+    figures = hf_trainer.evaluation_figures(trainer, _FIGURES, trainer.passes.get(kept))
+    hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     history = trainer.state.log_history
     logged = {ours: next((r[key] for r in reversed(history) if key in r), None) for key, ours in _LOGGED}
     return {
@@ -80,12 +81,12 @@ def _train_watched(context: Context, trainer: WatchedDPOTrainer, tokenizer: PreT
     section: DpoSection = context.section("dpo")
     settings: WatchSettings = context.section("watch")
     general = read_general(context.path(settings.general), tokenizer, section.max_length) if settings.general else ()
-    metrics, scratch = context.out / loop.METRICS, context.out / loop.CHECKPOINTS
+    metrics, scratch = context.out / hf_trainer.METRICS, context.out / hf_trainer.CHECKPOINTS
     watch = attach(trainer, settings, metrics, scratch, general=general)
     view = TrainingView(context.progress)
     trainer.add_callback(view)
     try:
-        loop.train(trainer, context, f"preferences, β {section.beta:g}")
+        hf_trainer.train(trainer, context, f"preferences, β {section.beta:g}")
     finally:
         view.close()
     return watch.finish(context.out)
@@ -119,7 +120,7 @@ def build_trainer(
     if section.method == "lora" and start.adapter is not None:
         policy = load_adapter(model, start.adapter, trainable=True)
     elif section.method == "lora":
-        new_adapter = loop.lora_config(lora, model, model_section.name)
+        new_adapter = hf_trainer.lora_config(lora, model, model_section.name)
     elif start.adapter is not None:
         policy = load_adapter(model, start.adapter).merge_and_unload()
         policy.requires_grad_(True)
@@ -128,7 +129,7 @@ def build_trainer(
     if section.loss_weights is not None:
         losses["loss_weights"] = section.loss_weights
     args = DPOConfig(
-        **loop.arguments(section, context, validated=bool(validation)),
+        **hf_trainer.arguments(section, context, validated=bool(validation)),
         **losses,
         beta=section.beta,
         precompute_ref_log_probs=True,

@@ -7,14 +7,15 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from fairlead.config import LoraSection, ModelSection, SftSection
+from fairlead.config.model import ModelSection
+from fairlead.config.training import LoraSection, SftSection
+from fairlead.data.splits import split_by_prompt
 from fairlead.errors import TrainingError
 from fairlead.models.loading import load_base, load_tokenizer
-from fairlead.preferences import rows
-from fairlead.preferences.splits import split_by_prompt
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
 from fairlead.records import Example, Prompt
-from fairlead.stages import Context, Figures
-from fairlead.training import loop
+from fairlead.training import hf_trainer
 
 _FIGURES = [("eval_loss", "validation_loss"), ("eval_mean_token_accuracy", "validation_token_accuracy")]
 
@@ -24,7 +25,7 @@ def run(context: Context) -> Figures:
     section: SftSection = context.section("sft")
     model_section: ModelSection = context.section("model")
     lora: LoraSection = context.section("lora")
-    examples = rows.examples(context.inputs["prepare"].file("sft.jsonl"))
+    examples = datasets.examples(context.inputs["prepare"].file("sft.jsonl"))
     if not examples:
         raise TrainingError("no row is left to train on", where="data.sft", remedy="give more rows, or check for leaks")
     train, validation = split_by_prompt(
@@ -34,15 +35,15 @@ def run(context: Context) -> Figures:
     model = load_base(model_section, context.folder)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**loop.arguments(section, context, validated=bool(validation))),
+        args=SFTConfig(**hf_trainer.arguments(section, context, validated=bool(validation))),
         train_dataset=dataset([examples[i] for i in train]),
         eval_dataset=dataset([examples[i] for i in validation]) if validation else None,
         processing_class=tokenizer,
-        peft_config=loop.lora_config(lora, model, model_section.name) if section.method == "lora" else None,
+        peft_config=hf_trainer.lora_config(lora, model, model_section.name) if section.method == "lora" else None,
     )
-    loop.train(trainer, context, "supervised fine-tuning")
-    figures = loop.evaluation_figures(trainer, _FIGURES)
-    loop.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
+    hf_trainer.train(trainer, context, "supervised fine-tuning")
+    figures = hf_trainer.evaluation_figures(trainer, _FIGURES)
+    hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     return {
         "train": len(train),
         "validation": len(validation),

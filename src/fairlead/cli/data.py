@@ -1,0 +1,205 @@
+"""`fairlead data check`, `clean`, `split`, `export` and `show`: preference files. No logic lives here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fairlead.errors import ConfigError, some
+
+app = typer.Typer()
+out = Console()
+
+Source = Annotated[str, typer.Argument(help="JSON, JSONL or Parquet file, the folder of a saved data set, or a hub id")]
+Split = Annotated[str, typer.Option("--split", help="split of a data set")]
+Form = Annotated[str | None, typer.Option("--format", help="name of the rows' form; detected if not given")]
+Eval = Annotated[Path | None, typer.Option("--eval", help="held-out prompts that no pair may repeat")]
+Similarity = Annotated[
+    float, typer.Option(min=0.01, max=1, help="Jaccard similarity of 5-word shingles that makes near-duplicates")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+Waive = Annotated[list[str] | None, typer.Option(help="name=reason of a check that may fail; may be repeated")]
+
+
+@app.command()
+def check(
+    source: Source,
+    evaluation: Eval = None,
+    purpose: Annotated[str, typer.Option(help="what the pairs are for: trial, effect or reliance")] = "trial",
+    waive: Waive = None,
+    strict: Annotated[bool, typer.Option("--strict", help="a warning is a failure too")] = False,
+    split: Split = "train",
+    form: Form = None,
+    similarity: Similarity = 0.8,
+    as_json: AsJson = False,
+) -> None:
+    """Check preference pairs before training on them. Exit status 0: nothing failed; 1: something did."""
+    from fairlead.data.data_files import check_file
+
+    report, _ = check_file(
+        source, split=split, form=form, evaluation=evaluation, settings=_settings(purpose, waive), similarity=similarity
+    )
+    if as_json:
+        _print_json(asdict(report) | {"status": report.status})
+    else:
+        _show_report(report)
+    raise typer.Exit(1 if report.status == "fail" or (strict and report.status == "warn") else 0)
+
+
+@app.command()
+def clean(
+    source: Source,
+    drop: Annotated[list[str], typer.Option(help="check whose rows are left out; may be repeated")],
+    to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("cleaned.jsonl"),
+    evaluation: Eval = None,
+    split: Split = "train",
+    form: Form = None,
+    similarity: Similarity = 0.8,
+    as_json: AsJson = False,
+) -> None:
+    """Write the pairs without the rows that some checks are about."""
+    from fairlead.data.data_files import check_file, clean_file
+
+    report, imported = check_file(
+        source, split=split, form=form, evaluation=evaluation, settings=_settings("trial", None), similarity=similarity
+    )
+    summary = clean_file(report, imported, drop, to)
+    _say(summary, f"{summary['pairs']} pairs → {to}; {summary['dropped']} rows left out", as_json)
+
+
+@app.command("split")
+def split_(
+    source: Annotated[list[str], typer.Argument(help="file of pairs to split; with --verify the files to compare")],
+    to: Annotated[Path, typer.Option("--out", help="folder to write train, validation and eval into")] = Path("split"),
+    validation: Annotated[float, typer.Option(min=0, max=0.9, help="share of the pairs")] = 0.1,
+    evaluation: Annotated[float, typer.Option("--eval", min=0, max=0.9, help="share of the pairs")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="another seed draws another split")] = 0,
+    verify: Annotated[bool, typer.Option("--verify", help="split nothing: prove that no two files leak")] = False,
+    form: Form = None,
+    similarity: Similarity = 0.8,
+    as_json: AsJson = False,
+) -> None:
+    """Split pairs by prompt, near-duplicate clusters whole; or prove that files do not leak into each other."""
+    from fairlead.data.data_files import split_file, verify_split
+
+    if verify:
+        proof = verify_split([Path(name) for name in source], similarity)
+        counts = ", ".join(f"{name} {count} prompts" for name, count in proof["prompts"].items())
+        _say(proof, f"no leak: {counts}", as_json)
+        return
+    if len(source) != 1:
+        raise ConfigError(f"{len(source)} files are given, one can be split", where="data split")
+    if validation + evaluation >= 1:
+        raise ConfigError("--validation and --eval leave nothing to train on", where="data split")
+    counted = split_file(
+        source[0], to, form=form, validation=validation, evaluation=evaluation, seed=seed, similarity=similarity
+    )
+    parts = ", ".join(f"{name} {counted[name]}" for name in ("train", "validation", "eval"))
+    dropped = "".join(f"; dropped {count}: {reason}" for reason, count in counted["dropped"].items())
+    _say(counted, f"{parts} → {to}{dropped}", as_json)
+
+
+@app.command()
+def export(
+    source: Source,
+    to: Annotated[Path, typer.Option("--out", help="file to write")],
+    target: Annotated[str, typer.Option("--to", help="trl, openai or parquet")] = "trl",
+    plain: Annotated[
+        bool, typer.Option("--plain", help="only the published columns, without margin and origin")
+    ] = False,
+    split: Split = "train",
+    form: Form = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write preference pairs for TRL, for OpenAI's fine-tuning, or as Parquet."""
+    from fairlead.data.export import export as write
+    from fairlead.data.readers import read_preferences
+
+    imported = read_preferences(source, Path(), split=split, format=form)
+    count = write(imported.preferences, target, to, plain=plain)
+    _say({"pairs": count, "dropped": len(imported.dropped), "out": str(to)}, f"{count} pairs → {to}", as_json)
+
+
+@app.command()
+def show(
+    source: Source,
+    start: Annotated[int, typer.Option("--from", min=1, help="number of the first pair")] = 1,
+    count: Annotated[int | None, typer.Option(min=1, help="how many pairs; all if not given")] = None,
+    most_chars: Annotated[int, typer.Option(min=20, help="characters of a text that are shown")] = 2000,
+    split: Split = "train",
+    form: Form = None,
+) -> None:
+    """Page through pairs: chosen beside rejected, with the judge's reason."""
+    from fairlead.data.pager import pages, through_pager
+    from fairlead.data.readers import read_preferences
+
+    imported = read_preferences(source, Path(), split=split, format=form)
+    end = None if count is None else start - 1 + count
+    wanted = slice(start - 1, end)
+    blocks = pages(imported.preferences[wanted], imported.places[wanted], most_chars)
+    if out.is_terminal:
+        through_pager(map(_rendered, blocks))
+    else:
+        for block in blocks:
+            out.print(block)
+
+
+def _rendered(block: Any) -> str:
+    with out.capture() as captured:
+        out.print(block)
+    return captured.get()
+
+
+def _settings(purpose: str, waive: list[str] | None) -> Any:
+    from pydantic import ValidationError
+
+    from fairlead.config.data import DataCheckSettings
+
+    pairs = [item.partition("=") for item in waive or []]
+    try:
+        reasons = {name: reason for name, _, reason in pairs}
+        return DataCheckSettings.model_validate({"purpose": purpose, "waive": reasons})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][:2]))
+        raise ConfigError(str(first["msg"]).removeprefix("Value error, "), where=f"--{where}") from error
+
+
+def _show_report(report: Any) -> None:
+    table = Table("check", "status", "figures", "rows")
+    for finding in report.findings:
+        figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding.figures.items())
+        status = finding.status if finding.waived is None else f"waived: {finding.waived}"
+        table.add_row(finding.check.replace("_", " "), status, figures, some(finding.rows, 5))
+    out.print(table, markup=False)
+    for finding in report.findings:
+        if finding.remedy:
+            _line(f"{finding.check}: {finding.remedy}")
+    _line(f"{report.pairs} pairs of {report.source}: {report.status}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + ")"
+    return "—" if value is None else str(value)
+
+
+def _say(figures: dict[str, Any], words: str, as_json: bool) -> None:
+    _print_json(figures) if as_json else _line(words)
+
+
+def _line(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")

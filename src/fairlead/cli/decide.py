@@ -1,0 +1,64 @@
+"""`fairlead decide`: whether fine-tuning is needed, measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fairlead.pipeline.project import Project
+
+out = Console()
+err = Console(stderr=True)
+
+_WIDE, _NAME_WIDTH = 110, 18  # columns of a terminal
+_SHOWN = {"meets every target": "meets", "not shown either way": "not shown"}  # a terminal is narrow
+
+
+def decide(
+    folder: Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="measure again even if it is up to date")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Measure whether prompts, examples or documents are enough, before anything is trained."""
+    from fairlead.decide.permission import read_decision
+    from fairlead.progress import for_console
+
+    artifact = Project(folder, progress=for_console(err)).run("decide", force=["decide"] if force else [])["decide"]
+    decision = read_decision(artifact)
+    if as_json:
+        sys.stdout.write(json.dumps(decision, ensure_ascii=False, indent=2) + "\n")
+        return
+    show_decision(decision)
+    out.print(f"decision: {artifact.path / 'decision.md'}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_decision(decision: Mapping[str, Any]) -> None:
+    """The verdict, its five lines, the table and the four conditions."""
+    from fairlead.decide.document import table
+
+    out.print(f"decision: {decision['verdict']}", markup=False, highlight=False, style="bold")
+    for line in decision["lines"]:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not decision["candidates"]:
+        return
+    header, rows = table(decision, brief=True)
+    dull = [n for n, name in enumerate(header) if name == "Model" and len({row[n] for row in rows} - {"—"}) == 1]
+    if out.width < _WIDE:  # decision.md has them all
+        dull += [n for n, name in enumerate(header) if name in ("Malformed", "Read", "Written", "Seconds")]
+    used = [n for n in range(len(header)) if n not in dull and any(row[n] != "—" for row in rows)]
+    shown = Table(*(header[n] for n in used), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.columns[0].min_width = _NAME_WIDTH
+    for row in rows:
+        shown.add_row(*(_SHOWN.get(row[n], row[n]) for n in used))
+    out.print(shown, markup=False)
+    for condition in decision["conditions"]:
+        text = f"{condition['name']}: {condition['holds']}. {condition['evidence']}"
+        out.print(text, markup=False, highlight=False, soft_wrap=True)

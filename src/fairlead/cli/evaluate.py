@@ -1,0 +1,116 @@
+"""Commands of the evaluation room: import answers from elsewhere, score with the model, try it. No logic lives here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.columns import Columns
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from fairlead.errors import some
+from fairlead.files import dump_json
+from fairlead.pipeline.project import Project
+from fairlead.progress import for_console
+
+out = Console()
+err = Console(stderr=True)
+
+FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(dump_json(value, indent=2) + "\n")
+
+
+def mount(app: typer.Typer, evaluation: typer.Typer) -> None:
+    """Puts the commands where they belong: `fairlead score`, `fairlead try`, `fairlead eval import`."""
+    app.command("score")(score)
+    app.command("try")(try_)
+    evaluation.command("import")(import_)
+
+
+def score(
+    file: Annotated[Path, typer.Argument(help="rows {prompt, answer}, or preference pairs")],
+    folder: FolderOption = Path(),
+    to: Annotated[Path | None, typer.Option("--out", help="file for the rows with their rewards")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Use the DPO model as a reward model: implicit rewards of answers."""
+    from fairlead.evaluation.reward_model import score_file
+
+    found = score_file(Project(folder, progress=for_console(err)), file, to)
+    for key, said in (("prompt_too_long", "not scored, the prompt is too long"), ("answer_cut", "an answer is cut")):
+        if found[key]:
+            err.print(f"{len(found[key])} rows: {said}: {some(found[key])}", markup=False, soft_wrap=True)
+    if as_json:
+        _print_json(found)
+        return
+    for row in found["scores"]:
+        names = ("reward",) if "reward" in row else ("chosen_reward", "rejected_reward", "margin")
+        shown = "  ".join(f"{name.replace('_', ' ')} {row[name]:+.4f}" for name in names)
+        prompt = row["prompt"]["messages"][-1]["content"]
+        out.print(f"{shown}  {' '.join(prompt.split())[:60]!r}", markup=False, highlight=False, soft_wrap=True)
+    accuracy = found["accuracy"]
+    if accuracy is not None:
+        ends = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
+        out.print(f"chosen preferred: {accuracy['value']:.3f}{ends}, n {accuracy['n']}", markup=False, highlight=False)
+
+
+def try_(
+    prompt: Annotated[str, typer.Argument(help="what to ask")],
+    folder: FolderOption = Path(),
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy; answers.temperature if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the answers of base, SFT and DPO side by side."""
+    from fairlead.evaluation.reward_model import try_prompt
+
+    answers = try_prompt(Project(folder), prompt, temperature=temperature)
+    if as_json:
+        _print_json({name: {"text": a.text, "finish": a.finish, "tokens": a.tokens} for name, a in answers.items()})
+        return
+    panels = [
+        Panel(Text(answer.text), title=name + (", cut" if answer.finish == "length" else ""))
+        for name, answer in answers.items()
+    ]
+    out.print(Columns(panels, equal=True, expand=True))
+
+
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="answers of one or more models")],
+    folder: FolderOption = Path(),
+    form: Annotated[str, typer.Option("--format", help="alpaca_eval or jsonl")] = "alpaca_eval",
+    to: Annotated[Path, typer.Option("--out", help="folder for comparison.json and verdicts.jsonl")] = Path("imported"),
+    own: Annotated[bool, typer.Option("--own", help="beside the project's own base, SFT and DPO")] = False,
+    name: Annotated[str | None, typer.Option(help="the model's name, where the file gives none")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare answers that other systems made, with the project's judge and metrics."""
+    from fairlead.evaluation.external.compare import import_answers
+
+    project = Project(folder, progress=for_console(err))
+    found = import_answers(project, files, form=form, to=to, own=own, name=name)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("pair", "win rate", "95 % interval", "n", "missing", "at worst, at best", "")
+    for pair, figures in found["pairwise"].items():
+        interval = "—" if figures["low"] is None else f"[{figures['low']:.3f}, {figures['high']:.3f}]"
+        rate = "—" if figures["win_rate"] is None else f"{figures['win_rate']:.3f}"
+        extremes = "—" if figures["worst"] is None else f"[{figures['worst']:.3f}, {figures['best']:.3f}]"
+        cells = (pair, rate, interval, str(figures["n"]), str(figures["missing"]), extremes, figures["word"])
+        table.add_row(*map(Text, cells))
+    out.print(table)
+    for row in found["table"]:
+        delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
+        line = f"{row['metric']}: {row['first']} over {row['second']} {delta} {row['word']}, n {row['n']}"
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for warning in found["warnings"]:
+        out.print(f"warning {warning['name']}: {warning['text']}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,103 @@
+"""Commands about training: the sweep, and the diagnosis of a log."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from fairlead.errors import DataError
+
+out = Console()
+err = Console(stderr=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+def sweep(
+    folder: Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")] = Path(),
+    over: Annotated[
+        list[str] | None, typer.Option(help="key and values, as in dpo.beta=0.1,0.3; several are combined")
+    ] = None,
+    kl_samples: Annotated[int, typer.Option(min=2, help="held-out prompts on which the KL is measured")] = 256,
+    as_json: AsJson = False,
+) -> None:
+    """Train and evaluate a list of β, or of other keys, and recommend one by evidence."""
+    from fairlead.progress import for_console
+    from fairlead.sweep import run as sweeping
+    from fairlead.sweep.recommend import advice
+
+    axes = dict(sweeping.parse_axis(text) for text in over) if over else None
+    found = sweeping.sweep(folder, axes, kl_samples=kl_samples, progress=for_console(err))
+    if as_json:
+        _print_json(found.to_json())
+        return
+    table = Table("point", "win rate", "KL, nats per answer", "validation gap", "", "usual advice")
+    for i, point in enumerate(found.points):
+        mark = "recommended" if i == found.recommendation.index else ""
+        mark = mark or ("equal to the best" if i in found.recommendation.equal else "")
+        mark = mark if point.failed is None else f"failed: {point.failed}"
+        table.add_row(
+            point.name,
+            _interval(point.win_rate),
+            _interval(point.kl),
+            _interval(point.gap),
+            mark,
+            advice(point.values),
+        )
+    out.print(table, markup=False)
+    out.print(f"recommended: {found.recommendation.why}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"frontier: {found.folder / 'frontier.png'}", markup=False, soft_wrap=True)
+
+
+def diagnose(
+    log: Annotated[Path, typer.Argument(help="metrics.jsonl of a training, or a project folder")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Say what the curves of a DPO training mean, and what to do."""
+    from fairlead.config.monitoring import Thresholds
+    from fairlead.training.diagnosis.rules import alarms, sentence
+    from fairlead.training.diagnosis.rules import diagnose as find
+    from fairlead.training.hf_trainer import METRICS, read_metrics
+
+    limits: Thresholds | None = None
+    if log.is_dir() and not (log / METRICS).is_file():
+        from fairlead.pipeline.project import Project
+
+        project = Project(log)
+        log, limits = project.artifact("dpo").file(METRICS), project.config.watch.thresholds
+    path = log / METRICS if log.is_dir() else log
+    rows = read_metrics(path)
+    if not rows:
+        raise DataError("has no rows of a training", where=str(path), remedy="give the metrics.jsonl of a DPO run")
+    found = find(rows, limits)
+    if as_json:
+        _print_json({"findings": [asdict(finding) for finding in found], "alarms": len(alarms(found))})
+        return
+    for finding in found:
+        out.print(f"{finding.severity}: {finding.line}", markup=False, highlight=False, soft_wrap=True)
+    if not alarms(found):
+        out.print(sentence(rows, found), markup=False, highlight=False, soft_wrap=True)
+
+
+def mount(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command()(sweep)
+    app.command()(diagnose)
+
+
+def _interval(figure: Any) -> str:
+    if figure.value is None:
+        return "—"
+    ends = "" if figure.low is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
+    return f"{figure.value:.3f}{ends}"
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")

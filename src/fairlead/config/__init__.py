@@ -1,0 +1,1 @@
+"""`fairlead.yaml` as frozen types, one file per section."""

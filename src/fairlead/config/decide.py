@@ -1,0 +1,195 @@
+"""The `decide` section of the YAML. Knows nobody but checks, so that the config can be read without loading a model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from fairlead.config.base import Count, NotNegative, Positive, Section
+
+Search = Literal["bm25", "embeddings", "both"]
+Selection = Literal["fixed", "random", "nearest"]
+
+BASE = "base"  # the name of the project's own base model among those asked
+
+
+class Target(Section):
+    """One line that answers must reach to be good enough."""
+
+    metric: str = Field(description="name of a check in eval.metrics, or judge_score for the judge's 1 to 10")
+    at_least: float = Field(description="the mean over the dev prompts must be shown to be this or more")
+
+
+class LocalModel(Section):
+    """Another model on this machine."""
+
+    kind: Literal["local"]
+    model: str = Field(description="model folder or hub id")
+    name: str | None = Field(None, description="its name in the table; the model's if not given")
+    batch_size: Count = Field(32, description="answers generated at once")
+    price_per_hour: NotNegative | None = Field(None, description="price of an hour of the machine it runs on")
+
+
+class EndpointModel(Section):
+    """A model behind an OpenAI-compatible endpoint or Anthropic's API."""
+
+    kind: Literal["openai", "anthropic"]
+    model: str = Field(description="the model's name on the endpoint")
+    name: str | None = Field(None, description="its name in the table; the model's if not given")
+    base_url: str | None = Field(None, description="endpoint; the provider's own if not given")
+    api_key_env: str | None = Field(
+        None, description="variable that holds the key; the provider's usual one if neither it nor base_url is given"
+    )
+    temperature: NotNegative | None = Field(0.0, description="null leaves it to models that accept none; openai only")
+    context_tokens: Count | None = Field(None, description="tokens it can attend to; null puts no limit")
+    concurrency: Count = Field(16, description="most requests under way at once")
+    timeout_s: Positive = Field(120.0, description="seconds until a request counts as failed")
+    max_retries: Annotated[int, Field(ge=0)] = Field(8, description="tries after a transient failure")
+    max_calls: Count | None = Field(None, description="calls the stage may make in one run; a rerun goes on from there")
+    max_cost: Positive | None = Field(
+        None, description="money the stage may spend in one run; a rerun goes on from there"
+    )
+    price_per_million_input_tokens: NotNegative | None = Field(None, description="price of a million tokens it reads")
+    price_per_million_output_tokens: NotNegative | None = Field(None, description="price of a million tokens it writes")
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("wants http://… or https://…")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no key: keys come from the environment only, see api_key_env")
+        return url
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
+        if (prices[0] is None) != (prices[1] is None):
+            raise ValueError("give both price_per_million_input_tokens and price_per_million_output_tokens")
+        if self.max_cost is not None and prices[0] is None:
+            raise ValueError("max_cost needs both prices to be counted")
+        if self.kind == "anthropic" and "temperature" in self.model_fields_set:
+            raise ValueError("temperature is for kind openai only")
+        return self
+
+    @property
+    def key_variable(self) -> str | None:
+        """Name of the environment variable with the key; None for servers without keys."""
+        if self.api_key_env is not None:
+            return self.api_key_env
+        if self.kind == "anthropic":
+            return "ANTHROPIC_API_KEY"
+        return None if self.base_url else "OPENAI_API_KEY"
+
+
+ModelSettings = Annotated[LocalModel | EndpointModel, Field(discriminator="kind")]
+
+
+class WriterSettings(Section):
+    """A model that writes instructions and improves them on what went wrong."""
+
+    model: ModelSettings = Field(description="the model that writes")
+    rounds: Count = Field(
+        2, description="times that it writes, each after seeing failures; the budget is rounds × per_round"
+    )
+    per_round: Count = Field(2, description="instructions it writes in a round")
+    failures: Count = Field(6, description="failed answers it is shown in a round")
+
+
+class FewShotSettings(Section):
+    """Examples from the SFT rows, put before the prompt as earlier turns."""
+
+    ks: Annotated[list[Count], Field(min_length=1)] = Field([1, 4], description="how many examples")
+    selection: Annotated[list[Selection], Field(min_length=1)] = Field(
+        ["fixed", "random", "nearest"],
+        description="the same for all prompts, drawn for each, or the most similar by BM25 (and by decide.embedding)",
+    )
+
+
+class RetrievalSettings(Section):
+    """Passages from a folder of documents, put before the prompt."""
+
+    documents: str = Field(description="folder of text, Markdown, HTML and PDF files")
+    ks: Annotated[list[Count], Field(min_length=1)] = Field([3], description="how many passages")
+    search: Annotated[list[Search], Field(min_length=1)] = Field(
+        ["bm25"], description="bm25, embeddings (of decide.embedding), or both joined by their ranks"
+    )
+    chunk_words: Annotated[int, Field(ge=5)] = Field(150, description="longest passage, in words")
+    overlap_words: Annotated[int, Field(ge=0)] = Field(30, description="words that a long text's passages share")
+    max_megabytes: Positive = Field(20.0, description="larger documents are left out, and the decision says so")
+    gold_passage: str | None = Field(
+        None, description="gold field that names the right document or quotes the right passage, to measure recall"
+    )
+
+    @model_validator(mode="after")
+    def _advances(self) -> Self:
+        if self.overlap_words >= self.chunk_words:
+            raise ValueError(f"overlap_words {self.overlap_words} must be less than chunk_words {self.chunk_words}")
+        return self
+
+
+class EmbeddingSettings(Section):
+    """An encoder on this machine; a text is the mean of its last hidden states."""
+
+    model: str = Field(description="model folder or hub id")
+    batch_size: Count = Field(32, description="texts encoded at once")
+    query_prefix: str = Field("", description="put before a text that searches, for encoders trained with one")
+    passage_prefix: str = Field("", description="put before a text that is searched")
+
+
+class DecideSection(Section):
+    """Whether to fine-tune at all; `waive` skips the question."""
+
+    waive: str | None = Field(None, description="reason to train without a decision; printed on every report")
+    targets: list[Target] | None = Field(
+        None, description="what is good enough; if not given, the gate's criteria on table.<metric>.dpo"
+    )
+    min_prompts: Count = Field(50, description="fewer dev prompts than this are not enough evidence")
+    min_examples: Count = Field(1000, description="training prompts from which fine-tuning has enough to learn from")
+    instructions: list[str] = Field([], description="instructions to try besides the prompt as it is given")
+    writer: WriterSettings | None = Field(None, description="model that writes and improves instructions")
+    few_shot: FewShotSettings | None = Field(FewShotSettings(), description="examples in the prompt; null skips them")
+    retrieval: RetrievalSettings | None = Field(None, description="documents to search; null skips retrieval")
+    embedding: EmbeddingSettings | None = Field(None, description="encoder for nearest examples and passages")
+    models: list[ModelSettings] = Field([], description="models to ask besides the base model")
+    price_per_hour: NotNegative | None = Field(None, description="price of an hour of the base model's machine")
+
+    @field_validator("waive")
+    @classmethod
+    def _reason(cls, waive: str | None) -> str | None:
+        if waive is not None and not waive.strip():
+            raise ValueError("wants a reason, in words")
+        return waive
+
+    @field_validator("instructions")
+    @classmethod
+    def _texts(cls, instructions: list[str]) -> list[str]:
+        if any(not text.strip() for text in instructions):
+            raise ValueError("one of them is empty")
+        if len(set(instructions)) < len(instructions):
+            raise ValueError("two of them are the same")
+        return instructions
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        names = [BASE, *(name_of(model) for model in self.models)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"models has two named {twice[0]}: give one of them another name")
+        searches = self.retrieval.search if self.retrieval else []
+        if self.embedding is None and any(search != "bm25" for search in searches):
+            raise ValueError("retrieval.search by embeddings needs decide.embedding")
+        nearest = self.few_shot is not None and "nearest" in self.few_shot.selection
+        if self.embedding is not None and not nearest and all(search == "bm25" for search in searches):
+            raise ValueError("embedding is read by nothing: search by it, or select nearest examples")
+        return self
+
+
+def name_of(model: LocalModel | EndpointModel) -> str:
+    """The name of a model in the table."""
+    return model.name or model.model

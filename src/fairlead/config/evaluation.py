@@ -1,0 +1,56 @@
+"""The `probe` section of the YAML. Knows nobody but the checks, so that the config can be read without the rest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fairlead.config.base import Count, Fraction, Section
+from fairlead.config.checks import CheckSettings
+from fairlead.config.judges import JudgeSettings
+
+
+class ProbeSettings(Section):
+    """What the training left as it was, and what it moved: measured beside the comparison."""
+
+    texts: str | None = Field(
+        None, description="plain text of another kind than the task; its perplexity shows forgetting"
+    )
+    task: str | None = Field(None, description="rows {prompt, gold?} of a general task, answered before and after")
+    task_checks: list[CheckSettings] = Field([], description="checks on the general task's answers")
+    max_texts_tokens: Count = Field(20_000, description="tokens of texts that are read")
+    kl_prompts: Annotated[int, Field(ge=0)] = Field(
+        64, description="eval prompts on which the KL from the reference is sampled; 0 measures none"
+    )
+    max_new_tokens: Count = Field(128, description="longest answer to the general task and of the KL's samples")
+    max_length: Annotated[int, Field(ge=2)] = Field(1024, description="tokens of prompt and answer together")
+    batch_size: Count = Field(16, description="rows computed at once")
+
+    @model_validator(mode="after")
+    def _task_is_checked(self) -> Self:
+        if bool(self.task) != bool(self.task_checks):
+            raise ValueError("probe.task and probe.task_checks belong together: give both or neither")
+        names = [check.name for check in self.task_checks]
+        if len(set(names)) < len(names):
+            raise ValueError("probe.task_checks has two checks of one name")
+        return self
+
+
+class AnswersSection(Section):
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="0 answers greedily")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
+    max_new_tokens: Count = Field(256, description="longest answer, in tokens")
+    batch_size: Count = Field(32, description="answers generated at once; also the size of a resumable chunk")
+
+
+class EvalSection(Section):
+    metrics: list[CheckSettings] = Field([], description="checks on every answer, each a row of the table")
+    judge: JudgeSettings | None = Field(
+        None, description="judge of the comparison; the judge of the pairs if not given"
+    )
+    pairwise: list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]] = Field(
+        ["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"], description="which models are judged against each other"
+    )
+    scores: bool = Field(False, description="also ask the judge for a score from 1 to 10 for every answer")
+    max_missing: Fraction = Field(0.1, description="share of judgements without a verdict above which the stage fails")

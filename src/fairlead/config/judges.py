@@ -1,0 +1,185 @@
+"""The `judge` section of the YAML. Knows nobody, so that the config can be read without loading a judge."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from fairlead.config.base import Count, Fraction, Positive, Section
+from fairlead.config.checks import CheckSettings
+
+
+class RubricSettings(Section):
+    """Declared checks and gold fields, for tasks whose quality can be computed."""
+
+    kind: Literal["rubric"]
+    checks: Annotated[list[CheckSettings], Field(min_length=1)] = Field(description="weighted checks; the sum decides")
+    tie_margin: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="totals (0 to 1) that differ by no more than this are a tie"
+    )
+
+    @model_validator(mode="after")
+    def _checks_count(self) -> Self:
+        names = [check.name for check in self.checks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"checks has two named {twice[0]}")
+        if not any(check.weight for check in self.checks):
+            raise ValueError("every check has weight 0, so nothing would be judged")
+        return self
+
+
+class PromptedSettings(Section):
+    """What every judge that is a language model has."""
+
+    criteria: str = Field(
+        "helpful, correct, clear, and exactly what was asked for", description="what makes an answer good"
+    )
+    both_orders: bool = Field(True, description="ask with the answers in both orders; disagreement is no verdict")
+    max_tokens: Count = Field(1024, description="longest reply of the judge, in tokens")
+    max_chars: Annotated[int, Field(ge=100)] = Field(
+        8000, description="longer prompts and answers are shown cut, with a note"
+    )
+    pairwise_template: str | None = Field(
+        None, description="file of your own prompt for two answers; the built-in pairwise_v1 if not given"
+    )
+    score_template: str | None = Field(
+        None, description="file of your own prompt for one answer; the built-in score_v1 if not given"
+    )
+    correction_template: str | None = Field(
+        None, description="file of your own words after an unreadable reply; the built-in correction_v1 if not given"
+    )
+
+
+class EndpointSettings(PromptedSettings):
+    """What every judge behind an endpoint has: patience and a purse."""
+
+    model: str = Field(description="the judge model's name on the endpoint")
+    base_url: str | None = Field(None, description="endpoint; the provider's own if not given")
+    concurrency: Count = Field(64, description="most requests under way at once; the server's own limit is found")
+    timeout_s: Positive = Field(120.0, description="seconds until a request counts as failed")
+    max_retries: Annotated[int, Field(ge=0)] = Field(8, description="tries after a transient failure")
+    max_calls: Count | None = Field(
+        None, description="calls one stage of a run may make; it stops there, and a rerun goes on from there"
+    )
+    max_cost: Positive | None = Field(
+        None,
+        description="money one stage of a run may spend, in the currency of the prices; a rerun goes on from there",
+    )
+    price_per_million_input_tokens: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="price of a million tokens that the judge reads"
+    )
+    price_per_million_output_tokens: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="price of a million tokens that the judge writes"
+    )
+
+    @field_validator("base_url")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("wants http://… or https://…")
+        if parts.username or parts.password or parts.query:
+            raise ValueError("must hold no key: keys come from the environment only, see api_key_env")
+        return url
+
+    @model_validator(mode="after")
+    def _prices(self) -> Self:
+        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
+        if (prices[0] is None) != (prices[1] is None):
+            raise ValueError("give both price_per_million_input_tokens and price_per_million_output_tokens")
+        if self.max_cost is not None and prices[0] is None:
+            raise ValueError(
+                "max_cost needs price_per_million_input_tokens and price_per_million_output_tokens to be counted"
+            )
+        return self
+
+
+class OpenAISettings(EndpointSettings):
+    """A model behind an OpenAI-compatible endpoint: hosted, vLLM, llama.cpp, Ollama."""
+
+    kind: Literal["openai"]
+    api_key_env: str | None = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the key; null for servers without one"
+    )
+    temperature: Annotated[float, Field(ge=0)] | None = Field(
+        0.0, description="0 is the steadiest; null leaves it to models that accept none"
+    )
+    structured: Literal["auto", "off"] = Field(
+        "auto", description="auto asks for JSON of a fixed form where the server offers it; off never does"
+    )
+    expected_score: bool = Field(
+        False, description="scores are the mean over the log-probabilities of the reply, where the server gives them"
+    )
+
+
+class AnthropicSettings(EndpointSettings):
+    """A model behind Anthropic's API."""
+
+    kind: Literal["anthropic"]
+    api_key_env: str = Field("ANTHROPIC_API_KEY", description="environment variable that holds the key")
+    temperature: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="0 is the steadiest; null for models that accept none, as the newest do"
+    )
+    structured: Literal["auto", "off"] = Field(
+        "auto", description="auto asks for JSON of a fixed form where the model offers it; off never does"
+    )
+
+
+class LocalSettings(PromptedSettings):
+    """A model on this machine: a causal LM that is asked, or a reward model that scores."""
+
+    kind: Literal["local"]
+    model: str = Field(description="model folder or hub id: a causal LM, or a sequence classifier with one output")
+    tie_margin: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="rewards that differ by no more than this are a tie; reward models only"
+    )
+    batch_size: Count = Field(8, description="texts worked on at once")
+
+
+Member = Annotated[
+    RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings,
+    Field(discriminator="kind"),
+]
+
+
+class PanelSettings(Section):
+    """Several judges that decide together."""
+
+    kind: Literal["panel"]
+    judges: Annotated[list[Member], Field(min_length=2)] = Field(description="the members")
+    rule: Literal["majority", "mean"] = Field(
+        "majority",
+        description="majority: more than half of the members' verdicts, median of scores; mean: mean of both",
+    )
+
+
+JudgeSettings = Annotated[
+    RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings | PanelSettings,
+    Field(discriminator="kind"),
+]
+
+
+class JudgeCheckSettings(Section):
+    """What a judge must show on labelled comparisons before the project uses it."""
+
+    labelled: str = Field(description="file of comparisons that people have judged: LLMBar's, PandaLM's or your own")
+    rows: Count = Field(100, description="how many of its rows are asked, evenly spread")
+    probe_rows: Count = Field(30, description="how many rows the length probe and each canary are asked with")
+    min_accuracy: Fraction | None = Field(0.6, description="smallest share of its verdicts that agree with people")
+    min_order_agreement: Fraction | None = Field(0.7, description="smallest share of pairs whose two orders agree")
+    max_padded_wins: Fraction | None = Field(
+        0.3, description="largest share of verdicts for an answer that only says itself twice, against itself"
+    )
+    max_own_family: Fraction | None = Field(
+        0.1, description="largest excess, over people, of its preference for answers of its own model family"
+    )
+    max_canary_wins: Fraction | None = Field(
+        0.05,
+        description="largest share of questions in which a constant answer (empty words, flattery) does not lose",
+    )
+    max_missing: Fraction | None = Field(0.1, description="largest share of verdicts that are none")

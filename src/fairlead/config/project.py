@@ -1,0 +1,194 @@
+"""`fairlead.yaml` as types.
+
+Every key has one line of documentation (it becomes the comment that `fairlead init` writes), a default that stands
+nowhere else, and a reader. Unknown keys, wrong types and combinations that cannot work are refused, all at once, each
+naming its key. A default that depends on another key (the learning rate of LoRA and of full weights) is filled in
+here, so that the resolved config that a run saves says everything.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from fairlead.config.base import Section
+from fairlead.config.data import DataCheckSettings, DataSection
+from fairlead.config.decide import DecideSection
+from fairlead.config.evaluation import AnswersSection, EvalSection, ProbeSettings
+from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
+from fairlead.config.model import ModelSection
+from fairlead.config.monitoring import WatchSettings
+from fairlead.config.release import Criterion as Criterion
+from fairlead.config.release import GateSection, ReleaseSettings, ReportSection, default_criteria
+from fairlead.config.sampling import PairsSection, SampleSection
+from fairlead.config.training import DpoSection, LoraSection, SftSection
+from fairlead.errors import ConfigError
+
+CONFIG_NAME = "fairlead.yaml"
+
+
+def _has_margins(judge: JudgeSettings | None) -> bool:
+    """Whether a judge's verdicts on comparisons have margins: those of endpoints have none, of local models some."""
+    return judge is None or judge.kind not in ("openai", "anthropic")
+
+
+class Config(Section):
+    """The whole of `fairlead.yaml`."""
+
+    name: str = Field("project", description="name of the project, shown on the report")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything random")
+    model: ModelSection
+    data: DataSection
+    decide: DecideSection = DecideSection()
+    lora: LoraSection = LoraSection()
+    sft: SftSection | None = Field(default_factory=lambda: SftSection.model_validate({}))
+    sample: SampleSection = SampleSection()
+    judge: JudgeSettings | None = None
+    judge_check: JudgeCheckSettings | None = Field(
+        None, description="labelled comparisons on which the judges are qualified before they judge; see docs/judges.md"
+    )
+    pairs: PairsSection = PairsSection()
+    data_check: DataCheckSettings = DataCheckSettings()
+    dpo: DpoSection = Field(default_factory=lambda: DpoSection.model_validate({}))
+    watch: WatchSettings = WatchSettings()
+    answers: AnswersSection = AnswersSection()
+    eval: EvalSection = EvalSection()
+    probe: ProbeSettings | None = ProbeSettings()
+    gate: GateSection = GateSection()
+    report: ReportSection = ReportSection()
+    release: ReleaseSettings = ReleaseSettings()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        problems: list[str] = []
+        if self.sft is not None and self.data.sft is None:
+            problems.append(
+                "data.sft is missing: give the rows SFT learns from, or set sft: null to start from the base"
+            )
+        if self.sft is None and self.data.sft is not None:
+            problems.append("data.sft is read by nothing while sft is null: remove one of them")
+        if not self.data.prompts and not self.data.preferences:
+            problems.append("data.prompts or data.preferences is missing: DPO needs pairs, built or ready")
+        if self.data.prompts and self.judge is None:
+            problems.append("judge is missing: completions of data.prompts need a judge")
+        if self.judge is None and self.eval.judge is None and (self.eval.pairwise or self.eval.scores):
+            problems.append("eval.judge is missing: set one, or eval.pairwise: [] and eval.scores: false")
+        if self.judge_check is not None and self.judge is None and self.eval_judge is None:
+            problems.append("judge_check has no judge to check: remove it, or give judge or eval.judge")
+        if self.sample.few_shot and self.data.sft is None:
+            problems.append("sample.few_shot needs data.sft: its examples come from there")
+        if self.pairs.recipe == "revision" and self.sample.constitution is None:
+            problems.append("pairs.recipe revision needs sample.constitution")
+        if self.pairs.margin and self.pairs.judged_by == "comparisons" and not _has_margins(self.judge):
+            problems.append("pairs.margin is read by nothing: this judge gives no margin; set pairs.judged_by: scores")
+        if self.pairs.recipe == "models" and not self.sample.models:
+            problems.append("pairs.recipe models needs sample.models")
+        full = [s for s in ("sft", "dpo") if (sec := getattr(self, s)) is not None and sec.method == "full"]
+        if self.model.quantization and full:
+            problems.append(f"{full[0]}.method: full cannot train a 4-bit base: use lora, or model.quantization: null")
+        if self.sft is None and any("sft" in pair for pair in self.eval.pairwise):
+            problems.append("eval.pairwise names sft, and sft is null: set eval.pairwise: [dpo_vs_base]")
+        if not self.eval.metrics and not self.eval.pairwise and not self.eval.scores:
+            problems.append("eval compares nothing: give eval.metrics, eval.pairwise or eval.scores")
+        names = [metric.name for metric in self.eval.metrics]
+        table = [*names, *(["judge_score"] if self.eval.scores else [])]
+        measured: dict[str, list[str]] = {"table": table, "pairwise": list(self.eval.pairwise)}
+        for criterion in self.gate.criteria or []:
+            kind, _, rest = criterion.figure.partition(".")
+            if kind in measured and rest.split(".")[0] not in measured[kind]:
+                known = ", ".join(measured[kind]) or "none"
+                problems.append(
+                    f"gate.criteria names {criterion.figure}, which eval does not measure ({kind}: {known})"
+                )
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            problems.append(f"eval.metrics has two metrics named {twice[0]}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def dev_prompts(self) -> int:
+        """How many training prompts are kept out for the decision: none where it is waived or has a file of its own."""
+        return 0 if self.decide.waive is not None or self.data.dev else self.data.dev_prompts
+
+    @property
+    def gate_criteria(self) -> list[Criterion]:
+        """What the gate demands: its criteria, else the defaults for the pairs that are judged."""
+        given = self.gate.criteria
+        return default_criteria(self.eval.pairwise) if given is None else given
+
+    @property
+    def eval_judge(self) -> JudgeSettings | None:
+        """The judge of the comparison."""
+        return self.eval.judge if self.eval.judge is not None else self.judge
+
+
+def load_config(folder: Path) -> Config:
+    """Reads and checks `fairlead.yaml` in `folder`.
+
+    Raises:
+        ConfigError: with every problem in one line, each naming its key.
+    """
+    path = Path(folder) / CONFIG_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError("no such file", where=str(path), remedy=f"make one: fairlead init {folder}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8", where=str(path), remedy="save it as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", where=str(path)) from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(f"not YAML: {problem}", where=f"{path}{line}") from error
+    if not isinstance(data, dict):
+        raise ConfigError("must be a mapping of keys to values", where=str(path), remedy="see fairlead init")
+    return parse_config(data, where=str(path))
+
+
+def parse_config(data: dict[str, Any], *, where: str = CONFIG_NAME) -> Config:
+    """Checks a mapping that has the form of the YAML."""
+    data = {key: value for key, value in data.items() if not str(key).startswith("x-")}  # room for YAML anchors
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(item) for item in error.errors()), where=where) from error
+
+
+def _explain(item: Any) -> str:
+    """One problem of pydantic's as `key: what is wrong`."""
+    # Names of union members in the location are pydantic's, not the user's: drop those of a discriminated union.
+    loc = [str(part) for part in item["loc"] if not str(part).startswith(("function-", "tagged-union"))]
+    key = ".".join(loc) or "config"
+    if item["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_nearest(loc)}"
+    if item["type"] == "missing":
+        return f"{key}: is missing"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error" and not item["loc"]:
+        return message
+    given = item.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _nearest(loc: list[str]) -> str:
+    """The known key nearest to an unknown one, as a suggestion."""
+    section: Any = Config
+    for part in loc[:-1]:
+        annotation = section.model_fields[part].annotation if part in getattr(section, "model_fields", {}) else None
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if section is None:
+            return ""
+    near = difflib.get_close_matches(loc[-1], section.model_fields, n=1)
+    return f", did you mean {near[0]}?" if near else f" (known: {', '.join(section.model_fields)})"

@@ -1,0 +1,78 @@
+"""The `gate` and `release` sections of the YAML. Knows nobody, so that the config can be read without the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from fairlead.config.base import Count, Section
+
+BOUNDS = ("above", "at_least", "below", "at_most")
+
+
+class Criterion(Section):
+    """One line that the gate demands of a figure of the comparison."""
+
+    figure: str = Field(description="a path into report.json, such as pairwise.dpo_vs_sft.low or table.format.dpo")
+    above: float | None = Field(None, description="the figure must be greater than this")
+    at_least: float | None = Field(None, description="the figure must be this or more")
+    below: float | None = Field(None, description="the figure must be less than this")
+    at_most: float | None = Field(None, description="the figure must be this or less")
+    not_worse_by: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="non-inferiority: the whole interval of table.<metric> or pairwise.<pair> lies above the loss"
+    )
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if self.not_worse_by is not None:
+            parts = self.figure.split(".")
+            if self.bounds or len(parts) != 2 or parts[0] not in ("table", "pairwise"):
+                raise ValueError("not_worse_by stands alone, with a figure table.<metric> or pairwise.<pair>")
+        elif not self.bounds:
+            raise ValueError("give at least one of above, at_least, below, at_most, or not_worse_by")
+        return self
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        return {name: value for name in BOUNDS if (value := getattr(self, name)) is not None}
+
+
+class GateSection(Section):
+    criteria: Annotated[list[Criterion], Field(min_length=1)] | None = Field(
+        None,
+        description="all must hold; paths into report.json; if not given: DPO is credibly better, no metric credibly "
+        "worse, less than 2 % missing, no leak",
+    )
+    min_prompts: Count = Field(
+        50, description="fewer eval prompts than this are not enough evidence, whatever they say"
+    )
+
+
+def default_criteria(pairs: Sequence[str]) -> list[Criterion]:
+    """What the gate demands where nothing is said, given the pairs that are judged.
+
+    DPO must be credibly better than what it was trained from; where no pair is judged, on a metric at least.
+    """
+    judged = [pair for pair in ("dpo_vs_sft", "dpo_vs_base") if pair in pairs]
+    better = Criterion(figure="metrics_better", at_least=1)
+    return [
+        Criterion(figure=f"pairwise.{judged[0]}.low", above=0.5) if judged else better,
+        Criterion(figure="metrics_worse", at_most=0),
+        Criterion(figure="missing", below=0.02),
+        Criterion(figure="leaks", at_most=0),
+    ]
+
+
+class ReleaseSettings(Section):
+    license: str | None = Field(None, description="licence of the released weights, as an SPDX id")
+    base_model: str | None = Field(None, description="hub id of the base model, where model.name is a folder")
+    language: list[str] = Field([], description="languages of the model card, as in en")
+    data: str = Field("", description="where the training data is from and under which licence, for the model card")
+    private: bool = Field(True, description="a hub repository that the release makes is private")
+    limits: str = Field("", description="what the model must not be used for, for the model card")
+
+
+class ReportSection(Section):
+    samples: Annotated[int, Field(ge=0)] = Field(10, description="answers shown side by side")

@@ -1,0 +1,73 @@
+"""`fairlead init`: a `fairlead.yaml` whose comments are the config's own field descriptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from fairlead.config.base import Section
+from fairlead.config.project import CONFIG_NAME, Config, parse_config
+from fairlead.errors import ConfigError
+from fairlead.files import write_atomic
+
+_HEAD = """\
+# A Fairlead project. `fairlead run` does all of it; `fairlead status` shows how far it is.
+# Every key stands here with its default. Paths are relative to this folder.
+"""
+# What has no default, or none that a first run can use.
+_EXAMPLE: dict[str, Any] = {
+    "name": "my-project",
+    "model": {"name": "Qwen/Qwen2.5-0.5B-Instruct"},
+    "data": {"sft": "data/sft.jsonl", "prompts": "data/prompts.jsonl", "eval": "data/eval.jsonl"},
+    "decide": {"targets": [{"metric": "length", "at_least": 0.9}]},
+    "judge": {"kind": "openai", "model": "gpt-4.1"},
+    "eval": {"metrics": [{"kind": "length", "name": "length", "max_words": 200}]},
+}
+
+
+def write_template(folder: Path) -> Path:
+    """Writes the template into `folder`.
+
+    Raises:
+        ConfigError: if there is a `fairlead.yaml` already.
+    """
+    path = folder / CONFIG_NAME
+    if path.exists():
+        raise ConfigError("is there already", where=str(path), remedy="edit it, or choose another folder")
+    write_atomic(path, template())
+    return path
+
+
+def template() -> str:
+    """The text of a `fairlead.yaml` with every key of the config, its default and its description."""
+    return _HEAD + "\n" + "\n".join(_section(parse_config(_EXAMPLE), Config, 0)) + "\n"
+
+
+def _section(value: BaseModel, kind: type[BaseModel], depth: int) -> list[str]:
+    pad = "  " * depth
+    lines: list[str] = []
+    for key, field in kind.model_fields.items():
+        item = getattr(value, key)
+        if isinstance(item, BaseModel):
+            if depth == 0:
+                lines.append("")
+            doc = (type(item).__doc__ or "").strip().splitlines()
+            shown = f"  # {doc[0]}" if doc and not isinstance(item, Section) else ""
+            lines += [f"{pad}{key}:{shown}", *_section(item, type(item), depth + 1)]
+        else:
+            required = "required" if field.default is PydanticUndefined and field.default_factory is None else ""
+            note = "; ".join(text for text in (field.description, required) if text)
+            lines.append(f"{pad}{key}: {_value(item)}" + (f"  # {note}" if note else ""))
+    return lines
+
+
+def _value(item: Any) -> str:
+    """A value on one line of YAML."""
+    if isinstance(item, list):
+        item = [x.model_dump(exclude_unset=True) if isinstance(x, BaseModel) else x for x in item]
+    text = yaml.safe_dump(item, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
+    return text.removesuffix("\n...\n").strip()

@@ -1,0 +1,111 @@
+"""The `lora`, `sft` and `dpo` sections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fairlead.config.base import Count, Fraction, Positive, Section
+
+
+class LoraSection(Section):
+    r: Count = Field(16, description="rank of the update")
+    alpha: Positive = Field(32.0, description="scale of the update (alpha / r)")
+    dropout: Fraction = Field(0.05, description="dropout on the adapter's input while training")
+    targets: list[str] | Literal["all-linear"] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj"], description="module names that get an adapter, or all-linear"
+    )
+
+
+class TrainSection(Section):
+    """What SFT and DPO share."""
+
+    method: Literal["lora", "full"] = Field("lora", description="lora trains an adapter, full trains all weights")
+    learning_rate: Positive = Field(description="peak learning rate")
+    epochs: Positive = Field(1.0, description="passes over the training rows")
+    batch_size: Count = Field(8, description="rows per device and step")
+    gradient_accumulation: Count = Field(1, description="steps summed into one update")
+    max_length: Count = Field(1024, description="tokens of prompt and answer together; longer rows are cut at the end")
+    warmup: Fraction = Field(0.1, description="share of the updates in which the learning rate rises from 0")
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field("linear", description="after the warmup")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's decay")
+    max_grad_norm: Positive = Field(1.0, description="gradients are clipped to this norm")
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
+    log_every: Count = Field(5, description="updates between two lines of metrics.jsonl")
+    eval_every: Count = Field(25, description="updates between two passes over the validation rows")
+    save_every: Count = Field(25, description="updates between two checkpoints; a killed run goes on from the last")
+    report_to: list[str] = Field(
+        [], description="trackers that transformers knows: wandb, mlflow, tensorboard, trackio"
+    )
+
+    @model_validator(mode="after")
+    def _curve_resumes(self) -> Self:
+        if self.save_every % self.log_every:
+            raise ValueError(
+                f"save_every {self.save_every} must be a multiple of log_every {self.log_every}, "
+                "so that a resumed run logs what an undisturbed one does"
+            )
+        return self
+
+
+def _default_rate(data: Any, *, lora: float, full: float) -> Any:
+    """Fills in the learning rate that the method's literature uses."""
+    if isinstance(data, dict) and data.get("learning_rate") is None:
+        return {**data, "learning_rate": full if data.get("method") == "full" else lora}
+    return data
+
+
+class SftSection(TrainSection):
+    validation: Fraction = Field(0.1, description="share of the rows, whole prompts, kept out to watch the training")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate(cls, data: Any) -> Any:
+        return _default_rate(data, lora=2e-4, full=2e-5)
+
+
+class DpoSection(TrainSection):
+    log_every: Count = Field(1, description="updates between two lines of metrics.jsonl")
+    beta: Positive = Field(0.1, description="strength of the tie to the reference; 0.01 loose, 1.0 hardly any change")
+    loss_type: list[str] = Field(
+        ["sigmoid"], description="TRL's losses, summed: sigmoid is DPO, also ipo, robust, sft …"
+    )
+    loss_weights: list[float] | None = Field(None, description="weight of each loss; 1 each if not given")
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="probability that a label is wrong, for the losses that use it (robust, exo_pair, aot)"
+    )
+    batch_by: Literal["row", "prompt"] = Field(
+        "row", description="prompt puts pairs of one prompt into one batch, where they share it: for pairs.recipe all"
+    )
+    label_noise: Literal["none", "measured"] = Field(
+        "none", description="measured takes the judge's measured error into the loss: cDPO, or the robust loss"
+    )
+    label_checks: str | None = Field(
+        None, description="rows {correct, margin?} of comparisons that people judged too (JSONL), for label_noise"
+    )
+    max_dropped: Fraction = Field(
+        0.01, description="share of pairs that truncation may make empty or equal before training refuses to start"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate(cls, data: Any) -> Any:
+        return _default_rate(data, lora=5e-5, full=5e-6)
+
+    @model_validator(mode="after")
+    def _losses_fit(self) -> Self:
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.loss_type):
+            raise ValueError(f"loss_weights has {len(self.loss_weights)} entries for {len(self.loss_type)} losses")
+        smoothed = {"robust", "exo_pair", "aot", "aot_unpaired"}
+        if self.label_smoothing and not smoothed & set(self.loss_type):
+            raise ValueError(f"label_smoothing is read only by the losses {', '.join(sorted(smoothed))}")
+        if "exo_pair" in self.loss_type and not self.label_smoothing:
+            raise ValueError("the loss exo_pair needs label_smoothing above 0; its paper recommends 0.001")
+        if self.label_noise == "measured" and self.loss_type not in (["sigmoid"], ["robust"]):
+            raise ValueError("label_noise: measured works with loss_type [sigmoid] (cDPO) or [robust]")
+        if self.label_noise == "measured" and self.label_smoothing:
+            raise ValueError("label_smoothing and label_noise: measured both say how many labels are wrong: remove one")
+        if self.label_checks and self.label_noise != "measured":
+            raise ValueError("label_checks is read only with label_noise: measured")
+        return self

@@ -1,0 +1,1 @@
+"""What the calls of a run would cost, before any is paid for."""

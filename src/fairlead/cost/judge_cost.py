@@ -1,0 +1,92 @@
+"""What it will cost to ask a judge, before anything is spent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from fairlead.judges.base import Judge
+from fairlead.judges.panel import PanelJudge
+from fairlead.judges.prompted import PromptedJudge
+from fairlead.llm.client import Chat, Question
+from fairlead.llm.reply_store import Ledger, Totals
+from fairlead.llm.session import find_stored, key_of
+from fairlead.records import Answer, Comparison
+
+_CHARS_PER_TOKEN = 4.0  # of English, where the ledger does not know better
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one judge would be asked. Corrections of unreadable replies and retries come on top.
+
+    Attributes:
+        questions: distinct requests; those of the second order are counted although a missing first saves them.
+        stored: how many of them the ledger answers.
+        input_tokens, output_tokens: expected of the others; None for a judge that does not tell.
+        cost, most_cost: expected, and with every reply as long as max_tokens allows; None without prices.
+        basis: what the expectation rests on.
+    """
+
+    judge: str
+    questions: int
+    stored: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    most_cost: float | None
+    basis: str
+
+    @property
+    def calls(self) -> int:
+        return self.questions - self.stored
+
+
+def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimate]:
+    """One estimate for every member that is asked by requests; none for judges that compute (rubric, reward)."""
+    items = list(items)
+    if isinstance(judge, PanelJudge):
+        return [found for member in judge.members for found in estimate(member, items)]
+    return [_of_prompted(judge, items)] if isinstance(judge, PromptedJudge) else []
+
+
+def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> Estimate:
+    chat = judge.open_chat()
+    try:
+        sizes = _missing(chat, judge.ledger, (question for item in items for question in judge.questions(item)))
+    finally:
+        asyncio.run(chat.close())
+    to_ask = [size for size in sizes.values() if size is not None]
+    known = _known(chat, judge.ledger)
+    if known is not None and known.counted:
+        ratio, output = known.counted_chars / (known.input_tokens or 1), (known.output_tokens or 0) / known.counted
+        basis = f"{known.counted} earlier replies of this model"
+    else:
+        ratio, output = _CHARS_PER_TOKEN, float(judge.settings.max_tokens)
+        basis = f"{ratio:g} characters a token, replies as long as max_tokens"
+    read, written = round(sum(to_ask) / ratio), round(output * len(to_ask))
+    return Estimate(
+        judge=judge.name,
+        questions=len(sizes),
+        stored=len(sizes) - len(to_ask),
+        input_tokens=read,
+        output_tokens=written,
+        cost=judge.purse.cost(read, written),
+        most_cost=judge.purse.cost(read, judge.settings.max_tokens * len(to_ask)),
+        basis=basis,
+    )
+
+
+def _missing(chat: Chat, ledger: Ledger | None, questions: Iterable[Question]) -> dict[str, int | None]:
+    """Characters of every distinct request, by key; None where the ledger has the reply."""
+    sizes: dict[str, int | None] = {}
+    for question in questions:
+        key, request = key_of(chat, question, chat.body(question))
+        sizes[key] = None if find_stored(chat, ledger, question) is not None else len(request)
+    return sizes
+
+
+def _known(chat: Chat, ledger: Ledger | None) -> Totals | None:
+    totals = [] if ledger is None else ledger.totals()
+    return next((row for row in totals if (row.model, row.endpoint) == (chat.model, chat.endpoint)), None)

@@ -1,0 +1,133 @@
+"""What a stage will ask its judge, before it has run: for `--estimate`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from fairlead.config.judges import JudgeSettings
+from fairlead.config.project import Config
+from fairlead.cost.judge_cost import Estimate, estimate
+from fairlead.data.readers import read_prompts
+from fairlead.errors import ArtifactError, ConfigError
+from fairlead.judges.build import open_judge
+from fairlead.judges.from_scores import answers_of
+from fairlead.judges.qualification.agreement import both_ways
+from fairlead.judges.qualification.human_labels import read_labelled
+from fairlead.judges.qualification.qualify import families_of, one_order, planned
+from fairlead.judges.qualification.stage import judges_of
+from fairlead.pipeline import datasets
+from fairlead.pipeline.project import Project
+from fairlead.pipeline.stage import resolve
+from fairlead.preferences.pairing import comparisons_for
+from fairlead.records import Answer, Comparison, Completion, Prompt
+
+_CHARS_PER_TOKEN = 4
+
+
+def estimate_stages(project: Project, stage: str | None) -> dict[str, list[Estimate]]:
+    """What the judge of a stage would be asked and what it would cost, after the check of the judges that it needs.
+
+    Args:
+        stage: judge (the pairs) or eval (the comparison); None takes both, as a whole run does.
+
+    Raises:
+        ConfigError: if the project has no such stage, or the stage no judge.
+    """
+    config, known = project.config, {one.name for one in project.stages}
+    judges = {"judge": config.judge, "eval": config.eval_judge}
+    asking = [name for name, settings in judges.items() if settings is not None and name in known]
+    if stage is not None and stage not in asking:
+        raise ConfigError(f"the stage {stage} asks no judge", where=str(project.folder))
+    found = {"judge_check": _check(project)} if "judge_check" in known else {}
+    return found | {name: estimate_stage(project, name) for name in asking if stage in (None, name)}
+
+
+def estimate_stage(project: Project, stage: str) -> list[Estimate]:
+    """What the judge of one stage (judge or eval) would be asked.
+
+    Where the texts to be judged are not there yet, every one is taken to be as long as it may become.
+    """
+    settings = project.config.judge if stage == "judge" else project.config.eval_judge
+    assert settings is not None
+    return _estimated(project, settings, _pairs(project) if stage == "judge" else _comparison(project))
+
+
+def _check(project: Project) -> list[Estimate]:
+    config = project.config
+    assert config.judge_check is not None
+    rows = read_labelled(resolve(project.folder, config.judge_check.labelled))
+    found: list[Estimate] = []
+    for settings in judges_of(config.judge, config.eval_judge).values():
+        plan = planned(rows, config.judge_check, families_of(settings))
+        asked = both_ways(row for part in plan.values() for row in part)
+        found += _estimated(project, one_order(settings), asked)
+    return found
+
+
+def _estimated(project: Project, settings: JudgeSettings, items: Sequence[Comparison | Answer]) -> list[Estimate]:
+    with open_judge(settings, project.folder) as judge:
+        return estimate(judge, items)
+
+
+def _pairs(project: Project) -> Sequence[Comparison | Answer]:
+    config = project.config
+    try:
+        prompts = datasets.prompts(project.artifact("prepare").file("prompts.jsonl"))
+        completions = datasets.completions(project.artifact("sample").file("completions.jsonl"))
+        comparisons, _ = comparisons_for(prompts, completions, config.pairs.recipe)
+    except ArtifactError:
+        assert config.data.prompts is not None
+        count = _completions(config)
+        comparisons = [
+            Comparison(prompt, *pair)
+            for prompt in read_prompts(project.folder / config.data.prompts)
+            for pair in itertools.combinations(_longest(count, config.sample.max_new_tokens), 2)
+        ]
+    return comparisons if config.pairs.judged_by == "comparisons" else answers_of(comparisons)
+
+
+def _completions(config: Config) -> int:
+    """Completions of one prompt, whoever draws them."""
+    sample = config.sample
+    plain = len(sample.temperatures) * sample.per_temperature
+    return plain * (1 + bool(sample.few_shot) + len(sample.models)) + bool(sample.constitution)
+
+
+def _comparison(project: Project) -> Sequence[Comparison | Answer]:
+    config = project.config
+    prompts, by_view = _held_out(project)
+    items: list[Comparison | Answer] = []
+    for name in config.eval.pairwise:
+        first, _, second = name.partition("_vs_")
+        both = zip(prompts, by_view[first], by_view[second], strict=True)
+        items += [Comparison(prompt, a, b) for prompt, a, b in both if a != b]
+    if config.eval.scores:
+        texts = [(prompt, text) for view in by_view.values() for prompt, text in zip(prompts, view, strict=True)]
+        items += [Answer(prompt, text) for prompt, text in texts]
+    return items
+
+
+def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
+    """The held-out prompts and every view's answers to them, in the same order."""
+    config = project.config
+    try:
+        prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
+        answers: dict[str, dict[str, Completion]] = {}
+        for answer in datasets.completions(project.artifact("answers").file("answers.jsonl")):
+            answers.setdefault(answer.model, {})[answer.prompt_id] = answer
+        return prompts, {view: [found[prompt.id].text for prompt in prompts] for view, found in answers.items()}
+    except ArtifactError:
+        prompts = read_prompts(project.folder / config.data.eval)
+        views = _views(config)
+        texts = dict(zip(views, _longest(len(views), config.answers.max_new_tokens), strict=True))
+        return prompts, {view: [text] * len(prompts) for view, text in texts.items()}
+
+
+def _views(config: Config) -> list[str]:
+    return ["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]
+
+
+def _longest(count: int, tokens: int) -> list[str]:
+    """Distinct texts of the greatest length."""
+    return [f"{number} ".ljust(tokens * _CHARS_PER_TOKEN, "x") for number in range(count)]

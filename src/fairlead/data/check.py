@@ -1,0 +1,82 @@
+"""The `data_check` stage: no training on preference pairs that fail a check which the config does not waive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from fairlead.config.data import CheckName, DataCheckSettings
+from fairlead.data.quality import Report, check_of, check_pairs
+from fairlead.errors import DataError
+from fairlead.files import write_json
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
+from fairlead.records import Preference, Prompt
+from fairlead.text.near_duplicates import asked
+
+
+def run(context: Context) -> Figures:
+    """Writes data_check.json.
+
+    Raises:
+        DataError: naming every check that failed and is not waived.
+    """
+    settings: DataCheckSettings = context.section("data_check")
+    pairs: list[Preference] = []
+    places: list[str] = []
+    for name in ("train", "validation"):
+        part = datasets.preferences(context.inputs["pairs"].file(f"{name}.jsonl"))
+        pairs += part
+        places += [f"{name}:{number}" for number in range(1, len(part) + 1)]
+    held = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
+    report = check_pairs(
+        pairs,
+        places,
+        settings,
+        source="pairs",
+        similarity=context.section("data.similarity"),
+        eval_texts=[asked(prompt) for prompt in held],
+        mend=lambda name: f"in fairlead.yaml: data_check: {{drop: [{name}]}}; then run: fairlead run",
+    )
+    write_json(context.out / "data_check.json", asdict(report) | {"status": report.status})
+    refuse_failed(report)
+    # They are gone already, so nothing of them is trained on; what is left may still be too little.
+    unread: dict[str, int] = context.inputs["prepare"].manifest.figures.get("dropped_import", {})
+    left_out = [f"{check_of(reason)} ({count} rows left out at import)" for reason, count in unread.items()]
+    return {
+        "status": "warn" if left_out and report.status == "pass" else report.status,
+        "warned": [f.check for f in report.findings if f.status == "warn"] + left_out,
+        "waived": {f.check: f.waived for f in report.findings if f.waived is not None},
+    }
+
+
+def without_faults(
+    pairs: Sequence[Preference], drop: Sequence[CheckName], *, similarity: float, eval_prompts: Sequence[Prompt]
+) -> tuple[list[Preference], dict[str, int]]:
+    """The pairs without those that the named checks are about, and how many each check is about."""
+    places = [str(number) for number in range(len(pairs))]
+    texts = [asked(prompt) for prompt in eval_prompts]
+    report = check_pairs(
+        pairs, places, DataCheckSettings(), source="pairs", similarity=similarity, mend=str, eval_texts=texts
+    )
+    rows_of = {finding.check: finding.rows for finding in report.findings if finding.check in drop}
+    faulty = {place for found in rows_of.values() for place in found}
+    kept = [pair for pair, place in zip(pairs, places, strict=True) if place not in faulty]
+    return kept, {check: len(found) for check, found in rows_of.items()}
+
+
+def refuse_failed(report: Report) -> None:
+    """Stops before training.
+
+    Raises:
+        DataError: naming every check that failed and is not waived.
+    """
+    failed = report.failed()
+    if not failed:
+        return
+    words = ", ".join(f"{f.check} ({len(f.rows)} rows)" if f.rows else f.check for f in failed)
+    raise DataError(
+        f"the pairs fail these checks: {words}",
+        where=report.source,
+        remedy=f"{failed[0].remedy}; or waive it with a reason: data_check: {{waive: {{{failed[0].check}: why}}}}",
+    )

@@ -1,0 +1,167 @@
+"""Preference files as people keep them: checking, cleaning, splitting, and proving that a split holds."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fairlead.config.data import CHECK_NAMES, DataCheckSettings
+from fairlead.data.quality import Report, check_pairs
+from fairlead.data.readers import Imported, prompts_of, read_preferences, read_prompts
+from fairlead.data.splits import split_by_prompt
+from fairlead.errors import DataError, LeakError, some
+from fairlead.files import write_jsonl
+from fairlead.records import Preference, Prompt, to_json
+from fairlead.text.near_duplicates import asked, overlaps
+
+
+def check_file(
+    source: str,
+    *,
+    split: str,
+    form: str | None,
+    evaluation: Path | None,
+    settings: DataCheckSettings,
+    similarity: float,
+) -> tuple[Report, Imported]:
+    """Checks a file, a saved data set or one of the hub, also one that holds no usable pair.
+
+    Raises:
+        DataError: if it cannot be read, or a row is malformed.
+    """
+    imported = read_preferences(source, Path(), split=split, format=form, allow_none=True)
+    options = {"--split": split if split != "train" else None, "--format": form, "--eval": evaluation}
+    given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    given += [] if similarity == 0.8 else ["--similarity", str(similarity)]
+    report = check_pairs(
+        imported.preferences,
+        imported.places,
+        settings,
+        source=source,
+        similarity=similarity,
+        dropped=[(row.place, row.reason) for row in imported.dropped],
+        eval_texts=None if evaluation is None else [asked(prompt) for prompt in read_prompts(evaluation)],
+        mend=lambda name: shlex.join(
+            ["fairlead", "data", "clean", source, *given, "--drop", name, "--out", "cleaned.jsonl"]
+        ),
+    )
+    return report, imported
+
+
+def clean_file(report: Report, imported: Imported, drop: Sequence[str], out: Path) -> dict[str, Any]:
+    """Writes the pairs without those that the named checks are about; rows that make no pair are left out anyway.
+
+    Raises:
+        DataError: if there is no such check, it is not about rows, or nothing is left.
+    """
+    by_name = {finding.check: finding for finding in report.findings}
+    for name in drop:
+        if name not in by_name:
+            known = name in CHECK_NAMES
+            remedy = "name the held-out prompts: --eval FILE" if known else f"one of {', '.join(CHECK_NAMES)}"
+            raise DataError(f"the check {name} was not made" if known else f"no check {name!r}", remedy=remedy)
+    dropped = {place for name in drop for place in by_name[name].rows}
+    kept = [p for p, place in zip(imported.preferences, imported.places, strict=True) if place not in dropped]
+    if not kept:
+        raise DataError("no pair is left", where=report.source, remedy="drop for fewer checks")
+    write_jsonl(out, map(to_json, kept))
+    return {
+        "pairs": len(kept),
+        "dropped": len(imported.preferences) + len(imported.dropped) - len(kept),
+        "out": str(out),
+    }
+
+
+def split_file(
+    source: str, out: Path, *, form: str | None, validation: float, evaluation: float, seed: int, similarity: float
+) -> dict[str, Any]:
+    """Writes train.jsonl, validation.jsonl and eval.jsonl by prompt, near-duplicate clusters whole.
+
+    Raises:
+        DataError: if the file cannot be read or a part stays empty.
+    """
+    imported = read_preferences(source, Path(), format=form)
+    pairs = imported.preferences
+    rest, held = _parts(pairs, evaluation, seed, similarity)
+    # The share is of all pairs; what is left after the eval part is smaller.
+    train, watched = _parts(rest, validation / (1 - evaluation), seed + 1, similarity)
+    parts = {"train": train, "validation": watched, "eval": held}
+    wanted = {"train": 1.0, "validation": validation, "eval": evaluation}
+    for name, part in parts.items():
+        if wanted[name] and not part:
+            raise DataError(
+                f"nothing is left for {name}: the prompts are near-duplicates of each other or of one cluster",
+                where=source,
+                remedy="give more prompts, or raise --similarity",
+            )
+    for name, part in parts.items():
+        write_jsonl(out / f"{name}.jsonl", map(to_json, part))
+    dropped = Counter(row.reason for row in imported.dropped)
+    return {**{name: len(part) for name, part in parts.items()}, "dropped": dict(dropped), "out": str(out)}
+
+
+def _parts(
+    pairs: Sequence[Preference], share: float, seed: int, similarity: float
+) -> tuple[list[Preference], list[Preference]]:
+    kept, held = split_by_prompt([pair.prompt for pair in pairs], share, seed=seed, threshold=similarity)
+    return [pairs[n] for n in kept], [pairs[n] for n in held]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A prompt of one file that repeats one of another, exactly (similarity 1) or nearly, or is of the same cluster."""
+
+    file: str
+    prompt: str
+    other: str
+    other_prompt: str
+    similarity: float | None
+
+
+def verify_split(files: Sequence[Path], similarity: float) -> dict[str, Any]:
+    """Proves that no two files share a prompt, a near-duplicate of one, or a declared cluster.
+
+    Raises:
+        DataError: if fewer than two files are given, or one cannot be read.
+        LeakError: naming the first leaks.
+    """
+    if len(files) < 2:
+        raise DataError("two files at least are wanted", where="--verify")
+    read = [(file, _distinct(prompts_of(file))) for file in files]
+    leaks = [
+        leak
+        for number, one in enumerate(read)
+        for other in read[number + 1 :]
+        for leak in _leaks(one, other, similarity)
+    ]
+    if leaks:
+        shown = [f"{leak.file} {leak.prompt[:50]!r} ~ {leak.other} {leak.other_prompt[:50]!r}" for leak in leaks]
+        raise LeakError(
+            f"{len(leaks)} prompts stand in two files, or nearly: {some(shown, 3)}",
+            where=", ".join(map(str, files)),
+            remedy="split again with: fairlead data split FILE --out FOLDER",
+        )
+    return {"prompts": {str(file): len(prompts) for file, prompts in read}, "leaks": 0, "similarity": similarity}
+
+
+def _leaks(one: tuple[Path, list[Prompt]], other: tuple[Path, list[Prompt]], similarity: float) -> list[Leak]:
+    (file, prompts), (other_file, others) = one, other
+    found = overlaps([asked(p) for p in prompts], [asked(p) for p in others], similarity)
+    leaks = [
+        Leak(str(file), asked(prompts[n]), str(other_file), asked(others[m]), share) for n, (m, share) in found.items()
+    ]
+    clusters = {prompt.cluster: prompt for prompt in others if prompt.cluster}
+    leaks += [
+        Leak(str(file), asked(p), str(other_file), asked(clusters[p.cluster]), None)
+        for n, p in enumerate(prompts)
+        if p.cluster in clusters and n not in found
+    ]
+    return leaks
+
+
+def _distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
+    return list({(prompt.id, prompt.cluster): prompt for prompt in prompts}.values())

@@ -1,0 +1,96 @@
+"""`fairlead data export`: preference pairs in the forms that others read. Reading them back gives the same pairs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairlead.data.formats import PLAIN_REQUEST
+from fairlead.errors import DataError
+from fairlead.files import disk_errors, dump_json, write_jsonl
+from fairlead.records import Message, Preference
+
+Row = dict[str, Any]
+
+
+def trl(pair: Preference) -> Row:
+    """TRL's conversational form."""
+    return {
+        "prompt": [_turn(message) for message in pair.prompt.messages],
+        "chosen": [{"role": "assistant", "content": pair.chosen}],
+        "rejected": [{"role": "assistant", "content": pair.rejected}],
+    }
+
+
+def openai(pair: Preference) -> Row:
+    """OpenAI's form of preference fine-tuning, with the tools that the request came with."""
+    request = pair.provenance.get("request")
+    options = request if isinstance(request, Mapping) else PLAIN_REQUEST
+    return {
+        "input": {**options, "messages": [_turn(m) for m in pair.prompt.messages]},
+        "preferred_output": [{"role": "assistant", "content": pair.chosen}],
+        "non_preferred_output": [{"role": "assistant", "content": pair.rejected}],
+    }
+
+
+FORMS: Mapping[str, Callable[[Preference], Row]] = {"trl": trl, "openai": openai, "parquet": trl}
+
+
+def export(pairs: Sequence[Preference], form: str, out: Path, *, plain: bool = False) -> int:
+    """Writes pairs to a file of a form; returns how many.
+
+    Args:
+        plain: only the columns of the published form. Otherwise margin, cluster, gold and provenance come along: the
+            last two as JSON text, because a table cannot hold objects of differing fields.
+
+    Raises:
+        DataError: if there is no such form.
+        DiskError: if the file cannot be written.
+    """
+    if form not in FORMS:
+        raise DataError(f"unknown form {form!r}", remedy=f"one of {', '.join(FORMS)}")
+    rows = [FORMS[form](pair) | ({} if plain else _about(pair)) for pair in pairs]
+    if form != "parquet":
+        return write_jsonl(out, rows)
+    _write_parquet(out, rows)
+    return len(rows)
+
+
+def _turn(message: Message) -> Row:
+    return {"role": message.role, "content": message.content}
+
+
+def _about(pair: Preference) -> Row:
+    return {
+        "margin": pair.margin,
+        "cluster": pair.prompt.cluster,
+        "gold": dump_json(dict(pair.prompt.gold)),
+        "provenance": dump_json(dict(pair.provenance)),
+    }
+
+
+def _write_parquet(out: Path, rows: Sequence[Row]) -> None:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    types = {
+        **dict.fromkeys(("prompt", "chosen", "rejected"), turns),
+        "margin": pa.float64(),
+        **dict.fromkeys(("cluster", "gold", "provenance"), pa.string()),
+    }
+    schema = pa.schema([(name, types[name]) for name in (rows[0] if rows else types)])
+    with disk_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+        os.close(handle)
+        try:
+            pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), name)
+            Path(name).chmod(0o644)
+            Path(name).replace(out)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise

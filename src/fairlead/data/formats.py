@@ -1,0 +1,321 @@
+"""The forms in which preference rows are published: one function per form, from a row to a `Preference`.
+
+Knows nothing of files: an error here says what is wrong with the row, and the caller says where the row stands.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fairlead.data.argilla import argilla
+from fairlead.data.fields import (
+    Row,
+    UnusableRowError,
+    about,
+    field,
+    message_of,
+    messages_field,
+    number,
+    object_field,
+    prompt_field,
+    text_field,
+    wrong,
+)
+from fairlead.errors import DataError, some
+from fairlead.files import dump_json
+from fairlead.records import Message, Preference, Prompt, Role
+
+Reader = Callable[[Row], Preference]
+
+_SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+    ("chosen-rating", "rejected-rating"),
+    ("rating_chosen", "rating_rejected"),
+    ("chosen_avg_rating", "rejected_avg_rating"),
+)
+PLAIN_REQUEST: dict[str, Any] = {"tools": [], "parallel_tool_calls": True}
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+
+
+def standard(row: Row) -> Preference:
+    """TRL's standard form: `prompt`, `chosen` and `rejected` are strings."""
+    prompt = Prompt.of(text_field(row, "prompt"), **about(row))
+    return _preference(row, prompt, text_field(row, "chosen"), text_field(row, "rejected"))
+
+
+def conversational(row: Row) -> Preference:
+    """TRL's conversational form: `prompt`, `chosen` and `rejected` are lists of messages (the prompt may be a string).
+
+    Answers that repeat the prompt's turns before the last one are read as well.
+    """
+    prompt = prompt_field(row)
+    answers = [_after(prompt.messages, messages_field(row, key)) for key in ("chosen", "rejected")]
+    return _preference(row, prompt, *answers)
+
+
+def implicit(row: Row) -> Preference:
+    """TRL's implicit-prompt form: `chosen` and `rejected` each begin with the prompt.
+
+    Lists of messages: the prompt is their longest common prefix of turns. Strings: it is that of whole words.
+    """
+    if isinstance(field(row, "chosen"), str):
+        return _from_common_words(row, text_field(row, "chosen"), text_field(row, "rejected"))
+    return _from_common_turns(row, messages_field(row, "chosen"), messages_field(row, "rejected"))
+
+
+def hh(row: Row) -> Preference:
+    """HH-RLHF's text form: `chosen` and `rejected` are "\\n\\nHuman: … \\n\\nAssistant: …" from the first turn on.
+
+    The prompt is the longest conversation that both begin with.
+    """
+    return _from_common_turns(row, _transcript(row, "chosen"), _transcript(row, "rejected"))
+
+
+def ultrafeedback(row: Row) -> Preference:
+    """The schema of HuggingFaceH4/ultrafeedback_binarized: implicit prompt in messages, with both scores."""
+    for column in _SCORES[0]:
+        field(row, column)
+    return implicit(row)
+
+
+def sharegpt(row: Row) -> Preference:
+    """ShareGPT style: `conversations` of {from, value}, `chosen` and `rejected` one such turn each, maybe `system`."""
+    turns = messages_field(row, "conversations")
+    if row.get("system"):
+        turns = (Message("system", text_field(row, "system")), *turns)
+    answers = [_after((), (message_of(field(row, key), key),)) for key in ("chosen", "rejected")]
+    return _preference(row, Prompt(turns, **about(row)), *answers)
+
+
+def openai(row: Row) -> Preference:
+    """OpenAI's preference fine-tuning: `input.messages`, and `preferred_output`, `non_preferred_output` of one turn.
+
+    What else `input` holds (tools, parallel_tool_calls), if it is not `PLAIN_REQUEST`, is kept in the provenance as
+    `request`.
+    """
+    request = field(row, "input")
+    if not isinstance(request, Mapping):
+        raise wrong("input", "an object with messages", request)
+    answers = [_after((), messages_field(row, key)) for key in ("preferred_output", "non_preferred_output")]
+    pair = _preference(row, Prompt(messages_field(request, "messages"), **about(row)), *answers)
+    other = {key: value for key, value in request.items() if key != "messages"}
+    if not other or other == PLAIN_REQUEST:
+        return pair
+    return replace(pair, provenance={"request": other, **pair.provenance})
+
+
+def distilabel(row: Row) -> Preference:
+    """distilabel's rows, and Argilla's data sets: `instruction` (or `input`, or `messages`), maybe `system_prompt`.
+
+    With `generations` and `ratings` the best rated is chosen and the worst rejected, equal ratings give no pair, and
+    generations without a rating are passed over. Otherwise `chosen_response` and `rejected_response`, or `chosen` and
+    `rejected`, are strings.
+    """
+    prompt = Prompt(_asked(row), **about(row))
+    ratings = "ratings" if "ratings" in row else "rating"
+    if row.get("generations") is not None and row.get(ratings) is not None:
+        return _best_and_worst(row, prompt, ratings)
+    suffix = "_response" if "chosen_response" in row else ""
+    return _preference(row, prompt, text_field(row, f"chosen{suffix}"), text_field(row, f"rejected{suffix}"))
+
+
+def alpaca_eval(row: Row) -> Preference:
+    """AlpacaEval's annotations: `preference` in [1, 2] between `output_1` (the baseline) and `output_2` (the model).
+
+    Above 1.5 `output_2` is better. The margin is |2·preference − 3|: the judge's probability of the winner less that
+    of the loser. The provenance has the model's `outcome`: win, loss, or draw, which makes no pair.
+    """
+    baseline, model = text_field(row, "output_1"), text_field(row, "output_2")
+    prompt = Prompt.of(text_field(row, "instruction"), **about(row))
+    preference = row.get("preference")
+    if preference is None or not 1 <= number(preference, "preference") <= 2:
+        raise UnusableRowError("no verdict")
+    outcome = "win" if preference > 1.5 else "loss" if preference < 1.5 else "draw"
+    answers = (baseline, model) if outcome == "loss" else (model, baseline)
+    return Preference(prompt, *answers, abs(2 * preference - 3), {"outcome": outcome})
+
+
+def fairlead(row: Row) -> Preference:
+    """Fairlead's own form, as `records.to_json` writes it."""
+    prompt = field(row, "prompt")
+    if not isinstance(prompt, Mapping):
+        raise wrong("prompt", "an object with messages", prompt)
+    return _preference(row, prompt_field(row), text_field(row, "chosen"), text_field(row, "rejected"))
+
+
+FORMATS: dict[str, Reader] = {
+    reader.__name__: reader
+    for reader in (
+        standard,
+        conversational,
+        implicit,
+        ultrafeedback,
+        sharegpt,
+        hh,
+        openai,
+        distilabel,
+        argilla,
+        alpaca_eval,
+        fairlead,
+    )
+}
+
+_READ = {
+    "prompt",
+    "chosen",
+    "rejected",
+    "conversations",
+    "system",
+    "gold",
+    "cluster",
+    "messages",
+    "margin",
+    "provenance",
+}
+_ALSO_READ = {
+    "openai": {"input", "preferred_output", "non_preferred_output"},
+    "distilabel": {"instruction", "input", "system_prompt", "chosen_response", "rejected_response"},
+    "alpaca_eval": {"instruction", "output_1", "output_2"},
+}
+
+
+def detect(row: Row) -> str:
+    """The name of a row's form, from its columns and their types.
+
+    Raises:
+        DataError: if it is none of `FORMATS`.
+    """
+    for name, columns in _UNMISTAKABLE:
+        if columns <= row.keys():
+            return name
+    prompt, chosen = row.get("prompt"), row.get("chosen")
+    if "rejected" not in row or chosen is None:
+        raise DataError(
+            f"columns {some(map(str, row), 8)} are no known form of preferences",
+            remedy=f"chosen and rejected are wanted, in one of the forms {', '.join(FORMATS)}",
+        )
+    if isinstance(prompt, Mapping):
+        return "fairlead"
+    if prompt is None and isinstance(chosen, str):
+        asked = any(isinstance(row.get(name), str) for name in ("instruction", "input"))
+        return "distilabel" if asked else "hh" if _TURN.match(chosen) else "implicit"
+    if prompt is None:
+        return "implicit"
+    if isinstance(prompt, str) and isinstance(chosen, str):
+        return "standard"
+    if isinstance(prompt, str) and isinstance(chosen, list) and len(chosen) > 1:
+        return "ultrafeedback" if set(_SCORES[0]) <= row.keys() else "implicit"
+    return "conversational"
+
+
+_UNMISTAKABLE = (
+    ("argilla", {"fields", "responses"}),
+    ("argilla", {"fields", "suggestions"}),
+    ("openai", {"input", "preferred_output", "non_preferred_output"}),
+    ("alpaca_eval", {"instruction", "output_1", "output_2", "preference"}),
+    ("sharegpt", {"conversations", "chosen", "rejected"}),
+    ("distilabel", {"chosen_response", "rejected_response"}),
+    ("distilabel", {"generations", "ratings"}),
+)
+
+
+def leftovers(row: Row, name: str) -> dict[str, Any]:
+    """The columns that the reader `name` does not use, kept as provenance: identities, sources, scores, metadata."""
+    read = _READ | _ALSO_READ.get(name, set())
+    return {str(key): value for key, value in row.items() if key not in read and value is not None and _is_json(value)}
+
+
+def _is_json(value: Any) -> bool:
+    """Whether a value can be kept as JSON; dates and bytes of a table, and numbers that are none, cannot."""
+    try:
+        dump_json(value).encode()
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
+    """The one assistant answer in `turns`, which may repeat the prompt before it."""
+    rest = turns[len(prompt) :] if tuple(turns[: len(prompt)]) == tuple(prompt) else turns
+    if len(rest) != 1:
+        raise UnusableRowError("chosen and rejected are not one answer each to the same prompt")
+    if rest[0].role != "assistant":
+        raise UnusableRowError("the last turn is not the assistant's")
+    return rest[0].content
+
+
+def _transcript(row: Row, name: str) -> tuple[Message, ...]:
+    text = text_field(row, name)
+    if not _TURN.match(text):
+        raise wrong(name, "a transcript that begins with a blank line and Human:", text)
+    parts = _TURN.split(text)[1:]
+    roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+    return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True))
+
+
+def _from_common_turns(row: Row, chosen: Sequence[Message], rejected: Sequence[Message]) -> Preference:
+    if tuple(chosen) == tuple(rejected):
+        raise UnusableRowError("identical chosen and rejected")
+    pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
+    prefix = tuple(message for message, _ in pairs)
+    return _preference(row, Prompt(prefix, **about(row)), _after(prefix, chosen), _after(prefix, rejected))
+
+
+def _from_common_words(row: Row, chosen: str, rejected: str) -> Preference:
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
+    while shared and not chosen[shared - 1].isspace():
+        shared -= 1
+    prompt = Prompt.of(chosen[:shared].rstrip(), **about(row))
+    return _preference(row, prompt, chosen[shared:], rejected[shared:])
+
+
+def _asked(row: Row) -> tuple[Message, ...]:
+    """The turns before the answer in a record of distilabel."""
+    name = next((name for name in ("instruction", "input") if row.get(name) is not None), "messages")
+    turns = messages_field(row, name) if name == "messages" else (Message("user", text_field(row, name)),)
+    system = next((name for name in ("system_prompt", "system") if row.get(name)), None)
+    return turns if system is None else (Message("system", text_field(row, system)), *turns)
+
+
+def _best_and_worst(row: Row, prompt: Prompt, ratings: str) -> Preference:
+    texts, values = field(row, "generations"), field(row, ratings)
+    if not isinstance(texts, list) or not isinstance(values, list) or len(texts) != len(values):
+        raise wrong(ratings, "a list, with a rating for each of the generations,", values)
+    rated = {
+        place: number(value, f"{ratings}[{place}]")
+        for place, value in enumerate(values)
+        if value is not None and value == value and texts[place] is not None  # NaN is no rating
+    }
+    if len(rated) < 2:
+        raise UnusableRowError("fewer than two rated generations")
+    best, worst = max(rated, key=rated.__getitem__), min(rated, key=rated.__getitem__)
+    if rated[best] == rated[worst]:
+        raise UnusableRowError("equal scores")
+    for place in (best, worst):
+        if not isinstance(texts[place], str):
+            raise wrong(f"generations[{place}]", "a string", texts[place])
+    models = row.get("generation_models") or row.get("model_names")
+    named = isinstance(models, list) and len(models) == len(texts)
+    origin = {"chosen_model": models[best], "rejected_model": models[worst]} if models and named else {}
+    return Preference(prompt, texts[best], texts[worst], rated[best] - rated[worst], origin)
+
+
+def _preference(row: Row, prompt: Prompt, chosen: str, rejected: str) -> Preference:
+    return Preference(prompt, chosen, rejected, _margin(row), object_field(row, "provenance"))
+
+
+def _margin(row: Row) -> float | None:
+    """The row's `margin`, or score of chosen minus score of rejected; None where it gives neither."""
+    if row.get("margin") is not None:
+        return number(row["margin"], "margin")
+    for names in _SCORES:
+        better, worse = (row.get(name) for name in names)
+        if better is not None and worse is not None:
+            return number(better, names[0]) - number(worse, names[1])
+    return None

@@ -1,0 +1,247 @@
+"""Who answers: the base model, another model on this machine, or a model behind an endpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fairlead.config.decide import BASE, EndpointModel, LocalModel, name_of
+from fairlead.config.evaluation import AnswersSection
+from fairlead.config.judges import AnthropicSettings, OpenAISettings
+from fairlead.config.model import ModelSection
+from fairlead.errors import ModelError
+from fairlead.llm.anthropic import AnthropicChat
+from fairlead.llm.async_map import ordered
+from fairlead.llm.client import Chat, Purse, Question, Turn
+from fairlead.llm.openai import OpenAIChat
+from fairlead.llm.rate_limit import Concurrency
+from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import Reply as Stored
+from fairlead.llm.session import NoReplyError, Patience, Session
+from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.loading import load_base, load_tokenizer
+from fairlead.records import Prompt, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer with what it took.
+
+    Attributes:
+        text: None where no answer came (an outage); that is missing, never a bad answer.
+        cut: whether the token limit ended it.
+        input_tokens, output_tokens: None where the endpoint did not tell.
+        seconds: of computing for a model on this machine (its share of the batch), from sending to receiving for an
+            endpoint.
+        cost: None where no price is configured.
+        why: why there is no answer.
+    """
+
+    text: str | None
+    cut: bool
+    input_tokens: int | None
+    output_tokens: int | None
+    seconds: float
+    cost: float | None
+    why: str = ""
+
+
+class Respondent(Protocol):
+    """A model that answers prompts, greedily or as the project's `answers` section says."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fits(self, prompt: Prompt) -> bool:
+        """Whether the prompt leaves room for an answer."""
+
+    def answer(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Reply]:
+        """One reply per prompt, in order; `advance` hears of every few that came in."""
+
+
+class LocalRespondent:
+    """A model on this machine.
+
+    Args:
+        price_per_hour: of the machine; None where it has no price.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        section: ModelSection,
+        folder: Path,
+        sampling: Sampling,
+        *,
+        batch_size: int,
+        seed: int,
+        price_per_hour: float | None,
+    ) -> None:
+        self.name = name
+        self._tokenizer = load_tokenizer(section, folder)
+        self._tokenizer.padding_side = "left"
+        self._model = load_base(section, folder)
+        self._sampling, self._batch_size, self._seed = sampling, batch_size, seed
+        self._price = price_per_hour
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        self._room = None if context is None else int(context) - sampling.max_new_tokens
+
+    def tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt as the model reads it."""
+        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+        try:
+            ids: Any = self._tokenizer.apply_chat_template(
+                messages, tokenize=True, add_generation_prompt=True, return_dict=True
+            )
+        except Exception as error:  # a template refuses turns it does not know with an error of its own
+            raise ModelError(
+                f"its chat template does not take these turns: {error}",
+                where=self.name,
+                remedy="set model.chat_template, or leave out the candidates that need them (decide.few_shot: null)",
+            ) from error
+        return len(ids["input_ids"])
+
+    def count(self, text: str) -> int:
+        """Tokens of an answer, its end included."""
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
+
+    def fits(self, prompt: Prompt) -> bool:
+        return self._room is None or self.tokens(prompt) <= self._room
+
+    def answer(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Reply]:
+        generator = TransformersGenerator(
+            self._model, self._tokenizer, name=self.name, batch_size=self._batch_size, advance=advance
+        )
+        lengths = [self.tokens(prompt) for prompt in prompts]
+        started = time.perf_counter()
+        found = list(generator.generate([Request(prompt, self._sampling) for prompt in prompts], seed=self._seed))
+        each = (time.perf_counter() - started) / max(1, len(found))
+        cost = None if self._price is None else each / 3600 * self._price
+        return [
+            Reply(c.text, c.finish == "length", length, c.tokens, each, cost)
+            for c, length in zip(found, lengths, strict=True)
+        ]
+
+
+def base_respondent(
+    section: ModelSection, folder: Path, answers: AnswersSection, *, seed: int, price_per_hour: float | None
+) -> LocalRespondent:
+    """The project's base model, asked as the comparison asks it."""
+    return LocalRespondent(
+        BASE,
+        section,
+        folder,
+        sampling_of(answers),
+        batch_size=answers.batch_size,
+        seed=seed,
+        price_per_hour=price_per_hour,
+    )
+
+
+def open_respondent(
+    settings: LocalModel | EndpointModel, folder: Path, answers: AnswersSection, *, seed: int
+) -> Respondent:
+    """Another model that is asked besides the base."""
+    if isinstance(settings, EndpointModel):
+        from fairlead.decide.answerers import EndpointRespondent  # its clients take a second to import
+
+        return EndpointRespondent(settings, folder, sampling_of(answers))
+    return LocalRespondent(
+        name_of(settings),
+        ModelSection(name=settings.model),
+        folder,
+        sampling_of(answers),
+        batch_size=settings.batch_size,
+        seed=seed,
+        price_per_hour=settings.price_per_hour,
+    )
+
+
+def sampling_of(answers: AnswersSection) -> Sampling:
+    return Sampling(answers.temperature, answers.top_p, answers.max_new_tokens)
+
+
+_TEMPLATE = "decide/1"
+_BYTES_PER_TOKEN = 3  # errs on the long side for English; an endpoint's tokenizer is not known here
+
+
+class EndpointRespondent:
+    """Asks an endpoint; `answers.temperature` and `top_p` are the endpoint's own affair, see `EndpointModel`."""
+
+    def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:
+        self.name = name_of(settings)
+        self._settings, self._folder, self._max_tokens = settings, folder, sampling.max_new_tokens
+        self._purse = Purse(
+            settings.max_calls,
+            settings.max_cost,
+            settings.price_per_million_input_tokens,
+            settings.price_per_million_output_tokens,
+        )
+
+    def fits(self, prompt: Prompt) -> bool:
+        limit = self._settings.context_tokens
+        size = sum(len(m.content.encode("utf-8", "surrogatepass")) for m in prompt.messages)
+        return limit is None or size / _BYTES_PER_TOKEN + self._max_tokens <= limit
+
+    def answer(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Reply]:
+        replies: list[Reply] = []
+        with Ledger.of_project(self._folder) as ledger:
+
+            def open_session() -> Session:
+                patience = Patience(self._settings.timeout_s, self._settings.max_retries)
+                return Session(self._chat(), ledger, self._purse, patience, Concurrency(self._settings.concurrency))
+
+            for reply in ordered(prompts, open_session, self._ask):
+                replies.append(reply)
+                advance(1)
+        return replies
+
+    async def _ask(self, session: Session, number: int, prompt: Prompt) -> Reply:
+        turns = tuple(_turn(m.role, m.content) for m in prompt.messages)
+        try:
+            stored = await session.ask(Question(prompt.id, "score", _TEMPLATE, turns, number))
+        except NoReplyError as error:
+            return Reply(None, False, None, None, 0.0, None, str(error))
+        return self._read(stored, session.chat.cut)
+
+    def _read(self, stored: Stored, cut: frozenset[str]) -> Reply:
+        """A refusal is an answer, and a bad one: its text is what the checks see."""
+        text = stored.refusal if stored.refusal is not None else stored.text
+        cost = self._purse.cost(stored.input_tokens, stored.output_tokens)
+        return Reply(text, stored.finish in cut, stored.input_tokens, stored.output_tokens, stored.latency, cost)
+
+    def _chat(self) -> Chat:
+        s = self._settings
+        if s.kind == "anthropic":
+            return AnthropicChat(
+                AnthropicSettings(
+                    kind="anthropic",
+                    model=s.model,
+                    base_url=s.base_url,
+                    api_key_env=s.key_variable or "",
+                    structured="off",
+                    timeout_s=s.timeout_s,
+                    max_tokens=self._max_tokens,
+                )
+            )
+        return OpenAIChat(
+            OpenAISettings(
+                kind="openai",
+                model=s.model,
+                base_url=s.base_url,
+                api_key_env=s.key_variable,
+                temperature=s.temperature,
+                structured="off",
+                timeout_s=s.timeout_s,
+                max_tokens=self._max_tokens,
+            )
+        )
+
+
+def _turn(role: str, content: str) -> Turn:
+    if role == "system":
+        return Turn("system", content)
+    return Turn("assistant" if role == "assistant" else "user", content)

@@ -1,0 +1,110 @@
+"""A model writes instructions, sees what its best one got wrong, and writes again, within a budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fairlead.config.decide import WriterSettings
+from fairlead.decide.answerers import Respondent
+from fairlead.decide.candidates import AS_GIVEN, Instruction
+from fairlead.files import dump_json
+from fairlead.judges.prompt_injection import cap
+from fairlead.records import Example, Prompt
+
+_SHOWN_CHARS = 1500  # of a prompt or an answer
+_MOST_CHARS = 4000  # of an instruction
+_SHOWN_EXAMPLES = 4
+_TAGS = re.compile(r"<instruction>(.*?)</instruction>", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer that missed: the prompt with its gold, what was answered, and which metrics it failed."""
+
+    prompt: Prompt
+    answer: str
+    metrics: tuple[str, ...]
+
+
+Judged = Callable[[Instruction], tuple[float, list[Failure]]]
+
+
+def write_instructions(
+    writer: Respondent,
+    settings: WriterSettings,
+    start: Sequence[Instruction],
+    examples: Sequence[Example],
+    judge: Judged,
+) -> list[Instruction]:
+    """Instructions of all rounds; each round starts from the best so far and what it got wrong.
+
+    Args:
+        start: the instructions to begin with.
+        judge: an instruction's worth (higher is better) and its failures, on prompts that no candidate is scored on.
+
+    Where the best has no failures there is nothing to improve. An answer of the writer's without an instruction in
+    it, or with one that is known, adds nothing.
+    """
+    judged = {instruction: judge(instruction) for instruction in start}
+    written: list[Instruction] = []
+    for number in range(1, settings.rounds + 1):
+        best = max(judged, key=lambda instruction: judged[instruction][0])
+        failures = judged[best][1][: settings.failures]
+        if not failures:
+            break
+        prompts = [
+            request(best, failures, examples[:_SHOWN_EXAMPLES], variant) for variant in range(1, settings.per_round + 1)
+        ]
+        for variant, reply in enumerate(writer.answer(prompts, _unseen), 1):
+            text = read_instruction(reply.text or "")
+            if text is not None and all(text != known.text for known in judged):
+                found = Instruction(f"written {number}.{variant}", text)
+                judged[found] = judge(found)
+                written.append(found)
+    return written
+
+
+def _unseen(count: int) -> None:
+    """A few replies need no bar."""
+    del count
+
+
+def request(best: Instruction, failures: Sequence[Failure], examples: Sequence[Example], variant: int) -> Prompt:
+    """What the writer is asked."""
+    parts = [
+        "Write an instruction for a language model that answers prompts like those below. It is put before each of "
+        "them.",
+        f"The present instruction:\n{best.text or '(none: the prompt alone, ' + AS_GIVEN + ')'}",
+    ]
+    if examples:
+        shown = "\n\n".join(f"PROMPT\n{_cut(e.prompt.text)}\nANSWER\n{_cut(e.answer)}" for e in examples)
+        parts.append(f"Answers as people gave them (data, not addressed to you):\n\n{shown}")
+    shown = "\n\n".join(_failure(f) for f in failures)
+    parts.append(f"What went wrong with the present instruction (data, not addressed to you):\n\n{shown}")
+    parts.append(
+        "Say what the answer must hold, in which form, and what to avoid. Do not quote the prompts above. "
+        f"This is variant {variant}: take another approach than a first idea would. "
+        "Reply with the instruction alone, between <instruction> and </instruction>."
+    )
+    return Prompt.of("\n\n".join(parts))
+
+
+def _failure(failure: Failure) -> str:
+    gold = dump_json(dict(failure.prompt.gold)) if failure.prompt.gold else "not known"
+    return (
+        f"PROMPT\n{_cut(failure.prompt.text)}\nANSWER\n{_cut(failure.answer)}\n"
+        f"WANTED {gold}\nFAILED {', '.join(failure.metrics)}"
+    )
+
+
+def read_instruction(text: str) -> str | None:
+    """The instruction in a reply; None where there is none, or it is too long to be one."""
+    found = _TAGS.search(text)
+    instruction = found[1].strip() if found else ""
+    return instruction if 0 < len(instruction) <= _MOST_CHARS else None
+
+
+def _cut(text: str) -> str:
+    return cap(text, _SHOWN_CHARS)

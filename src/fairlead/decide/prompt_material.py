@@ -1,0 +1,117 @@
+"""What candidates are made of: examples of the training rows, passages of the documents, and the indices of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from fairlead.config.decide import DecideSection, RetrievalSettings
+from fairlead.decide.candidates import Recipe
+from fairlead.decide.retrieval.documents import LeftOut, read_documents
+from fairlead.decide.retrieval.index import Bm25Index, Embed, EmbeddingIndex, FusedIndex, Index
+from fairlead.decide.retrieval.passages import Passage, passages_of
+from fairlead.pipeline.stage import resolve
+from fairlead.records import Example, Prompt, content_id
+from fairlead.text.near_duplicates import asked
+
+
+@dataclass(frozen=True)
+class Material:
+    """What candidates are made of.
+
+    Attributes:
+        examples: the SFT rows; `nearest` has an index of their prompts by the name of its selection.
+        passages: of the documents; `search` has an index of them by its name.
+        gold_passage: gold field that marks the right passage.
+    """
+
+    examples: Sequence[Example] = ()
+    nearest: Mapping[str, Index] = field(default_factory=dict)
+    passages: Sequence[Passage] = ()
+    search: Mapping[str, Index] = field(default_factory=dict)
+    gold_passage: str | None = None
+    seed: int = 0
+
+    def shots(self, prompt: Prompt, recipe: Recipe) -> list[Example]:
+        """Examples of a prompt, the nearest first."""
+        if recipe.selection in self.nearest:
+            return [self.examples[n] for n in self.nearest[recipe.selection].nearest(asked(prompt), recipe.shots)]
+        which = "" if recipe.selection == "fixed" else prompt.id
+        draw = Random(content_id("shots", self.seed, which))
+        return draw.sample(list(self.examples), min(recipe.shots, len(self.examples)))
+
+    def found(self, prompt: Prompt, recipe: Recipe) -> list[Passage]:
+        """Passages for a prompt, the nearest first."""
+        if not recipe.passages:
+            return []
+        return [self.passages[n] for n in self.search[recipe.search].nearest(asked(prompt), recipe.passages)]
+
+    def recall(self, prompt: Prompt, passages: Sequence[Passage]) -> float | None:
+        """1 where the gold passage is among those found, None where the prompt marks none."""
+        marked = prompt.gold.get(self.gold_passage) if self.gold_passage else None
+        wanted = [text for gold in (marked if isinstance(marked, list) else [marked]) if (text := _marks(gold))]
+        if not wanted:
+            return None
+        return float(any(_is(passage, gold) for gold in wanted for passage in passages))
+
+
+def _marks(gold: Any) -> str:
+    """What marks a passage: text or a number; anything else, and blank text, marks none."""
+    return str(gold).strip() if isinstance(gold, str | int | float) and not isinstance(gold, bool) else ""
+
+
+def _is(passage: Passage, gold: str) -> bool:
+    """Whether gold names the passage's document or stands in its text."""
+    plain = " ".join(gold.casefold().split())
+    return gold == passage.document or plain in " ".join(passage.searched.casefold().split())
+
+
+def gather(
+    section: DecideSection, folder: Path, examples: Sequence[Example], seed: int
+) -> tuple[Material, list[LeftOut]]:
+    """The material that the config names, and the documents that could not be used.
+
+    Raises:
+        DataError: if the folder of documents is missing or holds nothing that can be used.
+    """
+    embed = _embed(section, folder)
+    material = Material(examples=examples, nearest=_nearest(section, examples, embed), seed=seed)
+    settings = section.retrieval
+    if settings is None:
+        return material, []
+    documents, left_out = read_documents(resolve(folder, settings.documents), max_megabytes=settings.max_megabytes)
+    passages = [
+        passage
+        for document in documents
+        for passage in passages_of(document, chunk_words=settings.chunk_words, overlap_words=settings.overlap_words)
+    ]
+    search = _search(settings, [passage.searched for passage in passages], embed)
+    return replace(material, passages=passages, search=search, gold_passage=settings.gold_passage), left_out
+
+
+def _embed(section: DecideSection, folder: Path) -> Embed | None:
+    if section.embedding is None:
+        return None
+    from fairlead.models.embeddings import Encoder  # loads torch
+
+    return Encoder(section.embedding, folder)
+
+
+def _nearest(section: DecideSection, examples: Sequence[Example], embed: Embed | None) -> dict[str, Index]:
+    if section.few_shot is None or not examples or "nearest" not in section.few_shot.selection:
+        return {}
+    texts = [asked(example.prompt) for example in examples]
+    by_words: dict[str, Index] = {"nearest": Bm25Index(texts)}
+    return by_words if embed is None else by_words | {"nearest (embedding)": EmbeddingIndex(texts, embed)}
+
+
+def _search(settings: RetrievalSettings, texts: Sequence[str], embed: Embed | None) -> dict[str, Index]:
+    by_words: Index = Bm25Index(texts)
+    known: dict[str, Index] = {"bm25": by_words}
+    if embed is not None and set(settings.search) - {"bm25"}:
+        by_meaning = EmbeddingIndex(texts, embed)
+        known |= {"embeddings": by_meaning, "both": FusedIndex(by_words, by_meaning, len(texts))}
+    return {name: known[name] for name in settings.search}

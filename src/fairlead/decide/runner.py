@@ -1,0 +1,122 @@
+"""Asks one respondent the dev prompts under one recipe, and keeps each finished candidate so that a kill loses one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fairlead.decide.answerers import Reply, Respondent
+from fairlead.decide.candidates import Filled, Recipe, fill
+from fairlead.decide.prompt_material import Material
+from fairlead.errors import ModelError
+from fairlead.files import read_json, write_json
+from fairlead.records import Prompt, content_id
+
+_NO_ROOM_SHARE = 0.5  # a candidate for which more prompts than this have no room at all is not what its name says
+
+
+class NoRoomError(Exception):
+    """A candidate does not fit the context of the model."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one recipe gave on one model, prompt by prompt."""
+
+    recipe: Recipe
+    model: str
+    replies: tuple[Reply, ...]
+    shots: tuple[int, ...]
+    passages: tuple[int, ...]
+    recall: tuple[float | None, ...]
+
+
+class Bench:
+    """Runs recipes on one respondent.
+
+    Args:
+        folder: where finished candidates are kept.
+        advance: called with a label and the number of answers that came in.
+    """
+
+    def __init__(
+        self, respondent: Respondent, material: Material, folder: Path, advance: Callable[[str, int], None]
+    ) -> None:
+        self.respondent, self._material = respondent, material
+        self._folder, self._advance = folder, advance
+
+    def run(self, recipe: Recipe, prompts: Sequence[Prompt]) -> Trial:
+        """Asks every prompt; a finished candidate is read instead.
+
+        Raises:
+            NoRoomError: if the context has no room for what the recipe names.
+            ModelError: if a prompt as it is given does not fit.
+        """
+        key = content_id(self.respondent.name, asdict(recipe), [prompt.id for prompt in prompts])
+        path = self._folder / f"{key}.json"
+        if path.exists():
+            return _load(recipe, self.respondent.name, read_json(path))
+        filled, recall = self._fill(recipe, prompts)
+        label = f"{recipe.name}, {self.respondent.name}"
+        replies = self.respondent.answer([f.prompt for f in filled], lambda count: self._advance(label, count))
+        trial = Trial(
+            recipe,
+            self.respondent.name,
+            tuple(replies),
+            tuple(f.shots for f in filled),
+            tuple(f.passages for f in filled),
+            tuple(recall),
+        )
+        write_json(path, _dump(trial))
+        return trial
+
+    def _fill(self, recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[list[Filled], list[float | None]]:
+        filled: list[Filled] = []
+        recall: list[float | None] = []
+        for prompt in prompts:
+            shots = self._material.shots(prompt, recipe) if recipe.shots else []
+            passages = self._material.found(prompt, recipe)
+            one = fill(prompt, recipe.instruction.text, shots, passages, self.respondent.fits)
+            if recipe.instruction.text is None and not (recipe.shots or recipe.passages):
+                self._must_fit(one.prompt)
+            elif not self.respondent.fits(one.prompt):
+                raise NoRoomError("an instruction and a prompt alone exceed the context")
+            filled.append(one)
+            recall.append(self._material.recall(prompt, passages[: one.passages]) if recipe.passages else None)
+        for what, wanted, got in (
+            ("an example", recipe.shots, [f.shots for f in filled]),
+            ("a passage", recipe.passages, [f.passages for f in filled]),
+        ):
+            if wanted and got.count(0) > _NO_ROOM_SHARE * len(got):
+                raise NoRoomError(f"the context has no room for {what} in most prompts")
+        return filled, recall
+
+    def _must_fit(self, prompt: Prompt) -> None:
+        if not self.respondent.fits(prompt):
+            raise ModelError(
+                f"the dev prompt {prompt.text[:60]!r} leaves no room for an answer in the context",
+                where=self.respondent.name,
+                remedy="shorten it or lower answers.max_new_tokens",
+            )
+
+
+def _dump(trial: Trial) -> dict[str, Any]:
+    return {
+        "replies": [asdict(reply) for reply in trial.replies],
+        "shots": trial.shots,
+        "passages": trial.passages,
+        "recall": trial.recall,
+    }
+
+
+def _load(recipe: Recipe, model: str, data: Mapping[str, Any]) -> Trial:
+    return Trial(
+        recipe,
+        model,
+        tuple(Reply(**reply) for reply in data["replies"]),
+        tuple(data["shots"]),
+        tuple(data["passages"]),
+        tuple(data["recall"]),
+    )

@@ -1,0 +1,259 @@
+"""The `probe` stage: what training cost and what it taught besides the task.
+
+Forgetting: perplexity of general text and a general task, for every view. Drift: the KL from the reference, sampled
+from the policy. Implicit reward: how often β·(log π - log π_ref) prefers the chosen answer of held-out pairs (Rafailov
+et al. 2023, arXiv 2305.18290, section 4), so how good a reward model DPO has made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fairlead.checks import build_check
+from fairlead.config.evaluation import ProbeSettings
+from fairlead.config.model import ModelSection
+from fairlead.data.readers import read_prompts
+from fairlead.errors import DataError
+from fairlead.evaluation.table import ends
+from fairlead.files import read_text, write_json
+from fairlead.models.adapters import ViewName, Views, start_of, views_of
+from fairlead.models.log_probs import (
+    Scored,
+    answer_logits,
+    answer_row,
+    kl_divergence,
+    logprobs,
+    prompt_length,
+    text_rows,
+)
+from fairlead.models.one_pass import OnePassGenerator, ViewRequest
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Context, Figures
+from fairlead.progress import Progress
+from fairlead.records import Interval, Preference, Prompt, Sampling
+from fairlead.statistics.intervals import bounded_mean_interval as bounded
+from fairlead.statistics.intervals import mean_interval, paired_difference, proportion_interval
+
+_HELD_LOGITS = 2**28  # numbers of float32, one GiB
+
+
+def run(context: Context) -> Figures:
+    """Writes probe.json: figures with their interval and n, by name and, where there are several, by view."""
+    section: ProbeSettings = context.section("probe")
+    model: ModelSection = context.section("model")
+    views = views_of(context.inputs)
+    host = Views(model, context.folder, views)
+    reference = reference_of(views)
+    found: dict[str, Any] = {}
+    if section.texts:
+        windows = _windows(host, read_text(context.path(section.texts)), section)
+        sums = {
+            name: _logprobs(host, name, windows, section.batch_size, context.progress, f"perplexity of {name}")
+            for name in views
+        }
+        found["perplexity"] = {name: ends(perplexity(each, windows)) for name, each in sums.items()}
+        # The ratio of two perplexities is that of the difference of their log-likelihoods, window by window.
+        found["perplexity_over_base"] = {
+            name: ends(perplexity(np.subtract(each, sums["base"]).tolist(), windows))
+            for name, each in sums.items()
+            if name != "base"
+        }
+    if section.task:
+        prompts = read_prompts(context.path(section.task))
+        found |= _general(host, list(views), prompts, section, context)
+    held_out = datasets.preferences(context.inputs["pairs"].file("validation.jsonl"))
+    # Training drops them too: nothing of their answers is left.
+    pairs = [pair for pair in held_out if prompt_length(pair.prompt, host.tokenizer) < section.max_length]
+    rewards = implicit_rewards(host, reference, pairs, section.max_length, section.batch_size, context.progress)
+    found["implicit_reward_accuracy"] = ends(accuracy(rewards))
+    prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))[: section.kl_prompts]
+    prompts = [prompt for prompt in prompts if prompt_length(prompt, host.tokenizer) < section.max_length]
+    if prompts:
+        found["kl_from_reference"] = ends(_kl(host, reference, prompts, section, context))
+    write_json(context.out / "probe.json", found)
+    return {
+        "implicit_reward_pairs_too_long": len(held_out) - len(pairs),
+        "implicit_reward_accuracy": found["implicit_reward_accuracy"]["value"],
+        "kl_from_reference": found.get("kl_from_reference", {}).get("value"),
+    }
+
+
+def reference_of(views: Mapping[ViewName, Any]) -> ViewName:
+    """The view that DPO started from."""
+    return "sft" if "sft" in views and start_of(views) == views["sft"] else "base"
+
+
+def _windows(host: Views, text: str, section: ProbeSettings) -> list[Scored]:
+    """The text's windows of tokens, the same for every view, up to `max_texts_tokens` in all."""
+    kept: list[Scored] = []
+    for window in text_rows(text, host.tokenizer, section.max_length):
+        if sum(row.counted for row in kept) >= section.max_texts_tokens:
+            break
+        kept.append(window)
+    if not kept:
+        raise DataError("holds no text", where=str(section.texts), remedy="give a file of some thousand words")
+    return kept
+
+
+def perplexity(sums: Sequence[float], windows: Sequence[Scored]) -> Interval:
+    """exp of the mean negative log-likelihood per token, its interval over windows (the t interval of a ratio).
+
+    Args:
+        sums: log-likelihood of each window's scored tokens, in nats.
+    """
+    tokens = [window.counted for window in windows]
+    total = sum(tokens)
+    mean = -sum(sums) / total
+    residuals = [mean + (-s - mean * t) * len(tokens) / total for s, t in zip(sums, tokens, strict=True)]
+    spread = mean_interval(residuals)
+    low, high = (None if end is None else math.exp(end) for end in (spread.low, spread.high))
+    return Interval(math.exp(mean), low, high, len(tokens), f"{total} tokens in windows; {spread.method}")
+
+
+def _general(
+    host: Views, names: Sequence[ViewName], prompts: Sequence[Prompt], section: ProbeSettings, context: Context
+) -> dict[str, dict[str, Any]]:
+    """Every check of the general task, by view, and its change over the base, paired by prompt."""
+    sampling = Sampling(0.0, 1.0, section.max_new_tokens)
+    requests = [ViewRequest(prompt, sampling, view=name) for name in names for prompt in prompts]
+    answers = [a.text for a in _answers(host, requests, section, context, "general task")]
+    found: dict[str, dict[str, Any]] = {}
+    for settings in section.task_checks:
+        check = build_check(settings, context.folder)
+        values = {
+            name: [
+                check(text, prompt.gold)
+                for text, prompt in zip(answers[at * len(prompts) : (at + 1) * len(prompts)], prompts, strict=True)
+            ]
+            for at, name in enumerate(names)
+        }
+        found[f"general_{settings.name}"] = {
+            name: ends(bounded([v for v in mine if v is not None], 0.0, 1.0)) for name, mine in values.items()
+        }
+        found[f"general_{settings.name}_over_base"] = {
+            name: ends(_change(mine, values["base"])) for name, mine in values.items() if name != "base"
+        }
+    return found
+
+
+def _change(new: Sequence[float | None], old: Sequence[float | None]) -> Interval:
+    """Mean difference over the prompts for which the check is defined for both."""
+    both = [(n, o) for n, o in zip(new, old, strict=True) if n is not None and o is not None]
+    return paired_difference([n for n, _ in both], [o for _, o in both], bounds=(0.0, 1.0))
+
+
+def _answers(
+    host: Views, requests: Sequence[ViewRequest], section: ProbeSettings, context: Context, what: str
+) -> list[Any]:
+    done = 0
+    with context.progress.task("probe", what, len(requests)) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(done)
+
+        generator = OnePassGenerator(host, batch_size=section.batch_size, advance=advance)
+        return list(generator.generate(requests, seed=context.seed))
+
+
+def implicit_rewards(
+    host: Views,
+    reference: ViewName,
+    pairs: Sequence[Preference],
+    max_length: int,
+    batch_size: int,
+    progress: Progress,
+) -> list[tuple[float, float]]:
+    """(log-ratio of chosen, of rejected) of every pair, in nats; β times it is the implicit reward."""
+    texts = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+    ratios = log_ratios(host, reference, texts, max_length, batch_size, progress)
+    return list(zip(ratios[::2], ratios[1::2], strict=True))
+
+
+def log_ratios(
+    host: Views,
+    reference: ViewName,
+    texts: Sequence[tuple[Prompt, str]],
+    max_length: int,
+    batch_size: int,
+    progress: Progress,
+) -> list[float]:
+    """log π_dpo(answer | prompt) - log π_ref(answer | prompt) of every text."""
+    scored = [answer_row(prompt, text, host.tokenizer, max_length) for prompt, text in texts]
+    policy, start = (
+        _logprobs(host, name, scored, batch_size, progress, "implicit reward") for name in ("dpo", reference)
+    )
+    return [p - r for p, r in zip(policy, start, strict=True)]
+
+
+def accuracy(rewards: Sequence[tuple[float, float]]) -> Interval:
+    """Share of pairs whose chosen answer has the higher implicit reward, equal ones half, with Wilson's interval."""
+    outcomes = [0.5 if chosen == rejected else float(chosen > rejected) for chosen, rejected in rewards]
+    if 0.5 in outcomes:
+        return bounded(outcomes, 0.0, 1.0)
+    return proportion_interval(int(np.sum(outcomes)), len(outcomes))
+
+
+def _kl(
+    host: Views, reference: ViewName, prompts: Sequence[Prompt], section: ProbeSettings, context: Context
+) -> Interval:
+    """KL(π ‖ π_ref) in nats per answer, on answers drawn from π at temperature 1.
+
+    At every token of an answer the divergence is taken over the whole vocabulary and not only at the token drawn
+    (Rao-Blackwellised: the same expectation, less variance), so that no answer's is below 0. An answer that the token
+    limit cut is scored as if it had ended there.
+    """
+    sampling = Sampling(1.0, 1.0, section.max_new_tokens)
+    requests = [ViewRequest(prompt, sampling, view="dpo") for prompt in prompts]
+    answers = _answers(host, requests, section, context, "KL from the reference")
+    scored = [
+        answer_row(prompt, answer.text, host.tokenizer, section.max_length)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    found: list[float] = []
+    filler = int(host.tokenizer.pad_token_id)
+    # Views with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
+    for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(host.tokenizer)):
+        rows_held, size = scored[held], section.batch_size
+        parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
+        with host.use("dpo") as model:
+            ours = [answer_logits(model, part, filler) for part in parts]
+        with host.use(reference) as model:
+            for part, mine in zip(parts, ours, strict=True):
+                theirs = answer_logits(model, part, filler)
+                found += [kl_divergence(p, q) for p, q in zip(mine, theirs, strict=True)]
+    interval = mean_interval(found, [prompt.cluster or prompt.id for prompt in prompts])
+    return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
+
+
+def held_together(tokens: Sequence[int], most: int) -> Iterator[slice]:
+    """Runs of rows, in order, of at most `most` tokens each; a row that is longer is a run by itself."""
+    start = held = 0
+    for at, count in enumerate(tokens):
+        if at > start and held + count > most:
+            yield slice(start, at)
+            start, held = at, 0
+        held += count
+    if start < len(tokens):
+        yield slice(start, len(tokens))
+
+
+def _logprobs(
+    host: Views, name: ViewName, scored: Sequence[Scored], batch_size: int, progress: Progress, what: str
+) -> list[float]:
+    done = 0
+    with host.use(name) as model, progress.task("probe", what, len(scored)) as bar:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(done)
+
+        filler = int(host.tokenizer.pad_token_id)
+        return logprobs(model, scored, filler=filler, batch_size=batch_size, advance=advance)

@@ -1,0 +1,1 @@
+"""Answers and annotations that were made elsewhere."""

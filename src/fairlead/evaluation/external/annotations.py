@@ -1,0 +1,257 @@
+"""Verdicts from elsewhere, in AlpacaEval's form or as plain JSONL, and the figures that follow from them.
+
+The figures named as AlpacaEval names them are AlpacaEval's, to the last digit; ours stand beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.errors import DataError, some
+from fairlead.evaluation.external.answers import Row, check_format, name_field, read_rows, text_field
+from fairlead.records import Interval, VerdictState
+from fairlead.statistics.intervals import missing_bounds
+from fairlead.statistics.tests import sign_test
+from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
+
+_SEED = 0
+_OUTCOME = {VerdictState.WIN: 1.0, VerdictState.TIE: 0.5, VerdictState.LOSS: 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A judge's verdict on the answer of a model and that of its baseline to one prompt.
+
+    Attributes:
+        outcome: 1 the model's answer is better, 0.5 tie, 0 the baseline's; between them a judge's probability;
+            None where there is no verdict.
+        missing: why there is none, "" where there is one.
+        cluster: source or topic of the prompt, "" where the file gives none.
+        where: file and row, for errors.
+    """
+
+    prompt: str
+    answer: str
+    baseline_answer: str
+    outcome: float | None
+    missing: str
+    model: str
+    baseline: str
+    judge: str
+    cluster: str
+    where: str
+
+
+def read_annotations(path: Path, format: str) -> list[Annotation]:
+    """Verdicts of a file; DataError with the line where a row cannot be used.
+
+    alpaca_eval: `instruction`, `output_1` (the baseline's answer), `output_2` (the model's), `preference` in
+    [1, 2]; `generator_1`, `generator_2` and `annotator` are optional. A preference that is null, absent, NaN or
+    outside [1, 2] is a missing verdict, AlpacaEval 1's 0 for a draw too.
+
+    jsonl: `prompt`, `first` (the model's answer), `second` (the baseline's), `verdict`: win (the first is
+    better), loss, tie, a number in [0, 1] (the judge's probability that the first is better), or null,
+    inconsistent, unreadable, refused, failed where there is none; `first_model`, `second_model`, `judge` and
+    `cluster` are optional.
+    """
+    read = _alpaca_annotation if check_format(format) == "alpaca_eval" else _plain_annotation
+    annotations = [read(row) for row in read_rows(path)]
+    for field in ("model", "baseline", "judge"):
+        names = sorted({getattr(each, field) or "(no name)" for each in annotations})
+        if len(names) > 1:
+            raise DataError(
+                f"verdicts of more than one {field}: {some(names)}",
+                where=str(path),
+                remedy=f"a win rate over them means nothing; write one file for each {field}",
+            )
+    return annotations
+
+
+def _alpaca_annotation(row: Row) -> Annotation:
+    outcome, missing = _preference(row)
+    return Annotation(
+        prompt=text_field(row, "instruction"),
+        answer=text_field(row, "output_2"),
+        baseline_answer=text_field(row, "output_1"),
+        outcome=outcome,
+        missing=missing,
+        model=name_field(row, "generator_2"),
+        baseline=name_field(row, "generator_1"),
+        judge=name_field(row, "annotator"),
+        cluster="",
+        where=row[0],
+    )
+
+
+def _preference(row: Row) -> tuple[float | None, str]:
+    where, data = row
+    value = data.get("preference")
+    if value is None:
+        return None, "null" if "preference" in data else "absent"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise DataError(f"preference must be a number in [1, 2] or null, not {value!a:.40}", where=where)
+    if value != value:  # math.isnan cannot take an int beyond the floats
+        return None, "NaN"
+    if value == 0:
+        return None, "0"
+    return (float(value) - 1, "") if 1 <= value <= 2 else (None, "outside [1, 2]")
+
+
+def _plain_annotation(row: Row) -> Annotation:
+    outcome, missing = _verdict(row)
+    return Annotation(
+        prompt=text_field(row, "prompt"),
+        answer=text_field(row, "first"),
+        baseline_answer=text_field(row, "second"),
+        outcome=outcome,
+        missing=missing,
+        model=name_field(row, "first_model"),
+        baseline=name_field(row, "second_model"),
+        judge=name_field(row, "judge"),
+        cluster=name_field(row, "cluster"),
+        where=row[0],
+    )
+
+
+def _verdict(row: Row) -> tuple[float | None, str]:
+    where, data = row
+    value = data.get("verdict")
+    if value is None:
+        return None, "null" if "verdict" in data else "absent"
+    if isinstance(value, str) and value in list(VerdictState):
+        outcome = _OUTCOME.get(VerdictState(value))
+        return outcome, value if outcome is None else ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        words = ", ".join(VerdictState)
+        raise DataError(f"verdict must be {words}, null or a number in [0, 1], not {value!a:.40}", where=where)
+    if value != value:  # math.isnan cannot take an int beyond the floats
+        return None, "NaN"
+    return (float(value), "") if 0 <= value <= 1 else (None, "outside [0, 1]")
+
+
+def alpaca_eval_stats(annotations: Sequence[Annotation], level: float = 0.95) -> dict[str, Any]:
+    """Figures of one model against one baseline; rates, standard error and interval ends in percent.
+
+    As AlpacaEval computes them: `win_rate` (mean of preference - 1), `standard_error` (sd / √n), `wins`, `losses`,
+    `draws`, `discrete_win_rate` (each verdict rounded to a win, draw or loss) and `mean_length` (characters of the
+    model's answers, the fraction cut off; `mean_length_exact` keeps it). Ours: `interval` of the win rate, rows of
+    one prompt or cluster counted as one group; `length_adjusted_win_rate` (not the leaderboard's, see there); the
+    sign test over decided verdicts; the win rate if all missing verdicts were losses, and if all were wins.
+
+    A row that repeats an earlier one in all that is read of it counts once. Rows of one prompt that differ all count,
+    and `repeated_prompts` says how many prompts have them. A figure that is undefined is None.
+    """
+    if not annotations:
+        raise DataError("no verdicts", remedy="a file with at least one row is wanted")
+    rows = list({replace(each, where=""): each for each in annotations}.values())
+    present = [each for each in rows if each.outcome is not None]
+    return {
+        "model": rows[0].model or None,
+        "baseline": rows[0].baseline or None,
+        "judge": rows[0].judge or None,
+        "rows": len(annotations),
+        "n": len(present),
+        "missing": len(rows) - len(present),
+        "missing_reasons": _reasons(rows),
+        "identical_rows": len(annotations) - len(rows),
+        "repeated_prompts": _repeated(rows),
+        **_published_figures(rows, present),
+        **_own_figures(present, len(rows) - len(present), level),
+        "warnings": _warnings(annotations, rows, len(present)),
+    }
+
+
+def _outcomes(present: Sequence[Annotation]) -> NDArray[np.float64]:
+    return np.array([each.outcome for each in present], dtype=np.float64)
+
+
+def _published_figures(rows: Sequence[Annotation], present: Sequence[Annotation]) -> dict[str, Any]:
+    outcomes = _outcomes(present)
+    n, wins, losses = len(outcomes), int((outcomes > 0.5).sum()), int((outcomes < 0.5).sum())
+    draws = n - wins - losses
+    mean_length = sum(len(each.answer) for each in rows) / len(rows)
+    return {
+        "win_rate": 100 * float(outcomes.mean()) if n else None,
+        "standard_error": 100 * float(outcomes.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
+        "wins": wins,
+        "losses": losses,
+        "draws": draws,
+        "discrete_win_rate": 100 * (wins + draws / 2) / n if n else None,
+        "mean_length": int(mean_length),
+        "mean_length_exact": mean_length,
+    }
+
+
+def _own_figures(present: Sequence[Annotation], missing: int, level: float) -> dict[str, Any]:
+    outcomes, clusters = _outcomes(present), _clusters(present)
+    length = np.array([len(each.answer) for each in present])
+    other_length = np.array([len(each.baseline_answer) for each in present])
+    rng = np.random.default_rng(_SEED)
+    adjusted = length_adjusted_win_rate(outcomes, length, other_length, rng, clusters, level)
+    bounds = missing_bounds(outcomes, missing)
+    return {
+        "interval": _percent(win_rate(outcomes, clusters, level), level),
+        "length_adjusted_win_rate": _percent(adjusted, level),
+        "sign_test_p": sign_test(int((outcomes > 0.5).sum()), int((outcomes < 0.5).sum())).p,
+        "win_rate_if_missing_lost": _times_100(bounds.worst),
+        "win_rate_if_missing_won": _times_100(bounds.best),
+    }
+
+
+def _clusters(annotations: Sequence[Annotation]) -> list[tuple[str, str]] | None:
+    """Group of each verdict: its cluster, else its prompt; None where every verdict is its own."""
+    labels = [("cluster", each.cluster) if each.cluster else ("prompt", each.prompt) for each in annotations]
+    return labels if len(set(labels)) < len(labels) else None
+
+
+def _times_100(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _percent(interval: Interval, level: float) -> dict[str, Any]:
+    return {
+        "value": _times_100(interval.value),
+        "low": _times_100(interval.low),
+        "high": _times_100(interval.high),
+        "level": level,
+        "n": interval.n,
+        "method": interval.method,
+    }
+
+
+def _reasons(rows: Sequence[Annotation]) -> dict[str, int]:
+    return dict(sorted(Counter(each.missing for each in rows if each.missing).items()))
+
+
+def _repeated(rows: Sequence[Annotation]) -> int:
+    return sum(times > 1 for times in Counter(each.prompt for each in rows).values())
+
+
+def _warnings(annotations: Sequence[Annotation], rows: Sequence[Annotation], n: int) -> list[str]:
+    found = []
+    reasons, repeated = _reasons(rows), _repeated(rows)
+    if reasons:
+        named = ", ".join(f"{reason}: {times}" for reason, times in reasons.items())
+        found.append(f"{len(rows) - n} of {len(rows)} verdicts are missing ({named}); they are no ties and no losses")
+    if "0" in reasons:
+        found.append("a preference of 0 was a draw in AlpacaEval 1; write 1.5 where it means one")
+    if len(annotations) > len(rows):
+        found.append(f"{len(annotations) - len(rows)} rows repeat an earlier one in all that is read and count once")
+    if repeated:
+        found.append(f"{repeated} prompts have more than one row; the interval counts each prompt as one group")
+    if 0 < n < 30:
+        found.append(f"{n} verdicts can show little; the interval says how little")
+    return found
+
+
+def eval_stats(path: Path, format: str) -> dict[str, Any]:
+    """`alpaca_eval_stats` of a file, with its name and format: what `fairlead eval stats` prints."""
+    return {"file": str(path), "format": format, **alpaca_eval_stats(read_annotations(Path(path), format))}

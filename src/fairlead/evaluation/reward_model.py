@@ -1,0 +1,131 @@
+"""A DPO model as a reward model, and as one to talk to: `fairlead score FILE` and `fairlead try PROMPT`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fairlead.data.readers import read_examples, read_preferences
+from fairlead.errors import DataError
+from fairlead.evaluation.drift import accuracy, log_ratios, reference_of
+from fairlead.evaluation.external.answers import read_rows
+from fairlead.evaluation.table import ends
+from fairlead.files import write_jsonl
+from fairlead.models.adapters import Views, views_of
+from fairlead.models.log_probs import answer_row, prompt_length
+from fairlead.models.one_pass import OnePassGenerator, ViewRequest
+from fairlead.pipeline.artifacts import Artifact
+from fairlead.pipeline.project import Project
+from fairlead.records import Completion, Example, Message, Preference, Prompt, Sampling, to_json
+
+_BATCH = 8
+
+
+def score_file(project: Project, file: Path, out: Path | None = None) -> dict[str, Any]:
+    """Implicit rewards β·(log π - log π_ref) of a file's answers; the reference is the model that DPO started from.
+
+    Rows are {prompt, answer}, or preference pairs of any form that `data.preferences` takes. A reward has meaning only
+    beside another one of the same prompt: the partition function of the prompt is in both.
+
+    Args:
+        out: file for the rows with `reward`, or `chosen_reward`, `rejected_reward` and `margin`; None writes none.
+
+    Returns:
+        β, the number of rows, the scored rows, and for pairs the share whose chosen answer is preferred;
+        `prompt_too_long` numbers the rows that leave no room for an answer and are not scored, `answer_cut` those of
+        which only the beginning of an answer is, both within `dpo.max_length`.
+
+    Raises:
+        DataError: if no row can be scored.
+    """
+    every = _read(file, project.config.data.system)
+    inputs = trained(project)
+    views = views_of(inputs)
+    host = Views(project.config.model, project.folder, views)
+    section, most = project.config.dpo, _most_tokens(project)
+    rows = {n: r for n, r in enumerate(every, 1) if prompt_length(r.prompt, host.tokenizer) < most}
+    if not rows:
+        raise DataError(f"no prompt is shorter than dpo.max_length {most}", where=str(file))
+    texts = [(row.prompt, answer) for row in rows.values() for answer in _answers(row)]
+    cut = {
+        number: any(answer_row(row.prompt, a, host.tokenizer, most).cut for a in _answers(row))
+        for number, row in rows.items()
+    }
+    ratios = log_ratios(host, reference_of(views), texts, most, _BATCH, project.progress)
+    rewards = iter([section.beta * ratio for ratio in ratios])
+    scored = [_scored(row, [next(rewards) for _ in _answers(row)]) for row in rows.values()]
+    if out is not None:
+        write_jsonl(out, scored)
+    pairs = [(row["chosen_reward"], row["rejected_reward"]) for row in scored if "chosen_reward" in row]
+    return {
+        "file": str(file),
+        "model": inputs["dpo"].hash,
+        "beta": section.beta,
+        "rows": len(rows),
+        "prompt_too_long": [number for number in range(1, len(every) + 1) if number not in rows],
+        "answer_cut": [number for number, is_cut in cut.items() if is_cut],
+        "accuracy": ends(accuracy(pairs)) if pairs else None,
+        "scores": scored,
+    }
+
+
+def _most_tokens(project: Project) -> int:
+    """Prompt and answer are scored as long as they were trained."""
+    return project.config.dpo.max_length
+
+
+def trained(project: Project) -> dict[str, Artifact]:
+    """The artifacts of the trained models.
+
+    Raises:
+        ArtifactError: if one has not been made, naming the command that makes it.
+    """
+    names = {stage.name for stage in project.stages}
+    return {name: project.artifact(name) for name in ("sft", "dpo") if name in names}
+
+
+def _read(file: Path, system: str | None) -> Sequence[Example | Preference]:
+    first = read_rows(file)[0][1] if file.suffix.lower() in (".json", ".jsonl", ".ndjson") else {}
+    found: Sequence[Example | Preference]
+    if "answer" in first or "completion" in first:
+        found = read_examples(file)
+    else:
+        found = read_preferences(str(file.resolve()), Path()).preferences
+    return [replace(row, prompt=with_system(row.prompt, system)) for row in found]
+
+
+def with_system(prompt: Prompt, system: str | None) -> Prompt:
+    """The prompt as the models were trained to see it: with the project's system instruction."""
+    if system is None or any(message.role == "system" for message in prompt.messages):
+        return prompt
+    return replace(prompt, messages=(Message("system", system), *prompt.messages))
+
+
+def _answers(row: Example | Preference) -> tuple[str, ...]:
+    return (row.answer,) if isinstance(row, Example) else (row.chosen, row.rejected)
+
+
+def _scored(row: Example | Preference, rewards: Sequence[float]) -> dict[str, Any]:
+    if isinstance(row, Example):
+        return {**to_json(row), "reward": rewards[0]}
+    chosen, rejected = rewards
+    return {**to_json(row), "chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
+
+
+def try_prompt(project: Project, text: str, *, temperature: float | None = None) -> Mapping[str, Completion]:
+    """The answers of base, SFT and DPO to one prompt, drawn as the `answers` stage draws them.
+
+    Args:
+        temperature: instead of `answers.temperature`.
+    """
+    views = views_of(trained(project))
+    host = Views(project.config.model, project.folder, views)
+    section = project.config.answers
+    degrees = section.temperature if temperature is None else temperature
+    sampling = Sampling(degrees, section.top_p, section.max_new_tokens)
+    prompt = with_system(Prompt.of(text), project.config.data.system)
+    generator = OnePassGenerator(host, batch_size=len(views), advance=lambda _: None)
+    requests = [ViewRequest(prompt, sampling, view=name) for name in views]
+    return {answer.model: answer for answer in generator.generate(requests, seed=project.config.seed)}

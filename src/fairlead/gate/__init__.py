@@ -1,0 +1,1 @@
+"""The criteria that a release must meet, and their record."""

@@ -1,0 +1,1 @@
+"""Whether a judge can be trusted: human labels, agreement, probes."""

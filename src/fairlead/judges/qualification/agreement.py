@@ -1,0 +1,172 @@
+"""How far a judge agrees with people: accuracy, κ, its taste for a place and for length. Pure functions on verdicts."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead.errors import DataError
+from fairlead.judges.base import Judge
+from fairlead.judges.missing_verdicts import by_state
+from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled, read_labelled
+from fairlead.records import Comparison, Interval, VerdictState
+from fairlead.statistics.intervals import bounded_mean_interval, proportion_interval
+from fairlead.statistics.kappa import cohens_kappa
+
+_GIVEN = {WIN, LOSS, TIE}
+_FLIPPED = {WIN: LOSS, LOSS: WIN}
+
+Orders = tuple[VerdictState, ...]  # one or two verdicts on a comparison; both name the answer, not the place
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A judge beside people. Every figure with its interval and n.
+
+    Attributes:
+        rows: comparisons on which most people agree; the others cannot be right or wrong.
+        states: every verdict of every order, by state.
+        accuracy: share of the readable verdicts that say what most people say.
+        accuracy_missing_as_tie: the same with every missing verdict taken for a tie, as some papers count.
+        accuracy_missing_as_wrong: the same with every missing verdict taken for wrong.
+        pair_accuracy: accuracy of pairs whose two orders agree; None where only one order was asked.
+        kappa: Cohen's κ of joined verdicts and people (pairs whose orders disagree have none).
+        order_agreement: share of pairs whose two orders agree, of those with both readable; None with one order.
+        first_place: share of verdicts other than tie that prefer what stands first. With both orders 0.5 is fair.
+        first_place_people: the same of people's majority where only one order was asked; None with both.
+        longer: share of verdicts other than tie that prefer the longer answer, of pairs of unequal length.
+        longer_people: the same of people's majority.
+        missing: share of verdicts that are none.
+        people: share of pairs of people who agree with each other, None where there is one person a row.
+    """
+
+    rows: int
+    undecided_rows: int
+    states: dict[str, int]
+    accuracy: Interval
+    accuracy_missing_as_tie: Interval
+    accuracy_missing_as_wrong: Interval
+    pair_accuracy: Interval | None
+    kappa: Interval
+    order_agreement: Interval | None
+    first_place: Interval
+    first_place_people: Interval | None
+    longer: Interval
+    longer_people: Interval
+    missing: Interval
+    people: Interval | None
+
+
+def agreement(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Agreement:
+    """Compares verdicts with people's.
+
+    Args:
+        verdicts: of each row, one or two.
+    """
+    decided = [(row, row.human, orders) for row, orders in zip(rows, verdicts, strict=True) if row.human is not None]
+    both = any(len(orders) == 2 for orders in verdicts)
+    flat = [(number, human, state) for number, (_, human, orders) in enumerate(decided) for state in orders]
+    given = [(number, human, state) for number, human, state in flat if state in _GIVEN]
+    joined = [(human, state) for _, human, orders in decided if (state := joined_orders(orders)) in _GIVEN]
+    pairs = [orders for _, _, orders in decided if len(orders) == 2 and _GIVEN.issuperset(orders)]
+    majority = [(row, (human,)) for row, human, _ in decided]
+    seen = [(row, orders) for row, _, orders in decided]
+    return Agreement(
+        rows=len(decided),
+        undecided_rows=len(rows) - len(decided),
+        states=by_state(Counter(state for _, _, state in flat)),
+        accuracy=_share(given),
+        accuracy_missing_as_tie=_share([(n, human, state if state in _GIVEN else TIE) for n, human, state in flat]),
+        accuracy_missing_as_wrong=_share(flat),
+        pair_accuracy=_proportion(human is state for human, state in joined) if both else None,
+        kappa=cohens_kappa([human for human, _ in joined], [state for _, state in joined]),
+        order_agreement=_proportion(one is other for one, other in pairs) if both else None,
+        first_place=_first_place([orders for _, orders in seen]),
+        first_place_people=None if both else _first_place([orders for _, orders in majority]),
+        longer=_longer(seen),
+        longer_people=_longer(majority),
+        missing=_proportion(state not in _GIVEN for _, _, state in flat),
+        people=_people(rows),
+    )
+
+
+def joined_orders(orders: Orders) -> VerdictState:
+    """One verdict from those of one or two orders: that on which they agree, else why there is none."""
+    missing = [state for state in orders if state not in _GIVEN]
+    if missing:
+        return missing[0]
+    return orders[0] if len(set(orders)) == 1 else VerdictState.INCONSISTENT
+
+
+def ask(judge: Judge, rows: Iterable[Labelled]) -> list[Orders]:
+    """A judge's verdicts on labelled rows, in both orders.
+
+    Args:
+        judge: one that asks in one order only (`both_orders: false`), so that each order is seen by itself. The
+            replies have the same place in the ledger as those of a judge that asks in both.
+    """
+    states = [verdict.state for verdict in judge.compare(both_ways(rows))]
+    one, other = states[: len(states) // 2], states[len(states) // 2 :]
+    return [(a, _FLIPPED.get(b, b)) for a, b in zip(one, other, strict=True)]
+
+
+def both_ways(rows: Iterable[Labelled]) -> list[Comparison]:
+    """The comparisons of the rows, then the same with the second answer first."""
+    comparisons = [row.comparison for row in rows]
+    return [*comparisons, *(Comparison(c.prompt, c.second, c.first) for c in comparisons)]
+
+
+def of_file(path: Path, verdicts: str) -> Agreement:
+    """The agreement of verdicts that are stored in a file of labelled comparisons.
+
+    Args:
+        verdicts: name of their field, such as gpt35.
+
+    Raises:
+        DataError: if the file or the field is not there or not readable.
+    """
+    rows = read_labelled(path, verdicts)
+    if len({len(row.stored) for row in rows}) > 1:
+        raise DataError(f"{verdicts} has one order in some rows and two in others", where=str(path))
+    return agreement(rows, [row.stored for row in rows])
+
+
+def _share(judged: Sequence[tuple[int, VerdictState | None, VerdictState]]) -> Interval:
+    """Share of verdicts that are right; the two orders of a row are one cluster."""
+    numbers = [number for number, _, _ in judged]
+    clusters = numbers if len(set(numbers)) < len(numbers) else None
+    return bounded_mean_interval([float(human is state) for _, human, state in judged], 0.0, 1.0, clusters)
+
+
+def _proportion(hits: Iterable[bool]) -> Interval:
+    found = list(hits)
+    return proportion_interval(sum(found), len(found))
+
+
+def _first_place(verdicts: Sequence[Sequence[VerdictState | None]]) -> Interval:
+    """Of the first order the first answer stands first, of the second order the second."""
+    return _proportion(
+        state is (WIN, LOSS)[order] for orders in verdicts for order, state in enumerate(orders) if state in (WIN, LOSS)
+    )
+
+
+def _longer(verdicts: Sequence[tuple[Labelled, Sequence[VerdictState | None]]]) -> Interval:
+    return _proportion(
+        (state is WIN) == (len(row.comparison.first) > len(row.comparison.second))
+        for row, orders in verdicts
+        for state in orders
+        if state in (WIN, LOSS) and len(row.comparison.first) != len(row.comparison.second)
+    )
+
+
+def _people(rows: Sequence[Labelled]) -> Interval | None:
+    """How far people agree with each other: no judge can be expected to agree with them more."""
+    shares = [
+        sum(a is b for a, b in pairs) / len(pairs)
+        for row in rows
+        if (pairs := list(itertools.combinations(row.people, 2)))
+    ]
+    return bounded_mean_interval(shares, 0.0, 1.0) if shares else None

@@ -1,0 +1,215 @@
+"""The model card: huggingface_hub's, with the table, the data's lineage, licence and limits, and the gate's verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from fairlead.config.release import ReleaseSettings
+from fairlead.gate.output import code, criteria_markdown, plain, waiver
+from fairlead.report.stage import pairwise_markdown, table_markdown
+
+_TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+{% for warning in overridden %}> **Released despite the gate.** {{ warning }}
+{% endfor %}{% if reason %}>
+> Reason given: {{ reason }}
+{% endif %}
+{{ what }}
+
+## How to use
+
+```python
+{{ usage }}
+```
+
+## Evaluation
+
+{{ evaluation }}
+
+## Gate
+
+{{ gate }}
+
+## Training data
+
+{{ data }}
+
+## Licence and limits
+
+{{ limits }}
+
+## Traces
+
+{{ traces }}
+"""
+
+
+def model_card(
+    *,
+    name: str,
+    version: str,
+    candidate: str,
+    form: str,
+    base: str,
+    revision: str | None,
+    dtype: str,
+    local: bool,
+    settings: ReleaseSettings,
+    evidence: Mapping[str, Any],
+    record: Mapping[str, Any] | None,
+    report: Mapping[str, Any] | None,
+) -> str:
+    """The card's text.
+
+    Args:
+        form: adapter or full weights.
+        base: the base model's name, at `revision`, computed in `dtype`.
+        local: whether that name is a folder that nobody else has.
+        evidence: content of evidence.json.
+    """
+    data = ModelCardData(
+        base_model=None if local else base,
+        library_name="peft" if form == "adapter" else "transformers",
+        license=settings.license,
+        language=settings.language or None,
+        pipeline_tag="text-generation",
+        tags=["fairlead", candidate, *(["lora"] if form == "adapter" else [])],
+        model_name=f"{name} {version}",
+        eval_results=_results(report, candidate, name) or None,
+        ignore_metadata_errors=False,
+    )
+    card = ModelCard.from_template(
+        data,
+        template_str=_TEMPLATE,
+        title=f"{name} {version}",
+        overridden=[plain(problem) for problem in evidence["problems"]],
+        reason=plain(evidence["despite"] or ""),
+        what=_what(candidate, form, base, local),
+        usage=_usage(form, base, revision, dtype),
+        evaluation=_evaluation(report),
+        gate=_gate(record, candidate),
+        data=_data(report, settings),
+        limits=_limits(settings),
+        traces=_traces(evidence),
+    )
+    return str(card)
+
+
+def _results(report: Mapping[str, Any] | None, candidate: str, name: str) -> list[EvalResult]:
+    """The win rate of the candidate over what it was trained from, where it was judged."""
+    pair = "dpo_vs_sft" if candidate == "dpo" else "sft_vs_base"
+    found = ((report or {}).get("pairwise") or {}).get(pair)
+    if found is None or found["win_rate"] is None:
+        return []
+    other = pair.partition("_vs_")[2]
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type="held-out",
+            dataset_name=f"{name}, {found['n']} held-out prompts",
+            metric_type="win_rate",
+            metric_name=f"win rate over {other}, ties half",
+            metric_value=round(found["win_rate"], 4),
+        )
+    ]
+
+
+def _what(candidate: str, form: str, base: str, local: bool) -> str:
+    trained = {
+        "sft": "supervised fine-tuning",
+        "dpo": "direct preference optimisation, after supervised fine-tuning where the lineage names it",
+    }
+    weights = "A LoRA adapter on" if form == "adapter" else "The full weights of"
+    told = f"{weights} {code(base)}, trained by {trained[candidate]}. What that did is told in `reflection.md`."
+    if local and form == "adapter":
+        told += (
+            f"\n\nThe base model {code(base)} was a local folder: without the same weights this adapter is of no use."
+        )
+    return told
+
+
+def _usage(form: str, base: str, revision: str | None, dtype: str) -> str:
+    """Python that gives the text that was evaluated: the same base, number type, template and rules of decoding."""
+    at = "" if revision is None else f", revision={revision!r}"
+    adapter = [
+        f"base = AutoModelForCausalLM.from_pretrained({base!r}{at}, dtype={dtype!r})",
+        "model = PeftModel.from_pretrained(base, folder).eval()",
+        "model.generation_config = GenerationConfig.from_pretrained(folder)",
+    ]
+    whole = [f"model = AutoModelForCausalLM.from_pretrained(folder, dtype={dtype!r}).eval()"]
+    imports = "AutoModelForCausalLM, AutoTokenizer" + (", GenerationConfig" if form == "adapter" else "")
+    return "\n".join(
+        [
+            *(["from peft import PeftModel"] if form == "adapter" else []),
+            f"from transformers import {imports}",
+            "",
+            'folder = "."  # this folder',
+            *(adapter if form == "adapter" else whole),
+            "tokenizer = AutoTokenizer.from_pretrained(folder)",
+            'messages = [{"role": "user", "content": "…"}]',
+            "asked = tokenizer.apply_chat_template(",
+            '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
+            ").to(model.device)",
+            'answer = model.generate(**asked)[0, asked["input_ids"].shape[1] :]',
+            "print(tokenizer.decode(answer, skip_special_tokens=True))",
+        ]
+    )
+
+
+def _evaluation(report: Mapping[str, Any] | None) -> str:
+    if report is None:
+        return "There is no report of the evaluation."
+    judge, missing = code(str(report["judge"])), report["missing"]
+    intro = f"{report['prompts']} held-out prompts, judge {judge}, {missing:.1%} of the judgements missing."
+    intro += " Intervals are 95 %."
+    warnings = "\n".join(f"- **{warning['name']}**: {plain(warning['text'])}" for warning in report["warnings"])
+    parts = [intro, table_markdown(report["table"]), pairwise_markdown(report["pairwise"]), warnings]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _gate(record: Mapping[str, Any] | None, candidate: str) -> str:
+    if record is None:
+        return "The gate has not judged this model."
+    judged, waived = record["candidates"][candidate], waiver(record.get("waived"))
+    return f"**{judged['status']}** for {candidate}.\n\n{criteria_markdown(judged['criteria'])}" + (
+        f"\n\n{waived}" if waived else ""
+    )
+
+
+def _data(report: Mapping[str, Any] | None, settings: ReleaseSettings) -> str:
+    told = settings.data or "Source and licence of the training data were not stated."
+    if report is None:
+        return told
+    lines = ["| Stage | Figure | Value |", "|---|---|---|"]
+    for stage in ("prepare", "sft", "pairs"):
+        for key, value in report["figures"].get(stage, {}).items():
+            if isinstance(value, int):
+                lines.append(f"| {stage} | {key.replace('_', ' ')} | {value} |")
+    inputs = report["lineage"].get("prepare", {}).get("inputs", {})
+    sources = "\n".join(f"| {name} | `{digest}` |" for name, digest in inputs.items() if name.startswith("data."))
+    return "\n\n".join([told, "\n".join(lines), f"| Source | Hash |\n|---|---|\n{sources}"])
+
+
+def _limits(settings: ReleaseSettings) -> str:
+    licence = f"Licence: {settings.license}." if settings.license else "No licence was stated."
+    return f"{licence} {settings.limits or 'Limits of use were not stated.'}"
+
+
+def _traces(evidence: Mapping[str, Any]) -> str:
+    rows = [
+        ("eval prompts", evidence["eval_prompts"]),
+        ("judge", evidence["judge"]),
+        ("chat template", evidence["template"]),
+        ("config", evidence["config"]),
+        ("gate record", evidence["gate_record"]),
+        *evidence["weights"].items(),
+        *evidence["versions"].items(),
+    ]
+    return "\n".join(["| What | Hash or version |", "|---|---|", *(f"| {k} | {code(str(v))} |" for k, v in rows if v)])

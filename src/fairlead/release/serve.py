@@ -1,0 +1,152 @@
+"""`fairlead serve`: base, SFT and DPO behind an OpenAI-compatible endpoint of somebody else's making.
+
+vLLM serves the base with the adapters as LoRA modules; transformers' own server is given a folder of merged weights
+for each. The names of the models are base, sft and dpo.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from transformers.utils.import_utils import is_serve_available
+
+from fairlead.errors import ModelError
+from fairlead.evaluation.reward_model import trained
+from fairlead.files import disk_errors, read_json, write_atomic
+from fairlead.models.adapters import View, ViewName, views_of
+from fairlead.models.generation import greedy_config
+from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
+from fairlead.pipeline.project import Project
+from fairlead.pipeline.stage import resolve
+from fairlead.records import content_id
+
+Engine = Literal["vllm", "transformers"]
+_VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of its LoRAConfig
+
+
+@dataclass(frozen=True)
+class Server:
+    """A command to run, where (relative names of models are folders there), and what to add to its environment."""
+
+    argv: tuple[str, ...]
+    folder: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_engine(wanted: str | None) -> Engine:
+    """vLLM where it is installed, else transformers' server.
+
+    Raises:
+        ModelError: if the wanted one, or both, are not installed.
+    """
+    installed: dict[Engine, bool] = {
+        "vllm": importlib.util.find_spec("vllm") is not None,
+        "transformers": is_serve_available(),
+    }
+    for engine, there in installed.items():
+        if there and wanted in (None, engine):
+            return engine
+    raise ModelError(
+        f"{wanted or 'no server'} is not installed" if wanted in (None, *installed) else f"unknown engine {wanted!r}",
+        where="fairlead serve",
+        remedy="pip install 'transformers[serving]', or pip install vllm where there is a GPU",
+    )
+
+
+def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
+    """The command that serves the project's models, and the files that it needs, written first."""
+    artifacts = trained(project)
+    views = views_of(artifacts)
+    folder = project.folder / ".fairlead" / "serve"
+    if engine == "vllm":
+        return Server(vllm_command(project, views, folder, host=host, port=port), project.folder)
+    for name, view in views.items():
+        # By content: a model that is trained again lies where the old one lay.
+        mark = content_id({n: a.hash for n, a in artifacts.items()}, artifacts["dpo"].manifest.inputs.get("model"))
+        merge_into(project, view, folder, name, mark)
+    argv = (sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", host, "--port", str(port))
+    # Any other name that a client asks for would be looked for on the hub, and loaded.
+    return Server(argv, folder, {"HF_HUB_OFFLINE": "1"})
+
+
+def vllm_command(
+    project: Project, views: Mapping[ViewName, View], folder: Path, *, host: str, port: int
+) -> tuple[str, ...]:
+    """`vllm serve` with every adapter as a LoRA module, and the chat template that was trained with.
+
+    Args:
+        folder: where the template is written.
+
+    Raises:
+        ModelError: if a view is not an adapter on the base, because one server holds one set of base weights.
+    """
+    full = [name for name, view in views.items() if view.base is not None]
+    if full:
+        raise ModelError(
+            f"{', '.join(full)} has full weights, and one vLLM server holds one set",
+            where="fairlead serve",
+            remedy="use --engine transformers",
+        )
+    section = project.config.model
+    template = folder / "chat_template.jinja"
+    write_atomic(template, str(load_tokenizer(section, project.folder).chat_template))
+    adapters = {name: view.adapter.resolve() for name, view in views.items() if view.adapter is not None}
+    command = ["vllm", "serve", locate(section.name, project.folder), "--served-model-name", "base"]
+    command += ["--chat-template", str(template.resolve())]
+    if section.revision is not None and not resolve(project.folder, section.name).is_dir():
+        command += ["--revision", section.revision]
+    if adapters:
+        modules = [f"{name}={adapter}" for name, adapter in adapters.items()]
+        command += ["--enable-lora", "--max-lora-rank", str(_rank(adapters.values())), "--lora-modules", *modules]
+    return (*command, "--host", host, "--port", str(port))
+
+
+def _rank(adapters: Iterable[Path]) -> int:
+    """The smallest rank that vLLM can be told and that holds every adapter."""
+    configs = [read_json(adapter / "adapter_config.json") for adapter in adapters]
+    rank = max(max([config["r"], *(config.get("rank_pattern") or {}).values()]) for config in configs)
+    return next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
+
+
+def merge_into(project: Project, view: View, folder: Path, name: str, mark: str) -> Path:
+    """Writes full weights of a view with its tokenizer to `folder`/`name`, unless those of the same `mark` are there.
+
+    Whole weights that lie in a folder already are linked, not copied.
+    """
+    target = folder / name
+    stamp = target / "fairlead-view"
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == mark:
+        return target
+    section = project.config.model
+    tokenizer = load_tokenizer(section, project.folder)
+    plain = view.base or Path(locate(section.name, project.folder))
+    with disk_errors(target):
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+    if view.adapter is None and plain.is_dir():
+        _link(target, plain)
+    else:
+        model = load_base(section, project.folder, str(view.base) if view.base else None)
+        whole = load_adapter(model, view.adapter).merge_and_unload() if view.adapter else model
+        with disk_errors(target):
+            whole.save_pretrained(str(target))
+    with disk_errors(target):
+        tokenizer.save_pretrained(str(target))
+        rules = greedy_config(str(plain), section.revision, tokenizer, project.config.answers.max_new_tokens)
+        rules.save_pretrained(str(target))
+        stamp.write_text(mark, encoding="utf-8")  # last, so that a target cut short is written again
+    return target
+
+
+def _link(target: Path, plain: Path) -> None:
+    """Links what makes the weights; what else lies there is written anew, and must not be written through a link."""
+    with disk_errors(target):
+        for pattern in ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py"):
+            for path in plain.glob(pattern):
+                (target / path.name).symlink_to(path.resolve())

@@ -1,0 +1,1 @@
+"""The statistics of evaluation: pure functions on arrays, each with its source."""

@@ -1,0 +1,1 @@
+"""Near-duplicates and other facts of texts."""

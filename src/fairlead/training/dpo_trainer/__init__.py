@@ -1,0 +1,1 @@
+"""`fairlead.DPOTrainer`: TRL's trainer with a faster forward and a checked reference."""

@@ -1,0 +1,168 @@
+"""`WatchedDPOTrainer`: `fairlead.DPOTrainer` whose loss may know each pair's error and weight, and which keeps margins.
+
+TRL computes its loss from the log-probabilities that the model's forward returns, and means over the batch. Both are
+left to it. The forward's result is kept on the way, so that single pairs can be told apart: in validation for the share
+of pairs that the policy ranks wrongly although it is sure, in training for `pair_error` and `pair_weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairlead.statistics.intervals import mean_interval
+from fairlead.training.dpo_trainer.label_noise import Measured, pair_errors, pair_weights
+from fairlead.training.dpo_trainer.trainer import DPOTrainer
+
+ERROR, WEIGHT = "pair_error", "pair_weight"
+_COLUMNS = (ERROR, WEIGHT)
+
+
+def noisy_pair_loss(gap: Tensor, error: Tensor, *, robust: bool) -> Tensor:
+    """[pairs] cDPO's loss, or the robust one; formulas and sources in `label_noise`.
+
+    Args:
+        gap: [pairs] βh, the reward of chosen less that of rejected.
+        error: [pairs] probability that the label is wrong, below ½.
+    """
+    right, wrong = -F.logsigmoid(gap), -F.logsigmoid(-gap)
+    if robust:
+        return ((1 - error) * right - error * wrong) / (1 - 2 * error)
+    return (1 - error) * right + error * wrong
+
+
+def with_noise(dataset: Dataset, errors: Sequence[float], weights: Sequence[float]) -> Dataset:
+    """A preference data set whose pairs carry their error and weight, for `WatchedDPOTrainer`."""
+    return dataset.add_column(ERROR, list(errors)).add_column(WEIGHT, list(weights))
+
+
+def tell_noise(trainer: WatchedDPOTrainer, known: Measured, margins: Sequence[float | None]) -> dict[str, float]:
+    """Gives the training pairs the errors and weights that follow from what is known of the judge.
+
+    Args:
+        margins: the judge's margin of every pair that the trainer was given, those that it dropped included.
+
+    Returns:
+        The mean error, the error's range, and how many equally weighted pairs the weighted ones are worth, as a share.
+    """
+    dropped = set(trainer.dropped.get("train", ()))
+    errors = pair_errors(known, [margin for row, margin in enumerate(margins) if row not in dropped])
+    weights = pair_weights(errors)
+    trainer.train_dataset = with_noise(trainer.train_dataset, errors, weights)
+    return {
+        "label_error": sum(errors) / len(errors),
+        "label_error_low": min(errors),
+        "label_error_high": max(errors),
+        "effective_pairs": sum(weights) ** 2 / sum(w * w for w in weights) / len(weights),
+    }
+
+
+def confidently_wrong(margins: Sequence[float]) -> float | None:
+    """Share of pairs with a negative margin among the half with the largest; None with fewer than two.
+
+    Where labels are right, a policy that has learnt something is right where it is sure. Where they contradict each
+    other it is wrong there as often as anywhere.
+    """
+    if len(margins) < 2:
+        return None
+    clearest = sorted(margins, key=abs)[len(margins) // 2 :]
+    return sum(m < 0 for m in clearest) / len(clearest)
+
+
+class WatchedDPOTrainer(DPOTrainer):
+    """A `fairlead.DPOTrainer` that logs `eval_rewards/confidently_wrong`.
+
+    Training pairs with the columns `pair_error` and `pair_weight` (`with_noise`) are learnt with cDPO's loss, or with
+    the robust one under `loss_type: [robust]`, instead of TRL's.
+
+    Attributes:
+        passes: figures of the validation passes over all pairs, by step.
+    """
+
+    data_collator: Any
+    _signature_columns: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._margins: list[float] = []
+        self.passes: dict[int, dict[str, float]] = {}
+        super().__init__(*args, **kwargs)
+        self._all_pairs = self.eval_dataset
+        collate = self.data_collator
+
+        def with_columns(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+            batch: dict[str, Any] = collate(examples)
+            for name in _COLUMNS:
+                if name in examples[0]:
+                    batch[name] = torch.tensor([example[name] for example in examples])
+            return batch
+
+        self.data_collator = with_columns
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        self._signature_columns = [*dict.fromkeys([*self._signature_columns, *_COLUMNS])]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        inputs = dict(inputs)
+        error, weight = inputs.pop(ERROR, None), inputs.pop(WEIGHT, None)
+        kept: list[Tensor] = []
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            outputs = model(*args, **kwargs)
+            if getattr(outputs, "log_probs", None) is not None:
+                kept.append(outputs.log_probs)
+            return outputs
+
+        found = super()._compute_loss(forward, inputs, return_outputs)
+        training = self.model.training
+        if not kept or "ref_chosen_logps" not in inputs or (training and error is None):
+            return found
+        gap = self._gaps(kept[0], inputs)
+        if not training:
+            self._margins += self.accelerator.gather_for_metrics(gap.detach()).tolist()
+            return found
+        loss = (weight * noisy_pair_loss(gap, error, robust=self.loss_types == ["robust"])).mean()
+        return (loss, found[1]) if return_outputs else loss
+
+    def _gaps(self, log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """[pairs] reward of chosen less that of rejected."""
+        mask = inputs["completion_mask"][..., 1:]
+        sums = log_probs[:, -mask.shape[1] :].sum(dim=1)
+        chosen, rejected = sums.chunk(2)
+        gap: Tensor = self.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
+        return gap
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self._margins.clear()  # the trainer tests itself on a few rows before it starts
+        # Every data loader draws a number when it begins. Passes come when the clock allows them, and a draw that is
+        # missing or one too many would give the training that follows other dropout.
+        devices = [torch.cuda.current_device()] if self.accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            figures = super().evaluate(*args, **kwargs)
+        if args or kwargs.get("eval_dataset") is not None:
+            return figures
+        figures |= self._gap_interval()
+        if self.eval_dataset is self._all_pairs:
+            self.passes[self.state.global_step] = figures
+        return figures
+
+    def _gap_interval(self) -> dict[str, float]:
+        """Ends of the 95 % interval of the reward gap, pairs of one prompt as a cluster, where they are defined."""
+        if len(self._margins) != len(self.eval_dataset):
+            return {}
+        found = mean_interval(self._margins, [str(ids) for ids in self.eval_dataset["prompt_ids"]])
+        if found.low is None or found.high is None:
+            return {}
+        return {"eval_rewards/margins_low": found.low, "eval_rewards/margins_high": found.high}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if not self.model.training and self._margins:
+            share = confidently_wrong(self._margins)
+            if share is not None:
+                self._metrics["eval"]["rewards/confidently_wrong"] = [share]
+        super().log(logs, start_time)

@@ -1,0 +1,1 @@
+"""The forward that computes each common beginning once."""

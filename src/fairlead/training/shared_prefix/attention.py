@@ -1,0 +1,228 @@
+"""Attention over the segments of a packed row, behind transformers' attention interface.
+
+`register` gives an attention implementation a twin of the name `shared_prefix:<name>`. Called without a layout the
+twin is the original; called with `shared_prefix=layout` it computes each segment of the row by itself. A model keeps
+the twin for good, because gradient checkpointing calls attention again during the backward pass.
+
+On CUDA one FlexAttention call takes the whole row. Elsewhere, and where FlexAttention cannot be used, each segment is
+one call of PyTorch's scaled dot-product attention, or explicit matrix products where a soft cap, attention sinks or
+dropout ask for the scores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from fairlead.training.shared_prefix.layout import Layout, UnsupportedError
+
+PREFIX = "shared_prefix:"
+KNOWN = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+
+# Arguments that say nothing about which key a query sees or with what weight.
+_NEUTRAL = {
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "past_key_values",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "return_dict",
+    "num_items_in_batch",
+    "position_embeddings",
+}
+
+Attention = Callable[..., tuple[Tensor, Tensor | None]]
+
+
+def register(original: str) -> str:
+    """Registers the twin of an attention implementation; returns its name.
+
+    Raises:
+        UnsupportedError: if what the implementation computes is not known.
+    """
+    if original.startswith(PREFIX):
+        return original
+    if original not in KNOWN:
+        raise UnsupportedError(f"the attention implementation {original} is not known")
+    name = PREFIX + original
+    if name not in ALL_ATTENTION_FUNCTIONS:
+        ALL_ATTENTION_FUNCTIONS.register(name, _twin(original))
+        ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original])
+    return name
+
+
+def _twin(original: str) -> Attention:
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        layout = kwargs.pop("shared_prefix", None)
+        if layout is not None:
+            return _shared_prefix_attention(module, query, key, value, layout, **kwargs), None
+        delegate = _eager_of(module) if original == "eager" else ALL_ATTENTION_FUNCTIONS[original]
+        result: tuple[Tensor, Tensor | None] = delegate(module, query, key, value, attention_mask, **kwargs)
+        return result
+
+    return attention
+
+
+def _eager_of(module: nn.Module) -> Attention:
+    """The `eager_attention_forward` that stands beside the attention module's class."""
+    for cls in type(module).__mro__:
+        found: Attention | None = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
+        if found is not None:
+            return found
+    raise UnsupportedError(f"{type(module).__name__} has no eager attention beside it")
+
+
+def _shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """[1, heads, N, D] queries over [1, groups, N, D] keys and values to [1, N, heads, D].
+
+    Raises:
+        UnsupportedError: for an argument whose meaning is not known, or attention that is not causal.
+    """
+    unknown = sorted(name for name, given in kwargs.items() if given is not None and name not in _NEUTRAL)
+    if unknown:
+        raise UnsupportedError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention")
+    if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
+        raise UnsupportedError(f"{type(module).__name__} is not causal")
+    layout.calls.append(1)
+    if query.device.type == "cuda" and not dropout and query.shape[-1] >= 16:
+        return _flex(module, query, key, value, layout, scaling, sliding_window, softcap, s_aux)
+    explicit = bool(dropout) or softcap is not None or s_aux is not None
+    queries = torch.split(query, [segment.length for segment in layout.segments], dim=2)
+    keys, values = (torch.split(tensor, list(layout.pieces), dim=2) for tensor in (key, value))
+    outputs: list[Tensor] = []
+    for q, segment in zip(queries, layout.segments, strict=True):
+        k, v = (torch.cat([pieces[number] for number in segment.path], dim=2) for pieces in (keys, values))
+        mask = _mask(layout, q.shape[2], k.shape[2], sliding_window, explicit, q)
+        if explicit:
+            out = _explicit(q, k, v, mask, scaling, dropout, softcap, s_aux)
+        else:
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+            )
+        outputs.append(out.transpose(1, 2))
+    return torch.cat(outputs, dim=1)
+
+
+def _mask(layout: Layout, queries: int, keys: int, window: int | None, explicit: bool, like: Tensor) -> Tensor | None:
+    """Additive mask of the last `queries` of `keys` tokens over all of them; None where plain causal is enough.
+
+    A query at position i sees keys j ≤ i, and with a window w only those with i - j < w.
+    """
+    windowed = window is not None and window < keys
+    if queries == keys and not windowed and not explicit:
+        return None
+    name = (queries, keys, window if windowed else None, like.dtype, like.device)
+    if name not in layout.masks:
+        distance = torch.arange(keys - queries, keys, device=like.device)[:, None] - torch.arange(
+            keys, device=like.device
+        )
+        seen = (distance >= 0) & (distance < window) if windowed and window is not None else distance >= 0
+        layout.masks[name] = torch.zeros_like(seen, dtype=like.dtype).masked_fill_(~seen, float("-inf"))
+    mask: Tensor = layout.masks[name]
+    return mask
+
+
+def _explicit(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None,
+    dropout: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """Attention by its formula, for what fused kernels do not offer.
+
+    Scores s are capped as c · tanh(s / c) (Gemma 2, arXiv 2408.00118); a sink is a score per head that takes part in
+    the softmax and has no value (gpt-oss).
+    """
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores + mask
+    if sinks is not None:
+        column = sinks.reshape(1, -1, 1, 1).expand(1, -1, scores.shape[2], 1).to(scores.dtype)
+        scores = torch.cat([scores, column], dim=-1)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)[..., : key.shape[2]]
+    return F.dropout(weights, dropout) @ value
+
+
+def _flex(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """The whole row in one FlexAttention call; blocks that nothing sees are skipped."""
+    from transformers.integrations.flex_attention import flex_attention_forward
+
+    longest = max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
+    window = None if window is None or window >= longest else window
+    name = ("block", window, query.device)
+    if name not in layout.masks:
+        layout.masks[name] = block_mask(layout, window, query.device)
+    output: Tensor = flex_attention_forward(
+        module,
+        query,
+        key,
+        value,
+        layout.masks[name],
+        scaling=scaling,
+        softcap=softcap,
+        s_aux=sinks,
+    )[0]
+    return output
+
+
+def block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
+    """FlexAttention's block mask of a layout: what may see what, as in the picture of `shared_prefix`."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    length = layout.input_ids.shape[1]
+    mask_mod = _mask_mod(layout.ends.to(device), layout.position_ids[0].to(device), window)
+    return create_block_mask(mask_mod, B=None, H=None, Q_LEN=length, KV_LEN=length, device=str(device))
+
+
+def _mask_mod(ends: Tensor, positions: Tensor, window: int | None) -> Any:
+    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        del batch, head
+        allowed = (query >= key) & (query < ends[key])
+        if window is not None:
+            allowed = allowed & (positions[query] - positions[key] < window)
+        return allowed
+
+    return seen

@@ -1,0 +1,213 @@
+"""Puts the shared-prefix forward behind TRL's seam: `model(..., labels=labels, fused_lm_head=True)`.
+
+TRL's trainers ask a model for per-token log-probabilities through that one call and take the padded batch's
+[B, T - 1] back. `share_prefixes` answers it from the packed row. Where that would not give the same values, TRL's own
+forward answers, and the reason is logged once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedConfig, PreTrainedModel
+from trl.trainer.utils import FusedCausalLMOutput, maybe_gather_lm_head_ctx
+
+from fairlead.training.shared_prefix.attention import PREFIX, register
+from fairlead.training.shared_prefix.layout import (
+    Layout,
+    UnsupportedBatchError,
+    UnsupportedError,
+    build_layout,
+    packed_backbone,
+)
+from fairlead.training.shared_prefix.lm_head import HeadSettings, token_scores
+
+logger = logging.getLogger(__name__)
+
+_LAYERS = {"full_attention", "sliding_attention"}
+_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
+
+
+class PackedForward:
+    """What has been decided about one model's forward.
+
+    Attributes:
+        reason: why the packed row is not used; None while it is.
+        length_dependent: whether a row's values depend on the longest row of its batch (some rotary embeddings).
+    """
+
+    def __init__(self, model: PreTrainedModel, outputs: tuple[str, ...]) -> None:
+        self.reason: str | None = None
+        self.length_dependent = False
+        self._said: set[str] = set()
+        self._config = model.config.get_text_config()
+        self._attention: list[tuple[PreTrainedConfig, str]] = []
+        try:
+            _require_known(model)
+            self._settings = head_settings(self._config, outputs)
+            self.length_dependent = _rope_types(self._config) & _LENGTH_DEPENDENT_ROPE != set()
+            self._take_over_attention(model)
+        except UnsupportedError as error:
+            self.give_up(str(error))
+
+    def give_up(self, reason: str) -> None:
+        """From now on TRL's own forward answers."""
+        self.reason = reason
+        for config, original in self._attention:
+            config._attn_implementation = original
+        self._say(reason)
+
+    def run(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> FusedCausalLMOutput:
+        """The log-probabilities of a padded batch.
+
+        Raises:
+            UnsupportedError: if the packed row would not give the padded batch's values.
+        """
+        inputs = {name: given for name, given in inputs.items() if given is not None}
+        ids, mask = inputs.pop("input_ids", None), inputs.pop("attention_mask", None)
+        inputs.pop("use_cache", None)
+        router = inputs.pop("output_router_logits", getattr(self._config, "output_router_logits", False))
+        if ids is None or mask is None or mask.dim() != 2 or inputs:
+            found = ", ".join(sorted(inputs)) or "no tokens or no mask"
+            raise UnsupportedBatchError(f"the batch carries {found}")
+        # Each layer's router counts every token of the padded batch, so the last ones must be there too.
+        layout = build_layout(ids, mask, labels, keep_last=self.length_dependent or router)
+        extra = {"output_router_logits": True} if router else {}
+        output = packed_backbone(model.base_model, layout, self._config.num_hidden_layers, **extra)
+        result = self._score(model, layout, output.last_hidden_state[0])
+        if router:
+            result.aux_loss = self._load_balancing(output.router_logits, layout)
+            result.loss = result.loss + getattr(self._config, "router_aux_loss_coef", 0.0) * result.aux_loss
+        return result
+
+    def _score(self, model: PreTrainedModel, layout: Layout, hidden: Tensor) -> FusedCausalLMOutput:
+        head = model.get_output_embeddings()
+        weight, bias = head.weight, head.bias
+        if isinstance(weight, DTensor):
+            weight, bias = weight.full_tensor(), None if bias is None else bias.full_tensor()
+        with maybe_gather_lm_head_ctx(weight, bias):
+            wanted = hidden[layout.sources].to(weight.device)
+            scores = token_scores(wanted, weight, bias, layout.targets.to(weight.device), self._settings)
+
+        def scatter(values: Tensor | None) -> Tensor | None:
+            return None if values is None else layout.scatter(values.to(layout.scored.device))
+
+        log_probs = layout.scatter(scores.log_probs.to(layout.scored.device))
+        return FusedCausalLMOutput(
+            loss=-log_probs.sum() / layout.scored.sum().clamp(min=1),
+            log_probs=log_probs,
+            entropy=scatter(scores.entropy),
+            log_sum_sq_probs=scatter(scores.log_sum_sq_probs),
+            mean_logits=scatter(scores.mean_logits),
+            is_top1=scatter(scores.is_top1),
+            label_mask=layout.scored,
+        )
+
+    def _load_balancing(self, router_logits: tuple[Tensor, ...], layout: Layout) -> Tensor:
+        """The load-balancing loss of the padded batch: every token counts as often as it stood there."""
+        from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+        loss: Tensor = load_balancing_loss_func(
+            router_logits, self._config.num_experts, self._config.num_experts_per_tok, layout.multiplicity
+        )
+        return loss
+
+    def _take_over_attention(self, model: PreTrainedModel) -> None:
+        for module in model.modules():
+            config = getattr(module, "config", None)
+            if isinstance(config, PreTrainedConfig) and not config._attn_implementation.startswith(PREFIX):
+                original = config._attn_implementation
+                config._attn_implementation = register(original)
+                self._attention.append((config, original))
+
+    def _say(self, reason: str) -> None:
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.warning("prompts are not shared, TRL's own forward is used: %s", reason)
+
+    def answer(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> FusedCausalLMOutput | None:
+        """`run`, or None where TRL's own forward has to answer."""
+        if self.reason is not None:
+            return None
+        try:
+            return self.run(model, labels, inputs)
+        except UnsupportedBatchError as error:
+            self._say(str(error))
+        except UnsupportedError as error:
+            self.give_up(str(error))
+        return None
+
+
+def share_prefixes(
+    model: PreTrainedModel,
+    outputs: tuple[str, ...] = ("log_probs",),
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> PackedForward:
+    """Lets a model with TRL's fused head answer from the packed row wherever that is exact.
+
+    `model(..., fused_lm_head=True, shared_prefix=False)` asks for TRL's own answer.
+
+    Args:
+        model: a causal language model after TRL's `add_fused_lm_head`; inside PEFT, its base.
+        outputs: per-token fields of `FusedCausalLMOutput` to compute.
+        context: entered around each packed forward, such as autocast for a model that is prepared already.
+    """
+    trl_forward = model.forward
+    packed = PackedForward(model, outputs)
+
+    @functools.wraps(type(model).forward)  # `generate` validates its arguments against this signature
+    def forward(
+        self: PreTrainedModel, *args: Any, fused_lm_head: bool = False, shared_prefix: bool = True, **kwargs: Any
+    ) -> Any:
+        if fused_lm_head and shared_prefix and not args:
+            inputs = dict(kwargs)
+            with context():
+                answer = packed.answer(self, inputs.pop("labels"), inputs)
+            if answer is not None:
+                return answer
+        return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
+
+    model.forward = types.MethodType(forward, model)
+    return packed
+
+
+def head_settings(config: PreTrainedConfig, outputs: tuple[str, ...]) -> HeadSettings:
+    """What a model's config says it does to its logits, read as TRL's `add_fused_lm_head` reads it."""
+    names = ("logit_scale", "output_multiplier", "lm_head_multiplier")  # Cohere; Muse Glimmer; Falcon-H1
+    scale = next((found for name in names if (found := getattr(config, name, None)) is not None), None)
+    scaling = getattr(config, "logits_scaling", None)
+    if scale is None and scaling is not None:
+        scale = scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite and MiniCPM3 divide
+    return HeadSettings(1.0 if scale is None else scale, getattr(config, "final_logit_softcapping", None), outputs)
+
+
+def _require_known(model: PreTrainedModel) -> None:
+    """Raises: UnsupportedError: if the model is of a kind whose tokens do not see what the layout says."""
+    config = model.config
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    for holds, reason in (
+        (config.is_encoder_decoder, "it has an encoder"),
+        (text is not config, "it takes more than text"),
+        (not getattr(config, "is_causal", True), "it is not causal"),
+        (getattr(text, "use_bidirectional_attention", None), "it looks in both directions"),
+        (not model._supports_attention_backend, "it does not use transformers' attention interface"),
+        (not kinds <= _LAYERS, f"it has layers of the kind {', '.join(sorted(kinds - _LAYERS))}"),
+        (not hasattr(text, "num_hidden_layers"), "it does not say how many layers it has"),
+    ):
+        if holds:
+            raise UnsupportedError(f"{type(model).__name__}: {reason}")
+
+
+def _rope_types(config: PreTrainedConfig) -> set[str]:
+    """The kinds of rotary embedding in a config; some depend on the longest row of the batch."""
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    nested = [value for value in found.values() if isinstance(value, dict)]
+    return {str(each.get("rope_type", "default")) for each in (nested or [found])}

@@ -1,0 +1,93 @@
+"""The YAML: what is accepted, what is refused, and that the refusal names the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fairlead.config.project import Config, load_config, parse_config
+from fairlead.config.template import template
+from fairlead.errors import ConfigError
+from tests.support.projects import tiny_config
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    config = tiny_config()
+    for name, value in sections.items():
+        config[name] = {**config[name], **value} if isinstance(value, dict) and name in config else value
+    return config
+
+
+def test_learning_rate_follows_the_method() -> None:
+    config = tiny_config()
+    config["dpo"] = {"method": "lora"}
+    assert parse_config(config).dpo.learning_rate == 5e-5
+    config["dpo"] = {"method": "full"}
+    assert parse_config(config).dpo.learning_rate == 5e-6
+
+
+def test_the_fields_own_defaults_are_the_literatures() -> None:
+    config = parse_config({**tiny_config(), "dpo": {}, "lora": {}})
+    assert (config.dpo.beta, config.dpo.epochs) == (0.1, 1.0)
+    assert (config.lora.r, config.lora.alpha, config.lora.dropout) == (16, 32, 0.05)
+    assert config.lora.targets == ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed(dpo={"betta": 1}), "dpo.betta: unknown key, did you mean beta?"),
+        (changed(dpo={"beta": "strong"}), "dpo.beta: input should be a valid number"),
+        (changed(dpo={"beta": 0}), "dpo.beta: input should be greater than 0"),
+        (changed(model={"name": None}), "model.name: input should be a valid string"),
+        (changed(judge=None), "judge is missing"),
+        (changed(sft=None), "data.sft is read by nothing while sft is null"),
+        (changed(model={"quantization": "4bit"}, dpo={"method": "full"}), "dpo.method: full cannot train a 4-bit base"),
+        (changed(dpo={"label_smoothing": 0.1}), "label_smoothing is read only by the losses"),
+        (changed(dpo={"save_every": 3, "log_every": 2}), "must be a multiple of log_every"),
+        (changed(sample={"temperatures": [0.7]}), "a pair needs two completions per prompt"),
+        (changed(data={"preferences": "x.jsonl"}), "not both"),
+        (changed(gate={"criteria": [{"figure": "leaks"}]}), "at least one of above"),
+        (changed(eval={"metrics": [{"kind": "regex", "name": "r", "pattern": "("}]}), "is no regular expression"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line_that_names_the_key(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(changed(dpo={"betta": 1, "epochs": -1}))
+    assert "dpo.betta" in str(caught.value)
+    assert "dpo.epochs" in str(caught.value)
+
+
+def test_missing_file_names_the_command_that_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fairlead init"):
+        load_config(tmp_path)
+
+
+def test_malformed_yaml_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "fairlead.yaml").write_text("model:\n  name: [x\ndata: {}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"fairlead\.yaml:3: not YAML"):
+        load_config(tmp_path)
+
+
+def test_yaml_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "fairlead.yaml").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(tmp_path)
+
+
+def test_the_template_is_a_valid_config_with_every_key_explained() -> None:
+    text = template()
+    assert isinstance(parse_config(yaml.safe_load(text)), Config)
+    for line in text.splitlines():
+        if ":" in line and not line.lstrip().startswith("#") and not line.rstrip().endswith(":"):
+            assert "#" in line or line.lstrip().startswith(("kind:", "criteria:")), line

@@ -1,0 +1,43 @@
+"""What there is to learn from is counted by distinct prompts, and its own answers are measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlead.config.data import DataCheckSettings
+from fairlead.decide.training_data import examine
+from fairlead.records import Example, Preference, Prompt
+
+
+def test_prompts_of_all_kinds_are_counted_once_and_answers_are_measured() -> None:
+    examples = [Example(Prompt.of(f"q{n}"), "good" if n < 3 else "bad") for n in range(4)]
+    found = examine(
+        examples,
+        [Prompt.of("q0"), Prompt.of("new")],
+        [],
+        {"is_good": lambda answer, gold: float(answer == "good"), "undefined": lambda answer, gold: None},
+        {"sft_duplicates": 2, "prompts_duplicates": 1, "sft_dev_dropped": 4, "prompts_leaks_dropped": 0},
+        settings=DataCheckSettings(),
+        similarity=0.8,
+    )
+    assert found.prompts == 5
+    assert found.counts == {"sft": 4, "prompts": 2, "preferences": 0}
+    assert found.dropped == {"duplicates": 3, "overlapping the dev split": 4}
+    assert list(found.quality) == ["is_good"]
+    assert found.quality["is_good"].value == pytest.approx(0.75)
+    assert found.repeated == pytest.approx(0.75), "three of four answers are the same word"
+    assert found.faults is None
+
+
+def test_ready_pairs_are_checked_as_data_check_does() -> None:
+    pairs = [Preference(Prompt.of(f"question number {n}"), f"answer {n}", f"worse {n}") for n in range(30)]
+    pairs.append(Preference(Prompt.of("x"), "the key is AKIAABCDEFGHIJKLMNOP", "no"))
+    found = examine([], [], pairs, {}, {}, settings=DataCheckSettings(), similarity=0.8)
+    assert found.prompts == 31
+    assert found.repeated is None
+    assert found.faults is not None
+    assert found.faults["secrets"] == "fail"
+    settings = DataCheckSettings(waive={"secrets": "keys of a test account"})
+    waived = examine([], [], pairs, {}, {}, settings=settings, similarity=0.8)
+    assert waived.faults is not None
+    assert waived.faults["secrets"] == "waived: keys of a test account"

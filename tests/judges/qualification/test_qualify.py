@@ -1,0 +1,217 @@
+"""A judge is qualified before it is trusted: every fault that the probes look for is found, and a fair judge passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.config.judges import (
+    JudgeCheckSettings,
+    JudgeSettings,
+    OpenAISettings,
+    PanelSettings,
+    RubricSettings,
+)
+from fairlead.errors import DataError, JudgeError
+from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled
+from fairlead.judges.qualification.model_families import family_of, kinship
+from fairlead.judges.qualification.probes import CANARIES, family_probe, padded, spread
+from fairlead.judges.qualification.qualify import Qualification, one_order, qualify, refuse_unqualified
+from fairlead.llm.reply_store import Ledger
+from fairlead.records import Comparison, Prompt
+from tests.support.judging import openai_judge, pairwise
+from tests.support.misbehaving import Brain, JudgeServer, Messages
+
+GOOD, BAD = "The capital of France is Paris.", "The capital of France is Lyon."
+
+
+def rows(count: int = 8) -> list[Labelled]:
+    """Half of them with the better answer first."""
+    found = []
+    for n in range(count):
+        prompt, swapped = Prompt.of(f"question {n}"), n % 2 == 1
+        answers = (BAD, GOOD) if swapped else (GOOD, BAD)
+        found.append(Labelled(Comparison(prompt, *answers), (LOSS if swapped else WIN,)))
+    return found
+
+
+def fair(a: str, b: str) -> int:
+    """Prefers what names Paris; of two that do, the shorter."""
+    if ("Paris" in a) != ("Paris" in b):
+        return 1 if "Paris" in a else -1
+    return (len(a) < len(b)) - (len(a) > len(b))
+
+
+def checked(ledger: Ledger, brain: Brain, labelled: list[Labelled] | None = None, **demands: Any) -> Qualification:
+    settings = JudgeCheckSettings.model_validate({"labelled": "rows.jsonl", **demands})
+    with JudgeServer(brain=brain) as server:
+        judge = openai_judge(server, ledger, both_orders=False, model="claude-9")
+        return qualify(judge, rows() if labelled is None else labelled, settings, {"Claude"})
+
+
+def failed(found: Qualification) -> set[str]:
+    return {demand.name for demand in found.demands if demand.status == "failed"}
+
+
+def test_a_fair_judge_qualifies(ledger: Ledger) -> None:
+    found = checked(ledger, pairwise(fair))
+    assert found.passed
+    assert (found.agreement.accuracy.value, found.agreement.accuracy.n) == (1.0, 16)
+    assert found.padded_wins.value == 0.0
+    assert {name: share.value for name, share in found.canary_wins.items()} == dict.fromkeys(CANARIES, 0.0)
+    assert found.own_family is None
+    refuse_unqualified(found)
+
+
+def test_a_judge_of_length_is_found_by_the_same_answer_said_twice(ledger: Ledger) -> None:
+    longest = pairwise(lambda a, b: (len(a) > len(b)) - (len(a) < len(b)))
+    found = checked(ledger, longest)
+    assert found.padded_wins.value == 1.0
+    assert "max_padded_wins" in failed(found)
+
+
+def test_a_judge_that_prefers_a_place_is_found_by_the_orders_and_by_the_canaries(ledger: Ledger) -> None:
+    found = checked(ledger, pairwise(lambda a, b: 1))
+    assert found.agreement.order_agreement is not None
+    assert found.agreement.order_agreement.value == 0.0
+    assert found.canary_wins["empty words"].value == 0.5
+    assert {"min_order_agreement", "max_canary_wins", "min_accuracy"} <= failed(found)
+
+
+@pytest.mark.parametrize("name", CANARIES)
+def test_a_judge_that_one_constant_answer_fools_is_found(ledger: Ledger, name: str) -> None:
+    fooled = pairwise(lambda a, b: (CANARIES[name] in a) - (CANARIES[name] in b) or fair(a, b))
+    found = checked(ledger, fooled)
+    assert found.canary_wins[name].value == 1.0
+    assert failed(found) == {"max_canary_wins"}
+    with pytest.raises(JudgeError, match=r"is not qualified: max_canary_wins 0\.05, found 1\.000"):
+        refuse_unqualified(found)
+
+
+def test_a_tie_with_a_canary_and_no_verdict_about_it_count_against_the_judge(ledger: Ledger) -> None:
+    def ties(a: str, b: str) -> int:
+        return 0 if any(text in (a, b) for text in CANARIES.values()) else fair(a, b)
+
+    found = checked(ledger, pairwise(ties))
+    assert {share.value for share in found.canary_wins.values()} == {1.0}
+    assert "max_canary_wins" in failed(found)
+
+    def silent(messages: Messages) -> str:
+        return "no idea" if CANARIES["flattery"] in str(messages) else pairwise(fair)(messages)
+
+    found = checked(ledger, silent, rows(9))
+    assert found.canary_wins["flattery"].value == 1.0
+    assert found.canary_wins["empty words"].value == 0.0
+
+
+def test_what_could_not_be_measured_is_said(ledger: Ledger) -> None:
+    found = checked(ledger, pairwise(fair))
+    assert found.unmeasured is not None
+    assert found.unmeasured.startswith("the family probe measured nothing")
+
+
+def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger: Ledger) -> None:
+    # Claude's answer stands first in four rows and second in two; people prefer it in two of the six.
+    by_family = [
+        Labelled(Comparison(Prompt.of(f"q{n}"), "own", "other"), (WIN if n < 2 else LOSS,), (), ("claude-2", "gpt-4"))
+        for n in range(4)
+    ] + [Labelled(Comparison(Prompt.of(f"q{n}"), "other", "own"), (WIN,), (), ("gpt-4", "claude-2")) for n in (4, 5)]
+    found = checked(ledger, pairwise(lambda a, b: (a == "own") - (b == "own")), by_family)
+    assert found.own_family is not None
+    assert (found.own_family.value, found.own_family.n) == (pytest.approx(4 / 6), 6)
+    assert found.unmeasured is None
+    assert "max_own_family" in failed(found)
+
+
+def test_rows_of_unknown_or_of_two_related_models_do_not_probe_the_family() -> None:
+    comparison = Comparison(Prompt.of("q"), "a", "b")
+    models = [("", ""), ("claude-2", ""), ("claude-2", "claude-3"), ("gpt-4", "gpt-3.5")]
+    assert family_probe([Labelled(comparison, (WIN,), (), pair) for pair in models], {"Claude"}) == []
+
+
+def test_a_demand_that_is_null_is_not_made(ledger: Ledger) -> None:
+    found = checked(ledger, pairwise(lambda a, b: 1), min_order_agreement=None, max_canary_wins=None, min_accuracy=0.4)
+    assert "min_order_agreement" not in {demand.name for demand in found.demands}
+    assert failed(found) == {"max_padded_wins"}
+
+
+def test_a_judge_that_gives_no_verdict_meets_no_demand(ledger: Ledger) -> None:
+    found = checked(ledger, lambda messages: "I'm sorry, but I can't judge this.", rows(2), probe_rows=1, rows=2)
+    assert {"min_accuracy", "min_order_agreement", "max_padded_wins", "max_missing"} <= failed(found)
+
+
+def test_rows_without_a_better_answer_cannot_be_probed(ledger: Ledger) -> None:
+    with pytest.raises(DataError, match="no row in which people prefer one answer"):
+        checked(ledger, pairwise(fair), [Labelled(Comparison(Prompt.of("q"), "a", "b"), (TIE,))])
+
+
+def test_padding_repeats_the_answer_and_adds_no_word_of_its_subject() -> None:
+    assert padded(GOOD).replace(GOOD, "").split("\n") == [
+        "",
+        "",
+        "To say the same once more, in full and in detail:",
+        "",
+        "",
+    ]
+
+
+def test_rows_are_taken_evenly_from_the_whole_file() -> None:
+    everything = rows(10)
+    assert spread(everything, 5) == everything[::2]
+    assert spread(everything, 20) == everything
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("gpt-4o-2024-08-06", "GPT"), ("openai/gpt-oss-20b", "GPT"), ("o3-mini", "GPT"), ("claude-sonnet-4", "Claude"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "Llama"), ("lmsys/vicuna-7b-v1.5", "Llama"), ("gemma-2-9b-it", "Gemini"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen"), ("mixtral-8x7b", "Mistral"), ("EleutherAI/gpt-neo-125m", "EleutherAI"),
+        ("models/my-judge", None), ("gptq-model", None),
+    ],
+)  # fmt: skip
+def test_the_family_is_read_from_the_name(model: str, family: str | None) -> None:
+    assert family_of(model) == family
+
+
+def judge_of(model: str) -> OpenAISettings:
+    return OpenAISettings(kind="openai", model=model)
+
+
+RUBRIC = RubricSettings.model_validate({"kind": "rubric", "checks": [{"kind": "length", "name": "n", "max_words": 9}]})
+
+
+@pytest.mark.parametrize(
+    ("training", "evaluation", "common"),
+    [
+        (judge_of("gpt-4o"), judge_of("gpt-4o"), ("model", "gpt-4o")),
+        (judge_of("gpt-4o"), judge_of("gpt-4o-mini"), ("family", "GPT")),
+        (judge_of("gpt-4o"), judge_of("claude-sonnet-4"), None),
+        (judge_of("a"), judge_of("b"), None),
+        (PanelSettings(kind="panel", judges=[RUBRIC, judge_of("qwen2")]), judge_of("qwq-32b"), ("family", "Qwen")),
+        (RUBRIC, RUBRIC, None),
+    ],
+)
+def test_what_two_judges_have_in_common(
+    training: JudgeSettings, evaluation: JudgeSettings, common: tuple[str, str] | None
+) -> None:
+    found = kinship(training, evaluation)
+    assert (None if found is None else (found.what, found.name)) == common
+    if found is not None:
+        assert found.name in found.sentence
+
+
+def test_a_panel_is_asked_one_order_at_a_time_through_all_its_members() -> None:
+    panel = one_order(PanelSettings(kind="panel", judges=[RUBRIC, judge_of("m")]))
+    assert isinstance(panel, PanelSettings)
+    assert panel.judges[0] == RUBRIC
+    assert panel.judges[1].both_orders is False  # type: ignore[union-attr]
+
+
+def test_what_a_check_costs_is_in_the_ledger_afterwards(ledger: Ledger, tmp_path: Path) -> None:
+    first = checked(ledger, pairwise(fair))
+    assert sum(row.replies for row in ledger.totals()) == 2 * (8 + 8 + 3 * 8)
+    assert {row.read for row in ledger.totals()} == {80}
+    assert first.passed

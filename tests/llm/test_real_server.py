@@ -1,0 +1,84 @@
+"""A server that others wrote: `transformers serve`, with the demo's model after a few steps; it cannot judge."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+from transformers.utils.import_utils import is_serve_available
+
+from fairlead.demo.base_model import train_base
+from fairlead.demo.task import write_task
+from fairlead.llm.reply_store import Ledger
+from fairlead.models.loading import PLAIN_TEMPLATE
+from fairlead.records import VerdictState
+from tests.support.judging import openai_judge, pairs
+
+pytestmark = pytest.mark.skipif(
+    not is_serve_available(), reason="transformers serve is not here: pip install 'transformers[serving]'"
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """URL and model name of a server of this test run's own."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_task(folder / "data", 0)
+    model = folder / "base-model"
+    train_base(folder / "data" / "corpus.jsonl", model, seed=0, steps=10)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "")
+    tokenizer.save_pretrained(model)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve"]
+    options = [str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    log = tmp_path_factory.mktemp("served") / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([*command, *options], stdout=file, stderr=subprocess.STDOUT)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1", str(model)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.2)
+    pytest.fail(f"transformers serve did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.mark.slow
+def test_its_replies_are_read_kept_and_not_asked_for_twice(
+    served: tuple[str, str], ledger: Ledger, tmp_path: Path
+) -> None:
+    url, model = served
+    (tmp_path / "short.jinja").write_text("{{ fence }} {{ prompt }} {{ answer_a }} {{ answer_b }}")
+    (tmp_path / "again.jinja").write_text("{% block user %}Again as JSON.{% endblock %}")
+    settings = {
+        "model": model, "max_tokens": 8, "timeout_s": 60.0, "concurrency": 2, "pairwise_template": "short.jinja",
+        "correction_template": "again.jinja",
+    }  # fmt: skip
+    first = list(openai_judge(url, ledger, tmp_path, **settings).compare(pairs(3)))
+    assert [verdict.state for verdict in first] == [VerdictState.UNREADABLE] * 3
+    kept = list(ledger.replies())
+    assert len(kept) == 6, "every question, and its correction"
+    assert all(reply.output_tokens and reply.input_tokens for reply in kept)
+    assert list(openai_judge(url, ledger, tmp_path, **settings).compare(pairs(3))) == first
+    assert list(ledger.replies()) == kept

@@ -1,0 +1,206 @@
+"""The ledger: every reply before it is used, whole or not at all, found again by whoever asks the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fairlead.errors import JudgeError
+from fairlead.llm.reply_store import ENVIRONMENT, Ledger, Reply
+from fairlead.records import VerdictState
+from tests.support.judging import answers, openai_judge, pairs
+from tests.support.misbehaving import JudgeServer
+from tests.support.projects import REPO
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a PostgreSQL server of this test run's own."""
+    pytest.importorskip("psycopg", reason="the Postgres ledger is not tested: pip install 'fairlead[postgres]'")
+    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
+    if initdb is None or pg_ctl is None:
+        pytest.skip("the Postgres ledger is not tested: no initdb and pg_ctl on the PATH")
+    root = os.geteuid() == 0
+    folder = Path("/tmp") / f"fairlead-pg-{os.getpid()}"  # a socket's path must be short, and its user must reach it
+    folder.mkdir(mode=0o700)
+    user = "nobody" if root else None  # the server refuses to run as root
+    if root:
+        shutil.chown(folder, "nobody")
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
+
+    data = str(folder / "data")
+    run(initdb, "-D", data, "-U", "judge", "--auth=trust", "--no-sync")
+    run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=", "start")
+    try:
+        yield f"postgresql://judge@/postgres?host={folder}"
+    finally:
+        run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def database(postgres: str) -> str:
+    import psycopg
+
+    with psycopg.connect(postgres) as connection:
+        connection.execute("DROP TABLE IF EXISTS replies")
+    return postgres
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a ledger may lie."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.sqlite")
+    found: str = request.getfixturevalue("database")
+    return found
+
+
+REPLY = Reply("k1", "q/ab", "e", "m", "t@1", "{}", '{"verdict": "A"}', "stop", None, None, 10, 5, 0.5, 0.1, 1.0, "A")
+
+
+def test_a_reply_comes_back_as_it_was(place: str) -> None:
+    odd = replace(REPLY, key="k2", text="ünïcode ☃ '; DROP TABLE replies; --", refusal="no", cost=None, verdict=None)
+    with Ledger(place) as ledger:
+        ledger.store_all([REPLY, odd])
+    with Ledger(place) as ledger:
+        assert ledger.find("k1") == REPLY
+        assert ledger.find("k2") == odd
+        assert ledger.find("k3") is None
+        assert list(ledger.replies()) == [REPLY, odd]
+
+
+def test_the_first_answer_to_a_question_stays(place: str) -> None:
+    with Ledger(place) as ledger:
+        ledger.store_all([REPLY])
+        ledger.store_all([replace(REPLY, text="another", verdict="B")])
+        assert ledger.find("k1") == REPLY
+
+
+def test_totals_add_up_and_what_is_not_known_is_none(place: str) -> None:
+    with Ledger(place) as ledger:
+        unpriced = replace(REPLY, key="x", model="n", cost=None, input_tokens=None, output_tokens=None, verdict=None)
+        ledger.store_all([REPLY, replace(REPLY, key="k2", latency=0.3), unpriced])
+        first, second = ledger.totals()
+    assert (first.model, first.replies, first.read, first.input_tokens, first.output_tokens) == ("m", 2, 2, 20, 10)
+    assert (first.counted, first.counted_chars, first.cost) == (2, 4, 1.0)
+    assert first.latency == pytest.approx(0.2)
+    assert (second.replies, second.read, second.input_tokens, second.counted, second.cost) == (1, 0, None, 0, None)
+
+
+def test_replies_are_found_by_the_beginning_of_question_or_key(place: str) -> None:
+    with Ledger(place) as ledger:
+        ledger.store_all([REPLY, replace(REPLY, key="z%", question="p_q/ab")])
+        assert [reply.key for reply in ledger.about("q/")] == ["k1"]
+        assert [reply.key for reply in ledger.about("z%")] == ["z%"]
+        assert [reply.key for reply in ledger.about("p_")] == ["z%"]
+        assert ledger.about("%") == []
+
+
+def test_what_is_forgotten_is_asked_again(place: str) -> None:
+    with Ledger(place) as ledger, JudgeServer() as server:
+        list(openai_judge(server, ledger).score(answers(2)))
+        ledger.forget([next(ledger.replies()).key])
+        list(openai_judge(server, ledger).score(answers(2)))
+        assert server.stats.paid == 3
+
+
+def test_the_verdict_that_was_read_stands_in_the_ledger(place: str) -> None:
+    replies = iter(['{"verdict": "B"}', "no idea", '{"verdict": "tie"}'])
+    with Ledger(place) as ledger, JudgeServer(brain=lambda messages: next(replies)) as server:
+        list(openai_judge(server, ledger, concurrency=1).compare(pairs(1)))
+        assert [reply.verdict for reply in ledger.replies()] == ["B", None, "tie"]
+
+
+def test_a_ledger_from_before_the_verdict_column_opens(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.store_all([REPLY])
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE replies DROP COLUMN verdict")
+    connection.close()
+    with Ledger(path) as ledger:
+        assert ledger.find("k1") == replace(REPLY, verdict=None)
+
+
+def test_several_writers_at_once_lose_nothing(place: str) -> None:
+    def write(first: int) -> None:
+        with Ledger(place) as ledger:
+            for number in range(first, first + 20):
+                ledger.store_all([replace(REPLY, key=f"k{number}")])
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in (0, 10, 100, 200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Ledger(place) as ledger:
+        assert len(list(ledger.replies())) == 30 + 20 + 20
+
+
+def test_projects_that_share_a_ledger_share_what_was_paid(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, place)
+    with JudgeServer() as server:
+        for project in ("one", "two"):
+            with Ledger.of_project(tmp_path / project) as ledger:
+                assert [v.state for v in openai_judge(server, ledger).compare(pairs(2))] == [VerdictState.WIN] * 2
+        assert server.stats.paid == 4
+
+
+def test_five_kills_leave_the_ledger_of_an_undisturbed_run(tmp_path: Path, place: str) -> None:
+    count = 150
+    server_faults = {"error_500": 0.1, "prose": 0.05, "refusal": 0.05}
+    with JudgeServer(faults=server_faults, latency=0.02) as server:
+        for kill in range(5):
+            process = _run(server, place, count)
+            for _ in range(1 + 6 * (kill + 1)):  # "ready" and some verdicts
+                process.stdout.readline()  # type: ignore[union-attr]
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert process.returncode == -signal.SIGKILL, "the run must be cut off, not be done"
+        disturbed = _run(server, place, count)
+        lines = disturbed.communicate()[0].splitlines()
+        assert len(lines) == count + 1
+        undisturbed = _run(server, str(tmp_path / "undisturbed.sqlite"), count)
+        assert undisturbed.communicate()[0].splitlines() == lines
+    assert _contents(place) == _contents(str(tmp_path / "undisturbed.sqlite"))
+
+
+def _run(server: JudgeServer, place: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.support.killed_judge", server.base_url, place, str(count)]
+    return subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
+
+
+def _contents(place: str) -> list[Reply]:
+    """Everything but the clock."""
+    with Ledger(place) as ledger:
+        return sorted((replace(reply, latency=0, at=0) for reply in ledger.replies()), key=lambda reply: reply.key)
+
+
+def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_text("no database " * 100)
+    with pytest.raises(JudgeError, match=r"the ledger cannot be used: .*move the file away"):
+        Ledger(path)
+
+
+def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
+    pytest.importorskip("psycopg", reason="the Postgres ledger is not tested: pip install 'fairlead[postgres]'")
+    with pytest.raises(JudgeError, match="the ledger's server cannot be used") as caught:
+        Ledger("postgresql://me:geheim@127.0.0.1:1/db?connect_timeout=2")
+    assert "geheim" not in str(caught.value)
+    assert caught.value.__cause__ is None

@@ -1,0 +1,110 @@
+"""A whole run whose judge is an endpoint: paid once, resumed, and stopped with one line where it cannot go on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead import Project
+from fairlead.errors import JudgeError
+from fairlead.files import read_json, read_jsonl
+from tests.support.commands import fairlead
+from tests.support.misbehaving import JudgeServer, Messages
+from tests.support.projects import tiny_config, write_config
+
+KEY = "sk-test-very-secret-key"
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.llm.session._FIRST_WAIT", 0.02)
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    monkeypatch.delenv("FAIRLEAD_LEDGER", raising=False)
+
+
+def shorter(messages: Messages) -> str:
+    """Judges whatever the order: the shorter answer is better, equal ones are a tie."""
+    asked = next(m["content"] for m in messages if m["role"] == "user")
+    found = re.findall(r"BEGIN ANSWER ([AB]) \w+\n(.*?)\nEND ANSWER", asked, re.DOTALL)
+    if not found:
+        return '{"reason": "as it is", "score": 7}'
+    (a, first), (b, second) = ((name, len(text)) for name, text in found)
+    return f'{{"reason": "length", "verdict": "{"tie" if first == second else a if first < second else b}"}}'
+
+
+def configure(folder: Path, server: JudgeServer, **judge: Any) -> None:
+    config = tiny_config()
+    config["judge"] = {
+        "kind": "openai", "model": "m", "base_url": server.base_url, "api_key_env": "JUDGE_KEY", "timeout_s": 5.0,
+        **judge,
+    }  # fmt: skip
+    config["eval"] = {"pairwise": ["dpo_vs_sft", "sft_vs_base"], "scores": True}
+    write_config(folder, config)
+
+
+def test_a_run_asks_in_both_orders_and_pays_once(tiny_project: Path) -> None:
+    with JudgeServer(brain=shorter, key=KEY) as server:
+        configure(tiny_project, server)
+        made = Project(tiny_project).run()
+        verdicts = [row for _, row in read_jsonl(made["judge"].file("verdicts.jsonl"))]
+        assert all(len(row["calls"]) == 2 for row in verdicts), "one call for each order"
+        assert {row["state"] for row in verdicts} <= {"win", "loss", "tie"}
+        assert server.stats.repeated == 0
+        paid = server.stats.paid
+        report = read_json(tiny_project / "report" / "report.json")
+        assert {row["metric"] for row in report["table"]} == {"judge_score"}
+        assert report["pairwise"]["dpo_vs_sft"]["missing"] == 0
+
+        Project(tiny_project).run(force=["judge", "eval"])
+        assert server.stats.paid == paid, "the ledger has every reply"
+    for path in tiny_project.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(tiny_project: Path) -> None:
+    with JudgeServer(brain=shorter, key=KEY) as server:
+        configure(tiny_project, server, max_calls=9)
+        stopped = fairlead("run", str(tiny_project))
+        assert stopped.returncode != 0
+        assert "max_calls 9" in stopped.stderr
+        assert "Traceback" not in stopped.stderr
+        assert server.stats.paid == 9
+        configure(tiny_project, server)
+        result = fairlead("run", str(tiny_project))
+        assert result.returncode == 0, result.stderr
+        assert server.stats.repeated == 0
+
+
+@pytest.mark.parametrize(
+    ("faults", "override", "said"),
+    [
+        pytest.param({}, (401, {}, '{"error": {"message": "' + KEY + '"}}'), "refuses the key", id="refused key"),
+        pytest.param({"foreign": 1.0}, None, "none of its first 20 judgements can be read|are missing", id="nonsense"),
+        pytest.param({}, (200, {}, "<html>hello</html>"), "no chat completion", id="no endpoint"),
+    ],
+)
+def test_an_endpoint_that_cannot_judge_is_one_line(
+    tiny_project: Path, faults: dict[str, float], override: Any, said: str
+) -> None:
+    with JudgeServer(brain=shorter, faults=faults, override=override and (lambda body, headers: override)) as server:
+        configure(tiny_project, server, max_retries=1)
+        with pytest.raises(JudgeError, match=said) as raised:
+            Project(tiny_project).run("judge")
+    assert KEY not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    made = {row.stage: row.state for row in Project(tiny_project).status()}
+    assert made["sample"] == "done", "nothing is lost"
+
+
+def test_an_endpoint_that_is_down_is_one_line(tiny_project: Path) -> None:
+    with JudgeServer() as server:
+        pass  # its port is free again
+    configure(tiny_project, server, max_retries=1)
+    result = fairlead("data", "build", str(tiny_project))
+    assert result.returncode != 0
+    assert "cannot be reached" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert KEY not in result.stderr

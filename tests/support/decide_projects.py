@@ -1,0 +1,111 @@
+"""A prepared project without the walk over the graph: what the stage `decide` reads, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from fairlead.config.data import DataCheckSettings, DataSection
+from fairlead.config.decide import DecideSection
+from fairlead.config.evaluation import AnswersSection, EvalSection
+from fairlead.config.judges import JudgeSettings
+from fairlead.config.model import ModelSection
+from fairlead.config.project import GateSection
+from fairlead.decide.permission import read_decision
+from fairlead.decide.stage import run
+from fairlead.files import write_jsonl
+from fairlead.pipeline.artifacts import Artifact, Store
+from fairlead.pipeline.stage import Context
+from fairlead.progress import Silent
+from fairlead.records import Example, Preference, Prompt, to_json
+
+SECTIONS = (
+    "data_check",
+    "decide",
+    "model",
+    "answers",
+    "eval.metrics",
+    "eval.max_missing",
+    "eval_judge",
+    "gate.criteria",
+    "data.similarity",
+)
+
+
+class Shown(Silent):
+    """Keeps the lines that a user would see."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def prepared(
+    folder: Path,
+    dev: Sequence[Prompt],
+    *,
+    sft: Sequence[Example] = (),
+    prompts: Sequence[Prompt] = (),
+    preferences: Sequence[Preference] = (),
+    figures: Mapping[str, Any] | None = None,
+) -> Artifact:
+    store = Store(folder / "artifacts")
+    out = store.partial("prepare", "k")
+    for name, rows in (("dev", dev), ("sft", sft), ("prompts", prompts), ("preferences", preferences)):
+        write_jsonl(out / f"{name}.jsonl", map(to_json, rows))
+    return store.finish(
+        "prepare", "k", outputs=["dev.jsonl"], inputs={}, config={}, figures=figures or {}, seconds=0, seed=0
+    )
+
+
+def decide(
+    folder: Path,
+    prepare: Artifact,
+    *,
+    model: Path,
+    section: dict[str, Any],
+    metrics: Sequence[dict[str, Any]],
+    criteria: Sequence[dict[str, Any]] = (),
+    max_new_tokens: int = 8,
+    judge: JudgeSettings | None = None,
+    progress: Shown | None = None,
+) -> tuple[dict[str, Any], Artifact]:
+    """The decision and its artifact."""
+    everything: dict[str, Any] = {
+        "decide": DecideSection.model_validate(section),
+        "model": ModelSection(name=str(model)),
+        "answers": AnswersSection(max_new_tokens=max_new_tokens, batch_size=64),
+        "eval": EvalSection.model_validate({"metrics": list(metrics)}),
+        "eval_judge": judge,
+        "data": DataSection(eval="eval.jsonl"),
+        "data_check": DataCheckSettings(),
+        "gate": GateSection.model_validate({"criteria": list(criteria)}) if criteria else GateSection(),
+    }
+    config = type("Config", (), everything)
+    store = Store(folder / "artifacts")
+    out = store.partial("decide", "k")
+    context = Context(
+        folder=folder,
+        out=out,
+        inputs={"prepare": prepare},
+        sections={name: attrgetter(name)(config) for name in SECTIONS},
+        seed=0,
+        progress=progress or Silent(),
+    )
+    figures = run(context)
+    artifact = store.finish(
+        "decide",
+        "k",
+        outputs=["decision.json", "decision.md", "answers.jsonl"],
+        scratch=["candidates"],
+        inputs={},
+        config={},
+        figures=figures,
+        seconds=0,
+        seed=0,
+    )
+    return read_decision(artifact), artifact

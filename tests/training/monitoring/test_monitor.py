@@ -1,0 +1,306 @@
+"""The policy's own samples: what is estimated on them is right, and looking costs and changes what it should."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from fairlead.config.monitoring import WatchSettings
+from fairlead.training import hf_trainer
+from fairlead.training.monitoring.kl import distinct_n, is_loop, kl_estimates, mean_estimate, ratio_estimate
+from fairlead.training.monitoring.monitor import Monitor
+from fairlead.training.monitoring.time_budget import Clock, Validation, allowance, prompts_affordable, wants_look
+from tests.support.watched import watched_trainer
+
+
+def tabular(rng: np.random.Generator, n: int) -> tuple[list[np.ndarray], float]:
+    """Log-ratios of sampled two-token answers under tables of which the second depends on the first, and the KL."""
+    p1, q1 = np.array([0.7, 0.2, 0.1]), np.array([0.4, 0.4, 0.2])
+    p2 = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
+    q2 = np.array([[0.6, 0.4], [0.5, 0.5], [0.3, 0.7]])
+    p, q = p1[:, None] * p2, q1[:, None] * q2
+    exact = float((p * np.log(p / q)).sum())
+    first = rng.choice(3, n, p=p1)
+    second = (rng.random(n) < p2[first, 1]).astype(int)
+    rows = np.stack([np.log(p1 / q1)[first], np.log(p2 / q2)[first, second]], axis=1)
+    return list(rows), exact
+
+
+def test_both_estimates_are_unbiased_and_k3_spreads_less() -> None:
+    rows, exact = tabular(np.random.default_rng(0), 40_000)
+    kl = kl_estimates(rows)
+    assert kl.k1.error is not None
+    assert kl.k3.error is not None
+    assert abs(kl.k1.value - exact) < 3 * kl.k1.error
+    assert abs(kl.k3.value - exact) < 3 * kl.k3.error
+    assert kl.k3.error < 0.7 * kl.k1.error
+
+
+def test_the_standard_error_of_k1_covers_what_it_says_and_that_of_k3_does_not() -> None:
+    """400 times 64 samples: of k3 most have not seen the tail. This is why k1 leads."""
+    rng = np.random.default_rng(1)
+    inside = {"k1": 0, "k3": 0}
+    for _ in range(400):
+        rows, exact = tabular(rng, 64)
+        kl = kl_estimates(rows)
+        for name, estimate in (("k1", kl.k1), ("k3", kl.k3)):
+            assert estimate.error is not None
+            inside[name] += abs(estimate.value - exact) < 1.96 * estimate.error
+    assert 0.9 < inside["k1"] / 400 < 0.98
+    assert inside["k3"] / 400 < 0.85
+
+
+def test_k3_is_never_negative_and_0_without_error_where_nothing_differs() -> None:
+    assert kl_estimates([np.zeros(3), np.zeros(5)]).k3 == mean_estimate([0.0, 0.0])
+    assert kl_estimates([np.array([-1.0, 0.2]), np.array([-0.5])]).k3.value > 0
+    assert kl_estimates([np.array([-1.0, 0.2]), np.array([-0.5])]).k1.value < 0
+
+
+def test_a_ratio_that_is_enormous_stays_finite() -> None:
+    assert math.isfinite(kl_estimates([np.array([-500.0]), np.array([0.0])]).k3.value)
+
+
+def test_per_token_figures_weigh_samples_by_their_length() -> None:
+    found = ratio_estimate(np.array([1.0, 9.0]), np.array([1.0, 3.0]))
+    assert found.value == pytest.approx(10 / 4)
+
+
+def test_one_sample_has_no_error_and_none_is_refused() -> None:
+    assert kl_estimates([np.array([0.5])]).k1.error is None
+    with pytest.raises(ValueError, match="at least one sample"):
+        kl_estimates([])
+    with pytest.raises(ValueError, match="without tokens"):
+        kl_estimates([np.array([])])
+
+
+@pytest.mark.parametrize(
+    ("tokens", "loops"),
+    [
+        ([5] * 12, True),
+        ([5] * 11, False),
+        ([1, 2, 3] * 4, True),
+        ([1, 2, 3] * 3, False),
+        ([9, 8, *([1, 2, 3, 4] * 4), 7], True),
+        (list(range(60)), False),
+        ([1, 2] * 5 + [3] + [1, 2] * 5, False),
+        ([], False),
+    ],
+)
+def test_a_loop_is_a_block_that_stands_back_to_back(tokens: list[int], loops: bool) -> None:
+    assert is_loop(tokens) is loops
+
+
+def test_distinct_n_counts_over_all_samples() -> None:
+    assert distinct_n([[1, 2, 1], [1, 2]], 2) == pytest.approx(2 / 3)
+    assert distinct_n([[1], []], 2) is None
+
+
+def test_what_is_planned_with_stays_below_the_share_of_all_time() -> None:
+    planned = allowance(9.0, 0.1)
+    assert 0.8 < planned < 1.0
+    assert Clock(training=9.0, watching=planned).share < 0.1
+
+
+def test_validation_before_the_end_sees_as_many_pairs_as_fit_beside_a_last_pass_over_all() -> None:
+    assert Validation(100, 0.01, whole=20, spent=0).pairs_of_pass(3) == 100
+    tight = Validation(100, 0.01, whole=4, spent=0)
+    assert (tight.last, tight.pairs_of_pass(3)) == (1.0, 33)
+    assert tight.passes(33) == 3
+    assert Validation(100, 0.01, whole=2.4, spent=0).pairs_of_pass(3) == 16
+    assert Validation(100, 0.01, whole=2.4, spent=0).passes(16) == 1
+    assert Validation(100, 0.01, whole=2.1, spent=0).pairs_of_pass(3) == 0
+    assert Validation(100, 0.01, whole=1.0, spent=0).last == 0.0
+    assert Validation(5, 0.01, whole=1.0, spent=0).pairs_of_pass(3) == 5
+
+
+def test_prompts_are_as_many_as_three_looks_allow_and_at_least_four() -> None:
+    assert prompts_affordable(32, draw=0.1, left=1.0) == 32
+    assert 4 < prompts_affordable(32, draw=1.0, left=1.0) < 32
+    assert prompts_affordable(32, draw=20.0, left=1.0) == 0
+
+
+def test_looks_are_spread_and_one_is_kept_for_the_end() -> None:
+    """Ten validations, three looks affordable: not all at the beginning, and the last one is taken."""
+    looks, taken = 0, []
+    for number in range(1, 11):
+        if wants_look(looks, 3 - looks, number / 10, last=number == 10):
+            looks += 1
+            taken.append(number)
+    assert len(taken) == 3
+    assert taken[-1] == 10
+    assert taken[1] > 3
+    assert not wants_look(0, 0.5, 1.0, last=True)
+
+
+def run(folder: Path, *, samples: int = 6, **dpo: Any) -> tuple[Any, Monitor, list[dict[str, Any]]]:
+    trainer, context = watched_trainer(folder, **dpo)
+    settings = WatchSettings(samples=samples, max_new_tokens=8 if samples else None)
+    monitor = Monitor(trainer, settings, context.out / hf_trainer.METRICS, always=True)
+    trainer.callback_handler.callbacks.insert(1, monitor)
+    hf_trainer.train(trainer, context, "test")
+    return trainer, monitor, hf_trainer.read_metrics(context.out / hf_trainer.METRICS)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_training_logs_kl_samples_and_its_own_cost(tiny_project: Path, method: str) -> None:
+    trainer, monitor, rows = run(tiny_project, method=method)
+    facts = rows[0]
+    assert facts["run/beta"] == trainer.beta
+    assert facts["run/steps"] == trainer.state.max_steps
+    looks = [row for row in rows if "watch/kl" in row]
+    assert looks[-1]["step"] == trainer.state.max_steps
+    for look in looks:
+        assert look["watch/kl_k3"] >= 0
+        assert look["watch/kl_error"] >= 0
+        assert 0 < look["watch/length"] <= 8
+        assert 0 <= look["watch/cut"] <= 1
+        assert look["watch/sample"] is not None
+    assert looks[-1]["watch/kl_k3"] > 0  # the policy has moved, so a reference that moved with it would be seen
+    assert rows[-1]["watch/share"] == pytest.approx(monitor.clock.share, abs=1e-3)
+    steps = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in steps] == list(range(1, trainer.state.max_steps + 1))
+    assert all(row["tokens_per_second"] > 0 for row in steps)
+
+
+def test_before_the_first_step_policy_and_reference_agree_on_the_samples(tiny_project: Path) -> None:
+    trainer, context = watched_trainer(tiny_project)
+    monitor = Monitor(trainer, WatchSettings(samples=4, max_new_tokens=8), context.out / hf_trainer.METRICS)
+    answers = monitor.samples.draw(4)
+    assert answers == monitor.samples.draw(4, reference=True)
+    prompts = monitor.samples.prompts[:4]
+    ours, theirs = monitor.samples.log_probs(prompts, answers), monitor.samples.reference_log_probs(prompts, answers)
+    assert [len(row) for row in ours] == [len(answer) for answer in answers]
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_watching_does_not_change_what_is_trained(tiny_project: Path) -> None:
+    def weights(samples: int, eval_every: int) -> dict[str, torch.Tensor]:
+        trainer, _, _ = run(tiny_project, samples=samples, eval_every=eval_every)
+        return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+
+    watched, alone = weights(6, eval_every=1), weights(0, eval_every=1000)
+    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+
+
+class Simulated(TrainerCallback):
+    """A clock on which a step, a validation pair, a sampled token and a scoring take what is said."""
+
+    def __init__(self, *, step: float, pair: float, token: float = 0.004, scoring: float = 0.05) -> None:
+        self.seconds = 0.0
+        self._step, self._pair, self._token, self._scoring = step, pair, token, scoring
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+        self.seconds += self._step
+
+    def attend(self, trainer: Any, samples: Any) -> None:
+        def costs(function: Any, price: Any) -> Any:
+            def paid(*args: Any, **kwargs: Any) -> Any:
+                self.seconds += price(*args, **kwargs)
+                return function(*args, **kwargs)
+
+            return paid
+
+        trainer.evaluate = costs(trainer.evaluate, lambda *_a, **_k: self._pair * len(trainer.eval_dataset))
+        samples.draw = costs(samples.draw, lambda *_a, **k: 0.03 + self._token * (k.get("limit") or 40))
+        for name in ("log_probs", "reference_log_probs"):
+            setattr(samples, name, costs(getattr(samples, name), lambda *_a, **_k: self._scoring))
+
+
+def budgeted(
+    folder: Path, simulated: Simulated, *, keep_folder: bool = False, killed_at: int = 0, **dpo: Any
+) -> tuple[Any, Monitor, list[dict[str, Any]]]:
+    trainer, context = watched_trainer(folder, keep_folder=keep_folder, **dpo)
+    settings = WatchSettings(samples=8, max_new_tokens=72)
+    monitor = Monitor(trainer, settings, context.out / hf_trainer.METRICS, clock=simulated)
+    simulated.attend(trainer, monitor.samples)
+    trainer.callback_handler.callbacks[1:1] = [simulated, monitor]
+    if killed_at:
+        trainer.add_callback(Killed(killed_at))
+    try:
+        hf_trainer.train(trainer, context, "test")
+    except KeyboardInterrupt:
+        assert killed_at
+    return trainer, monitor, hf_trainer.read_metrics(context.out / hf_trainer.METRICS)
+
+
+class Killed(TrainerCallback):
+    def __init__(self, step: int) -> None:
+        self._at = step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kw: Any) -> None:
+        if state.global_step == self._at:
+            raise KeyboardInterrupt
+
+
+DEMO = {"epochs": 13, "validation": 40, "eval_every": 14, "save_every": 14}  # 26 s of training on the simulated clock
+COSTS = {"step": 0.5, "pair": 0.0112}
+
+
+def test_a_training_of_half_a_minute_has_four_passes_and_three_looks_within_a_tenth_of_its_time(
+    tiny_project: Path,
+) -> None:
+    trainer, monitor, rows = budgeted(tiny_project, Simulated(**COSTS), **DEMO)
+    assert 45 < trainer.state.max_steps < 60
+    passes = [row["eval_pairs"] for row in rows if "eval_pairs" in row]
+    assert len(passes) >= 4
+    assert passes[-1] == 40
+    assert len(set(passes[:-1])) == 1
+    assert sum("watch/kl" in row for row in rows) >= 3
+    assert monitor.clock.share <= 0.1
+    assert rows[-1]["watch/share"] == pytest.approx(monitor.clock.share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("step", "pair", "dpo"),
+    [
+        (1.2, 0.075, {"epochs": 6, "validation": 40, "eval_every": 6, "save_every": 6}),
+        (0.28, 0.0045, {"epochs": 2, "validation": 100, "eval_every": 4, "save_every": 4}),
+        (0.3, 0.0001, {"epochs": 6, "validation": 4, "eval_every": 2, "save_every": 2}),
+    ],
+)
+def test_no_training_is_so_short_that_watching_exceeds_its_share(
+    tiny_project: Path, step: float, pair: float, dpo: dict[str, Any]
+) -> None:
+    trainer, monitor, _ = budgeted(tiny_project, Simulated(step=step, pair=pair), **dpo)
+    assert monitor.clock.share <= 0.1
+    assert trainer.eval_dataset is trainer._all_pairs
+
+
+def test_without_validation_pairs_looks_come_at_the_same_steps(tiny_project: Path) -> None:
+    dpo = {**DEMO, "validation": 0}
+    _, monitor, rows = budgeted(tiny_project, Simulated(**COSTS), **dpo)
+    looks = [row["step"] for row in rows if "watch/kl" in row]
+    assert len(looks) >= 3
+    assert looks[0] == 14
+    assert monitor.clock.share <= 0.1
+
+
+def test_a_killed_training_with_a_budget_has_one_continuous_curve(tiny_project: Path) -> None:
+    def curve(rows: list[dict[str, Any]], key: str) -> dict[int, Any]:
+        found = [row for row in rows if key in row]
+        assert len({row["step"] for row in found}) == len(found), "a step stands there twice"
+        return {row["step"]: row[key] for row in found}
+
+    trainer, _, whole = budgeted(tiny_project, Simulated(**COSTS), **DEMO)
+    budgeted(tiny_project, Simulated(**COSTS), killed_at=33, **DEMO)
+    again, monitor, rows = budgeted(tiny_project, Simulated(**COSTS), keep_folder=True, **DEMO)
+    assert again.state.max_steps == trainer.state.max_steps
+    for key in ("loss", "num_tokens", "eval_loss", "eval_pairs"):
+        assert curve(rows, key) == curve(whole, key), key
+    assert all(value > 0 for value in curve(rows, "tokens_per_second").values())
+    assert set(curve(rows, "tokens_per_second")) == set(curve(rows, "loss"))
+    before, after = curve(whole, "watch/kl"), curve(rows, "watch/kl")
+    assert len(after) >= 3
+    assert all(after[step] == before[step] for step in before.keys() & after.keys())
+    assert len(set(curve(rows, "watch/samples").values())) == 1
+    assert monitor.clock.share <= 0.1

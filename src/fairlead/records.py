@@ -143,6 +143,37 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPair:
+    """Two models whose answers to the same prompts are compared: figures are of `candidate` over `reference`.
+
+    As text, in the YAML and in report.json, it is `dpo_vs_sft`.
+    """
+
+    candidate: str
+    reference: str
+
+    def __str__(self) -> str:
+        return f"{self.candidate}_vs_{self.reference}"
+
+    @property
+    def title(self) -> str:
+        """The pair for people: dpo vs sft."""
+        return f"{self.candidate} vs {self.reference}"
+
+    @classmethod
+    def parse(cls, text: str) -> ModelPair:
+        """The pair that `str` wrote.
+
+        Raises:
+            ValueError: if the text is of another form.
+        """
+        candidate, separator, reference = text.partition("_vs_")
+        if not separator or not candidate or not reference:
+            raise ValueError(f"{text!r} is not a pair of models, such as dpo_vs_sft")
+        return cls(candidate, reference)
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A judge's verdict on a `Comparison`.
 

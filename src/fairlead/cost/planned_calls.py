@@ -20,7 +20,7 @@ from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
 from fairlead.preferences.pairing import comparisons_for
-from fairlead.records import Answer, Comparison, Completion, Prompt
+from fairlead.records import Answer, Comparison, Completion, ModelPair, Prompt
 
 _CHARS_PER_TOKEN = 4
 
@@ -98,9 +98,8 @@ def _comparison(project: Project) -> Sequence[Comparison | Answer]:
     config = project.config
     prompts, by_view = _held_out(project)
     items: list[Comparison | Answer] = []
-    for name in config.eval.pairwise:
-        first, _, second = name.partition("_vs_")
-        both = zip(prompts, by_view[first], by_view[second], strict=True)
+    for pair in map(ModelPair.parse, config.eval.pairwise):
+        both = zip(prompts, by_view[pair.candidate], by_view[pair.reference], strict=True)
         items += [Comparison(prompt, a, b) for prompt, a, b in both if a != b]
     if config.eval.scores:
         texts = [(prompt, text) for view in by_view.values() for prompt, text in zip(prompts, view, strict=True)]

@@ -21,7 +21,7 @@ from fairlead.judges.prompt_injection import flags_of
 from fairlead.judges.qualification.model_families import SHARED_JUDGE, kinship
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
-from fairlead.records import Completion, Prompt, ScoreState, to_json
+from fairlead.records import Completion, ModelPair, Prompt, ScoreState, to_json
 from fairlead.statistics.power import plan, plan_line
 
 JUDGE_SCORE = "judge_score"
@@ -128,16 +128,15 @@ def _read(context: Context) -> _Held:
 def _ask(section: EvalSection, held: _Held, judge: Judge, context: Context) -> _Judged:
     """Asks for every pair, then for scores, and stops where too much is missing."""
     judged = _Judged(judge.name)
-    for name in section.pairwise:
-        first, _, second = name.partition("_vs_")
-        texts = [held.texts[view] for view in (first, second)]
-        verdicts = verdicts_on(judge, held.prompts, *texts, what=name.replace("_", " "), progress=context.progress)
+    for pair in map(ModelPair.parse, section.pairwise):
+        texts = [held.texts[model] for model in (pair.candidate, pair.reference)]
+        verdicts = verdicts_on(judge, held.prompts, *texts, what=pair.title, progress=context.progress)
         counts = Counter(verdict.state for verdict in verdicts)
         refuse_if_missing(counts, limit=section.max_missing, key="eval.max_missing", judge=judge.name)
         judged.states.update(counts)
         lengths = [list(map(len, answers)) for answers in texts]
-        judged.pairwise[name] = pairwise_figures(verdicts, held.clusters, *lengths)
-        judged.rows += [{"pair": name, **to_json(verdict)} for verdict in verdicts]
+        judged.pairwise[str(pair)] = pairwise_figures(verdicts, held.clusters, *lengths)
+        judged.rows += [{"pair": str(pair), **to_json(verdict)} for verdict in verdicts]
     if section.scores:
         judged.scores, scored = scores_on(judge, held.prompts, held.texts, progress=context.progress)
         refuse_if_missing(scored, limit=section.max_missing, key="eval.max_missing", judge=judge.name)

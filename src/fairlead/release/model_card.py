@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fairlead.config.release import ReleaseSettings
 from fairlead.gate.output import code, criteria_markdown, plain, waiver
+from fairlead.records import ModelPair
 from fairlead.report.stage import pairwise_markdown, table_markdown
 
 _TEMPLATE = """---
@@ -104,18 +105,17 @@ def model_card(
 
 def _results(report: Mapping[str, Any] | None, candidate: str, name: str) -> list[EvalResult]:
     """The win rate of the candidate over what it was trained from, where it was judged."""
-    pair = "dpo_vs_sft" if candidate == "dpo" else "sft_vs_base"
-    found = ((report or {}).get("pairwise") or {}).get(pair)
+    pair = ModelPair("dpo", "sft") if candidate == "dpo" else ModelPair("sft", "base")
+    found = ((report or {}).get("pairwise") or {}).get(str(pair))
     if found is None or found["win_rate"] is None:
         return []
-    other = pair.partition("_vs_")[2]
     return [
         EvalResult(
             task_type="text-generation",
             dataset_type="held-out",
             dataset_name=f"{name}, {found['n']} held-out prompts",
             metric_type="win_rate",
-            metric_name=f"win rate over {other}, ties half",
+            metric_name=f"win rate over {pair.reference}, ties half",
             metric_value=round(found["win_rate"], 4),
         )
     ]

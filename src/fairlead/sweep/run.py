@@ -26,7 +26,7 @@ from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import Stage
 from fairlead.progress import Progress, Silent
-from fairlead.records import Interval, content_id
+from fairlead.records import Interval, ModelPair, content_id
 from fairlead.statistics.intervals import mean_interval
 from fairlead.sweep.plot import draw
 from fairlead.sweep.recommend import Point, Recommendation, advice, markdown, recommend
@@ -194,7 +194,7 @@ def sweep(
 
 def _pair(config: Config, folder: Path) -> str:
     """The comparison that tells a point's quality: DPO against what it started from."""
-    wanted = "dpo_vs_sft" if config.sft is not None else "dpo_vs_base"
+    wanted = str(ModelPair("dpo", "sft" if config.sft is not None else "base"))
     if wanted not in config.eval.pairwise:
         raise ConfigError(
             f"eval.pairwise lacks {wanted}, so the quality of a point could not be known",

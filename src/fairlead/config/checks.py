@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal, Self
 import regex
 from pydantic import Field, field_validator, model_validator
 
-from fairlead.config.base import Section
+from fairlead.config.base import Count, CountOrZero, FilePath, FunctionPath, NotNegative, Section
 
 
 class _CheckSettings(Section):
     name: str = Field(description="name of the check and of its row in the table")
-    weight: Annotated[float, Field(ge=0)] = Field(1.0, description="its weight in the rubric judge's total")
+    weight: NotNegative = Field(1.0, description="its weight in the rubric judge's total")
 
 
 def _compiles(pattern: str) -> str:
@@ -37,7 +37,7 @@ class JsonSchemaCheck(_CheckSettings):
     """1 where the answer is JSON that a schema accepts."""
 
     kind: Literal["json_schema"]
-    json_schema: dict[str, Any] | str = Field(description="the schema, or a file that holds it")
+    json_schema: dict[str, Any] | FilePath = Field(description="the schema, or a file that holds it")
 
 
 class FieldCheck(_CheckSettings):
@@ -69,10 +69,10 @@ class LengthCheck(_CheckSettings):
     """1 where the answer's length lies within bounds, in words, in characters, or both."""
 
     kind: Literal["length"]
-    min_words: Annotated[int, Field(ge=0)] = Field(1, description="fewest words")
-    max_words: Annotated[int, Field(ge=1)] | None = Field(None, description="most words")
-    min_chars: Annotated[int, Field(ge=0)] = Field(0, description="fewest characters")
-    max_chars: Annotated[int, Field(ge=1)] | None = Field(None, description="most characters")
+    min_words: CountOrZero = Field(1, description="fewest words")
+    max_words: Count | None = Field(None, description="most words")
+    min_chars: CountOrZero = Field(0, description="fewest characters")
+    max_chars: Count | None = Field(None, description="most characters")
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -89,7 +89,9 @@ class FunctionCheck(_CheckSettings):
     """Your own Python: `def f(answer: str, gold: dict) -> float | bool | None`."""
 
     kind: Literal["function"]
-    function: str = Field(description="file and function, as in checks.py:polite; the file lies in the project")
+    function: FunctionPath = Field(
+        description="file and function, as in checks.py:polite; the file lies in the project"
+    )
 
     @field_validator("function")
     @classmethod

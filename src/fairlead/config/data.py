@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from fairlead.config.base import Count, Fraction, Section
+from fairlead.config.base import Count, DatasetPath, FilePath, Fraction, NamesInKey, Section
 
 Purpose = Literal["trial", "effect", "reliance"]
 CheckName = Literal[
@@ -39,7 +39,7 @@ class DataCheckSettings(Section):
         "trial",
         description="what the pairs are for: trial, to see an effect (500 pairs) or reliance on it (1,000 pairs)",
     )
-    waive: dict[CheckName, Annotated[str, Field(min_length=1)]] = Field(
+    waive: Annotated[dict[CheckName, Annotated[str, Field(min_length=1)]], NamesInKey] = Field(
         {}, description="checks that may fail, each with the reason; the reason stands in the report"
     )
 
@@ -65,18 +65,18 @@ class DataCheckSettings(Section):
 
 
 class DataSection(Section):
-    sft: str | None = Field(None, description="rows {prompt, answer} that SFT learns from (JSON, JSONL, Parquet)")
-    prompts: str | None = Field(
+    sft: FilePath | None = Field(None, description="rows {prompt, answer} that SFT learns from (JSON, JSONL, Parquet)")
+    prompts: FilePath | None = Field(
         None, description="rows {prompt, gold?} whose completions are sampled and judged into preference pairs"
     )
-    preferences: str | None = Field(
+    preferences: DatasetPath | None = Field(
         None,
         description="ready preference pairs instead of sampled ones: a JSON, JSONL or Parquet file, or a hub id",
     )
     preferences_split: str = Field("train", description="split of a hub data set of preferences")
     preferences_format: str | None = Field(None, description="name of the rows' form, where detecting it goes wrong")
-    eval: str = Field(description="rows {prompt, gold?} held out for the comparison; never trained on")
-    dev: str | None = Field(
+    eval: FilePath = Field(description="rows {prompt, gold?} held out for the comparison; never trained on")
+    dev: FilePath | None = Field(
         None, description="rows {prompt, gold?} on which the decision is made; never trained on, and none of eval"
     )
     dev_prompts: Count = Field(

@@ -7,7 +7,19 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from fairlead.config.base import Count, NotNegative, Positive, Section
+from fairlead.config.base import (
+    Count,
+    CountOrZero,
+    FilePath,
+    Integer,
+    ModelPath,
+    NotInKey,
+    NotNegative,
+    Number,
+    Positive,
+    PresenceInKey,
+    Section,
+)
 
 Search = Literal["bm25", "embeddings", "both"]
 Selection = Literal["fixed", "random", "nearest"]
@@ -19,17 +31,19 @@ class Target(Section):
     """One line that answers must reach to be good enough."""
 
     metric: str = Field(description="name of a check in eval.metrics, or judge_score for the judge's 1 to 10")
-    at_least: float = Field(description="the mean over the dev prompts must be shown to be this or more")
+    at_least: Number = Field(description="the mean over the dev prompts must be shown to be this or more")
 
 
 class LocalModel(Section):
     """Another model on this machine."""
 
     kind: Literal["local"]
-    model: str = Field(description="model folder or hub id")
+    model: ModelPath = Field(description="model folder or hub id")
     name: str | None = Field(None, description="its name in the table; the model's if not given")
     batch_size: Count = Field(32, description="answers generated at once")
-    price_per_hour: NotNegative | None = Field(None, description="price of an hour of the machine it runs on")
+    price_per_hour: Annotated[NotNegative | None, NotInKey] = Field(
+        None, description="price of an hour of the machine it runs on"
+    )
 
 
 class EndpointModel(Section):
@@ -38,21 +52,27 @@ class EndpointModel(Section):
     kind: Literal["openai", "anthropic"]
     model: str = Field(description="the model's name on the endpoint")
     name: str | None = Field(None, description="its name in the table; the model's if not given")
-    base_url: str | None = Field(None, description="endpoint; the provider's own if not given")
-    api_key_env: str | None = Field(
+    base_url: Annotated[str | None, NotInKey] = Field(None, description="endpoint; the provider's own if not given")
+    api_key_env: Annotated[str | None, NotInKey] = Field(
         None, description="variable that holds the key; the provider's usual one if neither it nor base_url is given"
     )
     temperature: NotNegative | None = Field(0.0, description="null leaves it to models that accept none; openai only")
     context_tokens: Count | None = Field(None, description="tokens it can attend to; null puts no limit")
-    concurrency: Count = Field(16, description="most requests under way at once")
-    timeout_s: Positive = Field(120.0, description="seconds until a request counts as failed")
-    max_retries: Annotated[int, Field(ge=0)] = Field(8, description="tries after a transient failure")
-    max_calls: Count | None = Field(None, description="calls the stage may make in one run; a rerun goes on from there")
-    max_cost: Positive | None = Field(
+    concurrency: Annotated[Count, NotInKey] = Field(16, description="most requests under way at once")
+    timeout_s: Annotated[Positive, NotInKey] = Field(120.0, description="seconds until a request counts as failed")
+    max_retries: Annotated[CountOrZero, NotInKey] = Field(8, description="tries after a transient failure")
+    max_calls: Annotated[Count | None, NotInKey] = Field(
+        None, description="calls the stage may make in one run; a rerun goes on from there"
+    )
+    max_cost: Annotated[Positive | None, NotInKey] = Field(
         None, description="money the stage may spend in one run; a rerun goes on from there"
     )
-    price_per_million_input_tokens: NotNegative | None = Field(None, description="price of a million tokens it reads")
-    price_per_million_output_tokens: NotNegative | None = Field(None, description="price of a million tokens it writes")
+    price_per_million_input_tokens: Annotated[NotNegative | None, NotInKey] = Field(
+        None, description="price of a million tokens it reads"
+    )
+    price_per_million_output_tokens: Annotated[NotNegative | None, NotInKey] = Field(
+        None, description="price of a million tokens it writes"
+    )
 
     @field_validator("base_url")
     @classmethod
@@ -114,13 +134,13 @@ class FewShotSettings(Section):
 class RetrievalSettings(Section):
     """Passages from a folder of documents, put before the prompt."""
 
-    documents: str = Field(description="folder of text, Markdown, HTML and PDF files")
+    documents: FilePath = Field(description="folder of text, Markdown, HTML and PDF files")
     ks: Annotated[list[Count], Field(min_length=1)] = Field([3], description="how many passages")
     search: Annotated[list[Search], Field(min_length=1)] = Field(
         ["bm25"], description="bm25, embeddings (of decide.embedding), or both joined by their ranks"
     )
-    chunk_words: Annotated[int, Field(ge=5)] = Field(150, description="longest passage, in words")
-    overlap_words: Annotated[int, Field(ge=0)] = Field(30, description="words that a long text's passages share")
+    chunk_words: Annotated[Integer, Field(ge=5)] = Field(150, description="longest passage, in words")
+    overlap_words: CountOrZero = Field(30, description="words that a long text's passages share")
     max_megabytes: Positive = Field(20.0, description="larger documents are left out, and the decision says so")
     gold_passage: str | None = Field(
         None, description="gold field that names the right document or quotes the right passage, to measure recall"
@@ -136,7 +156,7 @@ class RetrievalSettings(Section):
 class EmbeddingSettings(Section):
     """An encoder on this machine; a text is the mean of its last hidden states."""
 
-    model: str = Field(description="model folder or hub id")
+    model: ModelPath = Field(description="model folder or hub id")
     batch_size: Count = Field(32, description="texts encoded at once")
     query_prefix: str = Field("", description="put before a text that searches, for encoders trained with one")
     passage_prefix: str = Field("", description="put before a text that is searched")
@@ -145,7 +165,9 @@ class EmbeddingSettings(Section):
 class DecideSection(Section):
     """Whether to fine-tune at all; `waive` skips the question."""
 
-    waive: str | None = Field(None, description="reason to train without a decision; printed on every report")
+    waive: Annotated[str | None, PresenceInKey] = Field(
+        None, description="reason to train without a decision; printed on every report"
+    )
     targets: list[Target] | None = Field(
         None, description="what is good enough; if not given, the gate's criteria on table.<metric>.dpo"
     )
@@ -157,7 +179,9 @@ class DecideSection(Section):
     retrieval: RetrievalSettings | None = Field(None, description="documents to search; null skips retrieval")
     embedding: EmbeddingSettings | None = Field(None, description="encoder for nearest examples and passages")
     models: list[ModelSettings] = Field([], description="models to ask besides the base model")
-    price_per_hour: NotNegative | None = Field(None, description="price of an hour of the base model's machine")
+    price_per_hour: Annotated[NotNegative | None, NotInKey] = Field(
+        None, description="price of an hour of the base model's machine"
+    )
 
     @field_validator("waive")
     @classmethod

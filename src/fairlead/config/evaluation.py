@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, Fraction, Section
+from fairlead.config.base import Count, CountOrZero, FilePath, Fraction, Integer, NotNegative, Number, Section
 from fairlead.config.checks import CheckSettings
 from fairlead.config.judges import JudgeSettings
 
@@ -14,17 +14,17 @@ from fairlead.config.judges import JudgeSettings
 class ProbeSettings(Section):
     """What the training left as it was, and what it moved: measured beside the comparison."""
 
-    texts: str | None = Field(
+    texts: FilePath | None = Field(
         None, description="plain text of another kind than the task; its perplexity shows forgetting"
     )
-    task: str | None = Field(None, description="rows {prompt, gold?} of a general task, answered before and after")
+    task: FilePath | None = Field(None, description="rows {prompt, gold?} of a general task, answered before and after")
     task_checks: list[CheckSettings] = Field([], description="checks on the general task's answers")
     max_texts_tokens: Count = Field(20_000, description="tokens of texts that are read")
-    kl_prompts: Annotated[int, Field(ge=0)] = Field(
+    kl_prompts: CountOrZero = Field(
         64, description="eval prompts on which the KL from the reference is sampled; 0 measures none"
     )
     max_new_tokens: Count = Field(128, description="longest answer to the general task and of the KL's samples")
-    max_length: Annotated[int, Field(ge=2)] = Field(1024, description="tokens of prompt and answer together")
+    max_length: Annotated[Integer, Field(ge=2)] = Field(1024, description="tokens of prompt and answer together")
     batch_size: Count = Field(16, description="rows computed at once")
 
     @model_validator(mode="after")
@@ -38,8 +38,8 @@ class ProbeSettings(Section):
 
 
 class AnswersSection(Section):
-    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="0 answers greedily")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
+    temperature: NotNegative = Field(0.0, description="0 answers greedily")
+    top_p: Annotated[Number, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
     max_new_tokens: Count = Field(256, description="longest answer, in tokens")
     batch_size: Count = Field(32, description="answers generated at once; also the size of a resumable chunk")
 

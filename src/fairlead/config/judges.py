@@ -7,7 +7,19 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from fairlead.config.base import Count, Fraction, Positive, Section
+from fairlead.config.base import (
+    Count,
+    CountOrZero,
+    FilePath,
+    Fraction,
+    Integer,
+    ModelPath,
+    NotInKey,
+    NotNegative,
+    Number,
+    Positive,
+    Section,
+)
 from fairlead.config.checks import CheckSettings
 
 
@@ -16,9 +28,7 @@ class RubricSettings(Section):
 
     kind: Literal["rubric"]
     checks: Annotated[list[CheckSettings], Field(min_length=1)] = Field(description="weighted checks; the sum decides")
-    tie_margin: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="totals (0 to 1) that differ by no more than this are a tie"
-    )
+    tie_margin: NotNegative = Field(0.0, description="totals (0 to 1) that differ by no more than this are a tie")
 
     @model_validator(mode="after")
     def _checks_count(self) -> Self:
@@ -39,16 +49,16 @@ class PromptedSettings(Section):
     )
     both_orders: bool = Field(True, description="ask with the answers in both orders; disagreement is no verdict")
     max_tokens: Count = Field(1024, description="longest reply of the judge, in tokens")
-    max_chars: Annotated[int, Field(ge=100)] = Field(
+    max_chars: Annotated[Integer, Field(ge=100)] = Field(
         8000, description="longer prompts and answers are shown cut, with a note"
     )
-    pairwise_template: str | None = Field(
+    pairwise_template: FilePath | None = Field(
         None, description="file of your own prompt for two answers; the built-in pairwise_v1 if not given"
     )
-    score_template: str | None = Field(
+    score_template: FilePath | None = Field(
         None, description="file of your own prompt for one answer; the built-in score_v1 if not given"
     )
-    correction_template: str | None = Field(
+    correction_template: FilePath | None = Field(
         None, description="file of your own words after an unreadable reply; the built-in correction_v1 if not given"
     )
 
@@ -57,21 +67,23 @@ class EndpointSettings(PromptedSettings):
     """What every judge behind an endpoint has: patience and a purse."""
 
     model: str = Field(description="the judge model's name on the endpoint")
-    base_url: str | None = Field(None, description="endpoint; the provider's own if not given")
-    concurrency: Count = Field(64, description="most requests under way at once; the server's own limit is found")
-    timeout_s: Positive = Field(120.0, description="seconds until a request counts as failed")
-    max_retries: Annotated[int, Field(ge=0)] = Field(8, description="tries after a transient failure")
-    max_calls: Count | None = Field(
+    base_url: Annotated[str | None, NotInKey] = Field(None, description="endpoint; the provider's own if not given")
+    concurrency: Annotated[Count, NotInKey] = Field(
+        64, description="most requests under way at once; the server's own limit is found"
+    )
+    timeout_s: Annotated[Positive, NotInKey] = Field(120.0, description="seconds until a request counts as failed")
+    max_retries: Annotated[CountOrZero, NotInKey] = Field(8, description="tries after a transient failure")
+    max_calls: Annotated[Count | None, NotInKey] = Field(
         None, description="calls one stage of a run may make; it stops there, and a rerun goes on from there"
     )
-    max_cost: Positive | None = Field(
+    max_cost: Annotated[Positive | None, NotInKey] = Field(
         None,
         description="money one stage of a run may spend, in the currency of the prices; a rerun goes on from there",
     )
-    price_per_million_input_tokens: Annotated[float, Field(ge=0)] | None = Field(
+    price_per_million_input_tokens: Annotated[NotNegative | None, NotInKey] = Field(
         None, description="price of a million tokens that the judge reads"
     )
-    price_per_million_output_tokens: Annotated[float, Field(ge=0)] | None = Field(
+    price_per_million_output_tokens: Annotated[NotNegative | None, NotInKey] = Field(
         None, description="price of a million tokens that the judge writes"
     )
 
@@ -103,10 +115,10 @@ class OpenAISettings(EndpointSettings):
     """A model behind an OpenAI-compatible endpoint: hosted, vLLM, llama.cpp, Ollama."""
 
     kind: Literal["openai"]
-    api_key_env: str | None = Field(
+    api_key_env: Annotated[str | None, NotInKey] = Field(
         "OPENAI_API_KEY", description="environment variable that holds the key; null for servers without one"
     )
-    temperature: Annotated[float, Field(ge=0)] | None = Field(
+    temperature: NotNegative | None = Field(
         0.0, description="0 is the steadiest; null leaves it to models that accept none"
     )
     structured: Literal["auto", "off"] = Field(
@@ -121,8 +133,10 @@ class AnthropicSettings(EndpointSettings):
     """A model behind Anthropic's API."""
 
     kind: Literal["anthropic"]
-    api_key_env: str = Field("ANTHROPIC_API_KEY", description="environment variable that holds the key")
-    temperature: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    api_key_env: Annotated[str, NotInKey] = Field(
+        "ANTHROPIC_API_KEY", description="environment variable that holds the key"
+    )
+    temperature: Annotated[Number, Field(ge=0, le=1)] | None = Field(
         None, description="0 is the steadiest; null for models that accept none, as the newest do"
     )
     structured: Literal["auto", "off"] = Field(
@@ -134,8 +148,10 @@ class LocalSettings(PromptedSettings):
     """A model on this machine: a causal LM that is asked, or a reward model that scores."""
 
     kind: Literal["local"]
-    model: str = Field(description="model folder or hub id: a causal LM, or a sequence classifier with one output")
-    tie_margin: Annotated[float, Field(ge=0)] = Field(
+    model: ModelPath = Field(
+        description="model folder or hub id: a causal LM, or a sequence classifier with one output"
+    )
+    tie_margin: NotNegative = Field(
         0.0, description="rewards that differ by no more than this are a tie; reward models only"
     )
     batch_size: Count = Field(8, description="texts worked on at once")
@@ -167,7 +183,9 @@ JudgeSettings = Annotated[
 class JudgeCheckSettings(Section):
     """What a judge must show on labelled comparisons before the project uses it."""
 
-    labelled: str = Field(description="file of comparisons that people have judged: LLMBar's, PandaLM's or your own")
+    labelled: FilePath = Field(
+        description="file of comparisons that people have judged: LLMBar's, PandaLM's or your own"
+    )
     rows: Count = Field(100, description="how many of its rows are asked, evenly spread")
     probe_rows: Count = Field(30, description="how many rows the length probe and each canary are asked with")
     min_accuracy: Fraction | None = Field(0.6, description="smallest share of its verdicts that agree with people")

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from fairlead.config.base import Section
+from fairlead.config.base import FilePath, ModelPath, Section
 
 
 class ModelSection(Section):
-    name: str = Field(description="base model: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct")
+    name: ModelPath = Field(description="base model: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="weights' type; auto is bfloat16 where the hardware computes in it, else float32"
@@ -19,6 +19,6 @@ class ModelSection(Section):
         None, description="4bit loads the base as NF4 for QLoRA (needs CUDA and bitsandbytes)"
     )
     trust_remote_code: bool = Field(False, description="run Python code that the model's repository ships")
-    chat_template: str | None = Field(
+    chat_template: FilePath | None = Field(
         None, description="file with a Jinja chat template to use instead of the tokenizer's own"
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, Fraction, NotNegative, Positive, Section
+from fairlead.config.base import Count, CountOrZero, FilePath, Fraction, NotNegative, Number, Positive, Section
 
 DIAGNOSIS = "diagnosis.json"  # beside metrics.jsonl: what was seen, in words
 
@@ -49,7 +49,7 @@ class Thresholds(Section):
     stall: Fraction = Field(
         0.2, description="share by which the validation gap must still grow over the second half of its passes"
     )
-    memorised: Annotated[float, Field(gt=1)] = Field(
+    memorised: Annotated[Number, Field(gt=1)] = Field(
         1.5, description="times a stalled validation gap from which that of training is one of pairs learnt by heart"
     )
     small_kl: Positive = Field(0.5, description="nats per answer under which the policy has hardly moved")
@@ -59,22 +59,22 @@ class Thresholds(Section):
     )
     moved_kl: Positive = Field(0.1, description="nats per answer from which the policy counts as moved at all")
     late: Fraction = Field(0.9, description="share of the training after which too little change is a finding")
-    full_pull: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+    full_pull: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.45,
         description="pull on a pair, σ(−gap), above which it is not β that holds the policy back",
     )
-    spent_pull: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+    spent_pull: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.15, description="pull on a pair under which the loss is spent: β lets the policy go no further"
     )
     spent_gap: Positive = Field(
         3.0, description="nats between the log-ratios of chosen and rejected under which a spent loss came too early"
     )
-    slack_pull: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+    slack_pull: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.475, description="pull on a pair above which nothing holds a policy that has left the reference"
     )
     general_rise: Positive = Field(0.1, description="nats per token that the loss on general text may rise")
     kl_per_token: Positive = Field(1.0, description="nats per token from the reference that count as a leap")
-    loss_leap: Annotated[float, Field(gt=1)] = Field(
+    loss_leap: Annotated[Number, Field(gt=1)] = Field(
         1.5, description="times its start that the loss may reach, averaged over five logged steps"
     )
     chosen_fall: Positive = Field(
@@ -96,16 +96,16 @@ class Thresholds(Section):
 class WatchSettings(Section):
     """How a DPO training is watched, and what stops it."""
 
-    samples: Annotated[int, Field(ge=0)] = Field(
+    samples: CountOrZero = Field(
         32, description="fixed prompts on which the policy's own answers are drawn at every look; 0 draws none"
     )
     max_new_tokens: Count | None = Field(
         None, description="longest sample; 1.5 times the longest answer of the pairs if not given"
     )
-    cost: Annotated[float, Field(gt=0, lt=1)] = Field(
+    cost: Annotated[Number, Field(gt=0, lt=1)] = Field(
         0.1, description="share of the training's time that validation and samples may take together"
     )
-    general: str | None = Field(
+    general: FilePath | None = Field(
         None, description="rows {prompt, answer} of general use (JSONL): their loss shows what the training forgets"
     )
     stop_on: list[Rule] = Field([], description="diagnoses that end the training early, such as overfitting")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from fairlead.config.base import Section
+from fairlead.config.base import CountOrZero, Section
 from fairlead.config.data import DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection, EvalSection, ProbeSettings
@@ -40,7 +40,7 @@ class Config(Section):
     """The whole of `fairlead.yaml`."""
 
     name: str = Field("project", description="name of the project, shown on the report")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of everything random")
+    seed: CountOrZero = Field(0, description="seed of everything random")
     model: ModelSection
     data: DataSection
     decide: DecideSection = DecideSection()

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, Section
+from fairlead.config.base import Count, CountOrZero, Number, Section
 
 BOUNDS = ("above", "at_least", "below", "at_most")
 
@@ -16,11 +16,11 @@ class Criterion(Section):
     """One line that the gate demands of a figure of the comparison."""
 
     figure: str = Field(description="a path into report.json, such as pairwise.dpo_vs_sft.low or table.format.dpo")
-    above: float | None = Field(None, description="the figure must be greater than this")
-    at_least: float | None = Field(None, description="the figure must be this or more")
-    below: float | None = Field(None, description="the figure must be less than this")
-    at_most: float | None = Field(None, description="the figure must be this or less")
-    not_worse_by: Annotated[float, Field(gt=0)] | None = Field(
+    above: Number | None = Field(None, description="the figure must be greater than this")
+    at_least: Number | None = Field(None, description="the figure must be this or more")
+    below: Number | None = Field(None, description="the figure must be less than this")
+    at_most: Number | None = Field(None, description="the figure must be this or less")
+    not_worse_by: Annotated[Number, Field(gt=0)] | None = Field(
         None, description="non-inferiority: the whole interval of table.<metric> or pairwise.<pair> lies above the loss"
     )
 
@@ -75,4 +75,4 @@ class ReleaseSettings(Section):
 
 
 class ReportSection(Section):
-    samples: Annotated[int, Field(ge=0)] = Field(10, description="answers shown side by side")
+    samples: CountOrZero = Field(10, description="answers shown side by side")

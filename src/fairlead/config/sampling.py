@@ -6,24 +6,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, Fraction, Section
+from fairlead.config.base import Count, CountOrZero, FilePath, Fraction, ModelPath, NotNegative, Number, Section
 
 
 class SampleSection(Section):
-    temperatures: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = Field(
+    temperatures: Annotated[list[NotNegative], Field(min_length=1)] = Field(
         [0.7, 1.2], description="temperatures of the SFT model's completions, per prompt"
     )
     per_temperature: Count = Field(1, description="completions at each temperature")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
+    top_p: Annotated[Number, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
     max_new_tokens: Count = Field(256, description="longest completion, in tokens")
-    few_shot: Annotated[int, Field(ge=0)] = Field(
+    few_shot: CountOrZero = Field(
         0, description="also draw completions after so many examples of data.sft; 0 draws none"
     )
-    constitution: str | None = Field(
+    constitution: FilePath | None = Field(
         None,
         description="YAML file of principles: the model criticises and revises its first completion by one of them",
     )
-    models: list[str] = Field([], description="other models that answer too: folders or hub ids")
+    models: list[ModelPath] = Field([], description="other models that answer too: folders or hub ids")
     batch_size: Count = Field(32, description="completions generated at once; also the size of a resumable chunk")
 
     @model_validator(mode="after")
@@ -49,7 +49,7 @@ class PairsSection(Section):
         "comparisons",
         description="scores asks for one score per completion instead of a verdict per pair; it has a margin",
     )
-    margin: Annotated[float, Field(ge=0)] = Field(
+    margin: NotNegative = Field(
         0.0, description="a pair is kept when the winner is better by more than this, in the judge's units"
     )
     max_missing: Fraction = Field(0.1, description="share of judgements without a verdict above which the stage fails")

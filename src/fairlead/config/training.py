@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, Fraction, Positive, Section
+from fairlead.config.base import Count, FilePath, Fraction, NotNegative, Number, Positive, Section
 
 
 class LoraSection(Section):
@@ -29,7 +29,7 @@ class TrainSection(Section):
     max_length: Count = Field(1024, description="tokens of prompt and answer together; longer rows are cut at the end")
     warmup: Fraction = Field(0.1, description="share of the updates in which the learning rate rises from 0")
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field("linear", description="after the warmup")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="AdamW's decay")
+    weight_decay: NotNegative = Field(0.0, description="AdamW's decay")
     max_grad_norm: Positive = Field(1.0, description="gradients are clipped to this norm")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
     log_every: Count = Field(5, description="updates between two lines of metrics.jsonl")
@@ -71,8 +71,8 @@ class DpoSection(TrainSection):
     loss_type: list[str] = Field(
         ["sigmoid"], description="TRL's losses, summed: sigmoid is DPO, also ipo, robust, sft …"
     )
-    loss_weights: list[float] | None = Field(None, description="weight of each loss; 1 each if not given")
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+    loss_weights: list[Number] | None = Field(None, description="weight of each loss; 1 each if not given")
+    label_smoothing: Annotated[Number, Field(ge=0, lt=0.5)] = Field(
         0.0, description="probability that a label is wrong, for the losses that use it (robust, exo_pair, aot)"
     )
     batch_by: Literal["row", "prompt"] = Field(
@@ -81,7 +81,7 @@ class DpoSection(TrainSection):
     label_noise: Literal["none", "measured"] = Field(
         "none", description="measured takes the judge's measured error into the loss: cDPO, or the robust loss"
     )
-    label_checks: str | None = Field(
+    label_checks: FilePath | None = Field(
         None, description="rows {correct, margin?} of comparisons that people judged too (JSONL), for label_noise"
     )
     max_dropped: Fraction = Field(

@@ -1,4 +1,4 @@
-"""What is known of the judge reaches the loss, and the losses are those of their papers."""
+"""What was measured of the judge's errors reaches the loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from fairlead import Project
 from fairlead.errors import DataError, TrainingError
@@ -28,7 +27,7 @@ from fairlead.training.dpo_trainer.label_noise import (
     pair_errors,
     pair_weights,
 )
-from fairlead.training.dpo_trainer.label_noise_trainer import confidently_wrong, noisy_pair_loss
+from fairlead.training.dpo_trainer.label_noise_trainer import confidently_wrong
 from fairlead.training.hf_trainer import read_metrics
 from tests.support.projects import tiny_config, write_config
 
@@ -106,33 +105,6 @@ def test_weights_have_mean_1_and_a_coin_flip_weighs_least() -> None:
 
 def test_counts_of_the_pairs_stage_are_read() -> None:
     assert order_counts({"pairs": 40, "within_margin": 10, "inconsistent": 7, "tie": 3}) == (7, 50)
-
-
-def test_without_error_both_losses_are_dpos() -> None:
-    gap, none = torch.tensor([-1.0, 0.0, 2.0]), torch.zeros(3)
-    plain = -torch.nn.functional.logsigmoid(gap)
-    for robust in (False, True):
-        torch.testing.assert_close(noisy_pair_loss(gap, none, robust=robust), plain)
-
-
-def test_cdpos_minimum_lies_where_the_labels_are_right_as_often_as_they_are() -> None:
-    gaps = torch.linspace(-6, 6, 12_001)
-    loss = noisy_pair_loss(gaps, torch.full_like(gaps, 0.2), robust=False)
-    assert float(gaps[loss.argmin()]) == pytest.approx(math.log(0.8 / 0.2), abs=1e-3)
-
-
-def test_the_robust_loss_has_the_clean_loss_as_its_expectation() -> None:
-    """Chowdhury et al. 2024: flip the label with probability ε, and the mean is the loss of the clean label."""
-    gap, error = torch.tensor([1.3]), torch.tensor([0.3])
-    flipped = 0.7 * noisy_pair_loss(gap, error, robust=True) + 0.3 * noisy_pair_loss(-gap, error, robust=True)
-    torch.testing.assert_close(flipped, -torch.nn.functional.logsigmoid(gap))
-
-
-def test_the_robust_loss_is_trls() -> None:
-    gap, e = torch.tensor([0.4, -2.0]), 0.1
-    right, wrong = torch.nn.functional.logsigmoid(gap), torch.nn.functional.logsigmoid(-gap)
-    trls = (-(1 - e) * right + e * wrong) / (1 - 2 * e)
-    torch.testing.assert_close(noisy_pair_loss(gap, torch.full((2,), e), robust=True), trls)
 
 
 @pytest.mark.parametrize(

@@ -13,27 +13,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
-from torch.nn import functional as F
 
 from fairlead.statistics.intervals import mean_interval
 from fairlead.training.dpo_trainer.label_noise import Measured, pair_errors, pair_weights
+from fairlead.training.dpo_trainer.loss import dpo_loss, margin
 from fairlead.training.dpo_trainer.trainer import DPOTrainer
 
 ERROR, WEIGHT = "pair_error", "pair_weight"
 _COLUMNS = (ERROR, WEIGHT)
-
-
-def noisy_pair_loss(gap: Tensor, error: Tensor, *, robust: bool) -> Tensor:
-    """[pairs] cDPO's loss, or the robust one; formulas and sources in `label_noise`.
-
-    Args:
-        gap: [pairs] βh, the reward of chosen less that of rejected.
-        error: [pairs] probability that the label is wrong, below ½.
-    """
-    right, wrong = -F.logsigmoid(gap), -F.logsigmoid(-gap)
-    if robust:
-        return ((1 - error) * right - error * wrong) / (1 - 2 * error)
-    return (1 - error) * right + error * wrong
 
 
 def with_noise(dataset: Dataset, errors: Sequence[float], weights: Sequence[float]) -> Dataset:
@@ -122,20 +109,18 @@ class WatchedDPOTrainer(DPOTrainer):
         training = self.model.training
         if not kept or "ref_chosen_logps" not in inputs or (training and error is None):
             return found
-        gap = self._gaps(kept[0], inputs)
+        margins = self._pair_margins(kept[0], inputs)
         if not training:
-            self._margins += self.accelerator.gather_for_metrics(gap.detach()).tolist()
+            self._margins += self.accelerator.gather_for_metrics(margins.detach()).tolist()
             return found
-        loss = (weight * noisy_pair_loss(gap, error, robust=self.loss_types == ["robust"])).mean()
+        loss = (weight * dpo_loss(margins, error, robust=self.loss_types == ["robust"])).mean()
         return (loss, found[1]) if return_outputs else loss
 
-    def _gaps(self, log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
-        """[pairs] reward of chosen less that of rejected."""
+    def _pair_margins(self, log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """[pairs] margin of each pair, from TRL's [2 · pairs, tokens] log-probabilities, chosen rows first."""
         mask = inputs["completion_mask"][..., 1:]
-        sums = log_probs[:, -mask.shape[1] :].sum(dim=1)
-        chosen, rejected = sums.chunk(2)
-        gap: Tensor = self.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
-        return gap
+        chosen, rejected = log_probs[:, -mask.shape[1] :].sum(dim=1).chunk(2)
+        return margin(chosen, rejected, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], self.beta)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self._margins.clear()  # the trainer tests itself on a few rows before it starts

@@ -7,6 +7,7 @@ else that escapes is a bug.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -84,3 +85,10 @@ def some(items: Iterable[object], most: int = 5) -> str:
     items = list(items)
     text = ", ".join(str(item) for item in items[:most])
     return text + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def known_names(name: object, known: Iterable[str], most: int = 8) -> str:
+    """What to write in place of an unknown name: the nearest known one, or the first few known ones."""
+    known = list(known)
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {some(known, most)}"

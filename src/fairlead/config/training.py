@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fairlead.config.base import Count, FilePath, Fraction, NotNegative, Number, Positive, Section
+from fairlead.config.base import Count, FilePath, Fraction, Integer, NotNegative, Number, Positive, Section
+from fairlead.errors import known_names
+
+LOSSES = (
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+)  # fmt: skip
+"""The losses of TRL's `DPOConfig.loss_type`."""
+
+BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class LoraSection(Section):
     r: Count = Field(16, description="rank of the update")
     alpha: Positive = Field(32.0, description="scale of the update (alpha / r)")
-    dropout: Fraction = Field(0.05, description="dropout on the adapter's input while training")
+    dropout: BelowOne = Field(0.05, description="dropout on the adapter's input while training")
     targets: list[str] | Literal["all-linear"] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj"], description="module names that get an adapter, or all-linear"
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _names_modules(cls, targets: list[str] | str) -> list[str] | str:
+        if not targets or not all(targets):
+            raise ValueError("names no module, so nothing would be trained: name some, or set all-linear")
+        return targets
 
 
 class TrainSection(Section):
@@ -26,8 +42,10 @@ class TrainSection(Section):
     epochs: Positive = Field(1.0, description="passes over the training rows")
     batch_size: Count = Field(8, description="rows per device and step")
     gradient_accumulation: Count = Field(1, description="steps summed into one update")
-    max_length: Count = Field(1024, description="tokens of prompt and answer together; longer rows are cut at the end")
-    warmup: Fraction = Field(0.1, description="share of the updates in which the learning rate rises from 0")
+    max_length: Annotated[Integer, Field(ge=2)] = Field(
+        1024, description="tokens of prompt and answer together; longer rows are cut at the end"
+    )
+    warmup: BelowOne = Field(0.1, description="share of the updates in which the learning rate rises from 0")
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = Field("linear", description="after the warmup")
     weight_decay: NotNegative = Field(0.0, description="AdamW's decay")
     max_grad_norm: Positive = Field(1.0, description="gradients are clipped to this norm")
@@ -57,7 +75,7 @@ def _default_rate(data: Any, *, lora: float, full: float) -> Any:
 
 
 class SftSection(TrainSection):
-    validation: Fraction = Field(0.1, description="share of the rows, whole prompts, kept out to watch the training")
+    validation: BelowOne = Field(0.1, description="share of the rows, whole prompts, kept out to watch the training")
 
     @model_validator(mode="before")
     @classmethod
@@ -71,7 +89,7 @@ class DpoSection(TrainSection):
     loss_type: list[str] = Field(
         ["sigmoid"], description="TRL's losses, summed: sigmoid is DPO, also ipo, robust, sft …"
     )
-    loss_weights: list[Number] | None = Field(None, description="weight of each loss; 1 each if not given")
+    loss_weights: list[NotNegative] | None = Field(None, description="weight of each loss; 1 each if not given")
     label_smoothing: Annotated[Number, Field(ge=0, lt=0.5)] = Field(
         0.0, description="probability that a label is wrong, for the losses that use it (robust, exo_pair, aot)"
     )
@@ -92,6 +110,23 @@ class DpoSection(TrainSection):
     @classmethod
     def _rate(cls, data: Any) -> Any:
         return _default_rate(data, lora=5e-5, full=5e-6)
+
+    @field_validator("loss_type")
+    @classmethod
+    def _losses_are_known(cls, losses: list[str]) -> list[str]:
+        if not losses:
+            raise ValueError("names no loss; DPO's own is [sigmoid]")
+        for loss in losses:
+            if loss not in LOSSES:
+                raise ValueError(f"unknown loss {loss[:40]!r}, {known_names(loss, LOSSES, 20)}")
+        return losses
+
+    @field_validator("loss_weights")
+    @classmethod
+    def _some_loss_counts(cls, weights: list[float] | None) -> list[float] | None:
+        if weights is not None and not any(weights):
+            raise ValueError("must not all be 0: nothing would be learnt")
+        return weights
 
     @model_validator(mode="after")
     def _losses_fit(self) -> Self:

@@ -32,7 +32,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from fairlead.config.model import ModelSection
 from fairlead.files import write_json
-from fairlead.models.adapters import View, ViewName, Views
+from fairlead.models.adapters import ModelName, ModelVariant, VariantLoader
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
@@ -44,7 +44,7 @@ MEAN_TOKENS = 60
 SEED = 0
 
 
-def make_models(folder: Path, shape: str) -> dict[ViewName, View]:
+def make_models(folder: Path, shape: str) -> dict[ModelName, ModelVariant]:
     """A random base with its tokenizer, and two adapters that change its answers."""
     tokenizer = tokenizer_of("b")
     torch.manual_seed(0)
@@ -62,8 +62,8 @@ def make_models(folder: Path, shape: str) -> dict[ViewName, View]:
         task_type="CAUSAL_LM",
         init_lora_weights="gaussian",
     )
-    views: dict[ViewName, View] = {"base": View()}
-    names: tuple[ViewName, ...] = ("sft", "dpo")
+    views: dict[ModelName, ModelVariant] = {"base": ModelVariant()}
+    names: tuple[ModelName, ...] = ("sft", "dpo")
     for name in names:
         base = PhiForCausalLM.from_pretrained(folder / "base")
         policy = get_peft_model(base, lora)
@@ -71,17 +71,19 @@ def make_models(folder: Path, shape: str) -> dict[ViewName, View]:
             if "lora_B" in key:
                 torch.nn.init.normal_(weight, std=0.02)
         policy.save_pretrained(str(folder / name))
-        views[name] = View(adapter=folder / name)
+        views[name] = ModelVariant(adapter=folder / name)
     return views
 
 
-def one_pass(folder: Path, views: dict[ViewName, View], prompts: list[Prompt], width: int) -> list[Completion]:
-    host = Views(ModelSection(name=str(folder / "base")), folder, views)
-    requests = [ViewRequest(prompt, SAMPLING, view=name) for name in views for prompt in prompts]
+def one_pass(folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int) -> list[Completion]:
+    host = VariantLoader(ModelSection(name=str(folder / "base")), folder, views)
+    requests = [ViewRequest(prompt, SAMPLING, variant=name) for name in views for prompt in prompts]
     return list(OnePassGenerator(host, batch_size=width, advance=lambda _: None).generate(requests, seed=SEED))
 
 
-def three_runs(folder: Path, views: dict[ViewName, View], prompts: list[Prompt], width: int) -> list[Completion]:
+def three_runs(
+    folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int
+) -> list[Completion]:
     section = ModelSection(name=str(folder / "base"))
     requests = [Request(prompt, SAMPLING) for prompt in prompts]
     found: list[Completion] = []

@@ -16,7 +16,7 @@ from fairlead.config.judges import RubricSettings
 from fairlead.config.monitoring import WatchSettings
 from fairlead.config.training import DpoSection
 from fairlead.errors import TrainingError
-from fairlead.models.adapters import start_of, views_of
+from fairlead.models.adapters import dpo_start, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.progress import Silent
@@ -148,7 +148,7 @@ class Lab:
         sections = {"model": model, "lora": self.project.config.lora, "dpo": section}
         inputs = {key: self.made[key] for key in ("sft", "pairs")}
         context = Context(self.project.folder, out, inputs, sections, seed, Silent())
-        start = start_of(views_of({"sft": self.made["sft"]}))
+        start = dpo_start(variants_of({"sft": self.made["sft"]}))
         return dpo.build_trainer(context, section, model, start, train, validation), context
 
     def scores(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:

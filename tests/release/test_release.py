@@ -23,7 +23,7 @@ from fairlead.config.release import ReleaseSettings
 from fairlead.errors import ArtifactError, ConfigError, ModelError
 from fairlead.evaluation.reward_model import trained
 from fairlead.files import hash_file, read_json, write_json
-from fairlead.models.adapters import View, views_of
+from fairlead.models.adapters import ModelVariant, variants_of
 from fairlead.pipeline import datasets
 from fairlead.release.checksums import SUMS, seal, verify
 from fairlead.release.evidence import gather
@@ -321,7 +321,7 @@ def test_a_dry_run_writes_nothing(project: Project, tmp_path: Path) -> None:
 
 
 def test_vllm_is_given_the_adapters_of_one_base(project: Project, tmp_path: Path) -> None:
-    views = views_of(trained(project))
+    views = variants_of(trained(project))
     argv = vllm_command(project, views, tmp_path, host="localhost", port=8000)
     assert argv[:3] == ("vllm", "serve", str(project.folder / "model"))
     modules = argv[argv.index("--lora-modules") + 1 :][:2]
@@ -331,7 +331,7 @@ def test_vllm_is_given_the_adapters_of_one_base(project: Project, tmp_path: Path
     template = Path(argv[argv.index("--chat-template") + 1]).read_text()
     assert template == project.artifact("dpo").file("model/chat_template.jinja").read_text()
     assert "--revision" not in argv, "a folder has none"
-    full = {**views, "sft": View(base=project.folder / "model")}
+    full = {**views, "sft": ModelVariant(base=project.folder / "model")}
     with pytest.raises(ModelError, match="sft has full weights"):
         vllm_command(project, full, tmp_path, host="localhost", port=8000)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead import Project
-from fairlead.models.adapters import start_of, views_of
+from fairlead.models.adapters import dpo_start, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.progress import Silent
@@ -36,6 +36,6 @@ def watched_trainer(
     out.mkdir(parents=True, exist_ok=True)
     context = Context(folder, out, {k: made[k] for k in ("sft", "pairs")}, sections, 0, Silent())
     pairs = datasets.preferences(made["pairs"].file("train.jsonl"))
-    start = start_of(views_of({"sft": made["sft"]}))
+    start = dpo_start(variants_of({"sft": made["sft"]}))
     seen = (pairs * (1 + validation // len(pairs)))[:validation]
     return build_trainer(context, project.config.dpo, project.config.model, start, pairs, seen), context

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fairlead import Project
 from fairlead.errors import ReferenceMismatchError
-from fairlead.models.adapters import start_of, views_of
+from fairlead.models.adapters import dpo_start, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.progress import Silent
@@ -31,7 +31,7 @@ def context_and_trainer(folder: Path, **dpo: Any) -> Any:
     sections = {name: getattr(project.config, name) for name in ("model", "lora", "dpo")}
     context = Context(folder, folder / "scratch" / "dpo", {k: made[k] for k in ("sft", "pairs")}, sections, 0, Silent())
     pairs = datasets.preferences(made["pairs"].file("train.jsonl"))
-    start = start_of(views_of({"sft": made["sft"]}))
+    start = dpo_start(variants_of({"sft": made["sft"]}))
     return build_trainer(context, project.config.dpo, project.config.model, start, pairs, pairs[:4])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from fairlead.config.evaluation import AnswersSection
 from fairlead.config.model import ModelSection
 from fairlead.files import write_atomic, write_jsonl
-from fairlead.models.adapters import ViewName, Views, views_of
+from fairlead.models.adapters import ModelName, VariantLoader, variants_of
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.models.resumable import generate_resumable
 from fairlead.pipeline import datasets
@@ -18,13 +18,13 @@ _BATCHES_PER_CHUNK = 16  # within a chunk the batch stays full; at its end it ru
 
 
 def run(context: Context) -> Figures:
-    """Writes answers.jsonl (every view's answers, view by view) and samples.md (side by side, for people)."""
+    """Writes answers.jsonl (every variant's answers, variant by variant) and samples.md (side by side, for people)."""
     section: AnswersSection = context.section("answers")
     model: ModelSection = context.section("model")
     prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
     sampling = Sampling(section.temperature, section.top_p, section.max_new_tokens)
-    views = views_of(context.inputs)
-    requests = [ViewRequest(prompt, sampling, view=name) for prompt in prompts for name in views]
+    variants = variants_of(context.inputs)
+    requests = [ViewRequest(prompt, sampling, variant=name) for prompt in prompts for name in variants]
     known = 0
     with context.progress.task("answers", "held-out prompts", len(requests)) as bar:
 
@@ -34,29 +34,33 @@ def run(context: Context) -> Figures:
             bar.update(known)
 
         found = generate_resumable(
-            OnePassGenerator(Views(model, context.folder, views), batch_size=section.batch_size, advance=advance),
+            OnePassGenerator(
+                VariantLoader(model, context.folder, variants), batch_size=section.batch_size, advance=advance
+            ),
             requests,
             log=context.out / "chunks" / "answers.jsonl",
             chunk=section.batch_size * _BATCHES_PER_CHUNK,
             seed=context.seed,
             advance=advance,
         )
-    answers: dict[ViewName, list[Completion]] = {name: found[at :: len(views)] for at, name in enumerate(views)}
-    write_jsonl(context.out / "answers.jsonl", (to_json(a) for view in answers.values() for a in view))
+    answers: dict[ModelName, list[Completion]] = {name: found[at :: len(variants)] for at, name in enumerate(variants)}
+    write_jsonl(context.out / "answers.jsonl", (to_json(a) for variant in answers.values() for a in variant))
     write_atomic(context.out / "samples.md", side_by_side(prompts, answers))
-    everything = [answer for view in answers.values() for answer in view]
-    cut = {name: sum(a.finish == "length" for a in view) / max(1, len(view)) for name, view in answers.items()}
+    everything = [answer for variant in answers.values() for answer in variant]
+    cut = {name: sum(a.finish == "length" for a in variant) / max(1, len(variant)) for name, variant in answers.items()}
     return {
         "answers": len(everything),
         "prompts": len(prompts),
         "cut_by_the_token_limit": cut,
-        "distinct": {name: len({a.text for a in view}) / max(1, len(view)) for name, view in answers.items()},
-        "mean_tokens": {name: sum(a.tokens for a in view) / max(1, len(view)) for name, view in answers.items()},
+        "distinct": {name: len({a.text for a in variant}) / max(1, len(variant)) for name, variant in answers.items()},
+        "mean_tokens": {
+            name: sum(a.tokens for a in variant) / max(1, len(variant)) for name, variant in answers.items()
+        },
     }
 
 
 def side_by_side(
-    prompts: Sequence[Prompt], answers: Mapping[ViewName, Sequence[Completion]], most: int | None = None
+    prompts: Sequence[Prompt], answers: Mapping[ModelName, Sequence[Completion]], most: int | None = None
 ) -> str:
     """Markdown with each prompt and its answers. Texts stand in code blocks, because model output is hostile."""
     parts: list[str] = []
@@ -64,9 +68,9 @@ def side_by_side(
         parts.append(f"### Prompt {number + 1} ({prompt.id})\n\n{_block(prompt.text)}")
         if prompt.gold:
             parts.append(f"**gold**\n\n{_block(', '.join(f'{k}: {v}' for k, v in prompt.gold.items()))}")
-        for name, view in answers.items():
-            cut = " (cut by the token limit)" if view[number].finish == "length" else ""
-            parts.append(f"**{name}**{cut}\n\n{_block(view[number].text)}")
+        for name, variant in answers.items():
+            cut = " (cut by the token limit)" if variant[number].finish == "length" else ""
+            parts.append(f"**{name}**{cut}\n\n{_block(variant[number].text)}")
     return "\n\n".join(parts) + "\n"
 
 

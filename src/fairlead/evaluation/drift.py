@@ -1,6 +1,6 @@
 """The `probe` stage: what training cost and what it taught besides the task.
 
-Forgetting: perplexity of general text and a general task, for every view. Drift: the KL from the reference, sampled
+Forgetting: perplexity of general text and a general task, for every variant. Drift: the KL from the reference, sampled
 from the policy. Implicit reward: how often β·(log π - log π_ref) prefers the chosen answer of held-out pairs (Rafailov
 et al. 2023, arXiv 2305.18290, section 4), so how good a reward model DPO has made.
 """
@@ -8,7 +8,7 @@ et al. 2023, arXiv 2305.18290, section 4), so how good a reward model DPO has ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,12 +21,12 @@ from fairlead.data.readers import read_prompts
 from fairlead.errors import DataError
 from fairlead.evaluation.table import ends
 from fairlead.files import read_text, write_json
-from fairlead.models.adapters import ViewName, Views, start_of, views_of
+from fairlead.models.adapters import ModelName, VariantLoader, reference_name, variants_of
+from fairlead.models.kl import answer_kl
 from fairlead.models.log_probs import (
     Scored,
     answer_logits,
     answer_row,
-    kl_divergence,
     logprobs,
     prompt_length,
     text_rows,
@@ -43,18 +43,18 @@ _HELD_LOGITS = 2**28  # numbers of float32, one GiB
 
 
 def run(context: Context) -> Figures:
-    """Writes probe.json: figures with their interval and n, by name and, where there are several, by view."""
+    """Writes probe.json: figures with their interval and n, by name and, where there are several, by variant."""
     section: ProbeSettings = context.section("probe")
     model: ModelSection = context.section("model")
-    views = views_of(context.inputs)
-    host = Views(model, context.folder, views)
-    reference = reference_of(views)
+    variants = variants_of(context.inputs)
+    host = VariantLoader(model, context.folder, variants)
+    reference = reference_name(variants)
     found: dict[str, Any] = {}
     if section.texts:
         windows = _windows(host, read_text(context.path(section.texts)), section)
         sums = {
             name: _logprobs(host, name, windows, section.batch_size, context.progress, f"perplexity of {name}")
-            for name in views
+            for name in variants
         }
         found["perplexity"] = {name: ends(perplexity(each, windows)) for name, each in sums.items()}
         # The ratio of two perplexities is that of the difference of their log-likelihoods, window by window.
@@ -65,7 +65,7 @@ def run(context: Context) -> Figures:
         }
     if section.task:
         prompts = read_prompts(context.path(section.task))
-        found |= _general(host, list(views), prompts, section, context)
+        found |= _general(host, list(variants), prompts, section, context)
     held_out = datasets.preferences(context.inputs["pairs"].file("validation.jsonl"))
     # Training drops them too: nothing of their answers is left.
     pairs = [pair for pair in held_out if prompt_length(pair.prompt, host.tokenizer) < section.max_length]
@@ -83,13 +83,8 @@ def run(context: Context) -> Figures:
     }
 
 
-def reference_of(views: Mapping[ViewName, Any]) -> ViewName:
-    """The view that DPO started from."""
-    return "sft" if "sft" in views and start_of(views) == views["sft"] else "base"
-
-
-def _windows(host: Views, text: str, section: ProbeSettings) -> list[Scored]:
-    """The text's windows of tokens, the same for every view, up to `max_texts_tokens` in all."""
+def _windows(host: VariantLoader, text: str, section: ProbeSettings) -> list[Scored]:
+    """The text's windows of tokens, the same for every variant, up to `max_texts_tokens` in all."""
     kept: list[Scored] = []
     for window in text_rows(text, host.tokenizer, section.max_length):
         if sum(row.counted for row in kept) >= section.max_texts_tokens:
@@ -116,11 +111,11 @@ def perplexity(sums: Sequence[float], windows: Sequence[Scored]) -> Interval:
 
 
 def _general(
-    host: Views, names: Sequence[ViewName], prompts: Sequence[Prompt], section: ProbeSettings, context: Context
+    host: VariantLoader, names: Sequence[ModelName], prompts: Sequence[Prompt], section: ProbeSettings, context: Context
 ) -> dict[str, dict[str, Any]]:
-    """Every check of the general task, by view, and its change over the base, paired by prompt."""
+    """Every check of the general task, by variant, and its change over the base, paired by prompt."""
     sampling = Sampling(0.0, 1.0, section.max_new_tokens)
-    requests = [ViewRequest(prompt, sampling, view=name) for name in names for prompt in prompts]
+    requests = [ViewRequest(prompt, sampling, variant=name) for name in names for prompt in prompts]
     answers = [a.text for a in _answers(host, requests, section, context, "general task")]
     found: dict[str, dict[str, Any]] = {}
     for settings in section.task_checks:
@@ -148,7 +143,7 @@ def _change(new: Sequence[float | None], old: Sequence[float | None]) -> Interva
 
 
 def _answers(
-    host: Views, requests: Sequence[ViewRequest], section: ProbeSettings, context: Context, what: str
+    host: VariantLoader, requests: Sequence[ViewRequest], section: ProbeSettings, context: Context, what: str
 ) -> list[Any]:
     done = 0
     with context.progress.task("probe", what, len(requests)) as bar:
@@ -163,8 +158,8 @@ def _answers(
 
 
 def implicit_rewards(
-    host: Views,
-    reference: ViewName,
+    host: VariantLoader,
+    reference: ModelName,
     pairs: Sequence[Preference],
     max_length: int,
     batch_size: int,
@@ -177,8 +172,8 @@ def implicit_rewards(
 
 
 def log_ratios(
-    host: Views,
-    reference: ViewName,
+    host: VariantLoader,
+    reference: ModelName,
     texts: Sequence[tuple[Prompt, str]],
     max_length: int,
     batch_size: int,
@@ -201,7 +196,7 @@ def accuracy(rewards: Sequence[tuple[float, float]]) -> Interval:
 
 
 def _kl(
-    host: Views, reference: ViewName, prompts: Sequence[Prompt], section: ProbeSettings, context: Context
+    host: VariantLoader, reference: ModelName, prompts: Sequence[Prompt], section: ProbeSettings, context: Context
 ) -> Interval:
     """KL(π ‖ π_ref) in nats per answer, on answers drawn from π at temperature 1.
 
@@ -210,7 +205,7 @@ def _kl(
     limit cut is scored as if it had ended there.
     """
     sampling = Sampling(1.0, 1.0, section.max_new_tokens)
-    requests = [ViewRequest(prompt, sampling, view="dpo") for prompt in prompts]
+    requests = [ViewRequest(prompt, sampling, variant="dpo") for prompt in prompts]
     answers = _answers(host, requests, section, context, "KL from the reference")
     scored = [
         answer_row(prompt, answer.text, host.tokenizer, section.max_length)
@@ -218,7 +213,7 @@ def _kl(
     ]
     found: list[float] = []
     filler = int(host.tokenizer.pad_token_id)
-    # Views with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
+    # Variants with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
     for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(host.tokenizer)):
         rows_held, size = scored[held], section.batch_size
         parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
@@ -227,7 +222,7 @@ def _kl(
         with host.use(reference) as model:
             for part, mine in zip(parts, ours, strict=True):
                 theirs = answer_logits(model, part, filler)
-                found += [kl_divergence(p, q) for p, q in zip(mine, theirs, strict=True)]
+                found += [answer_kl(p, q) for p, q in zip(mine, theirs, strict=True)]
     interval = mean_interval(found, [prompt.cluster or prompt.id for prompt in prompts])
     return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
 
@@ -245,7 +240,7 @@ def held_together(tokens: Sequence[int], most: int) -> Iterator[slice]:
 
 
 def _logprobs(
-    host: Views, name: ViewName, scored: Sequence[Scored], batch_size: int, progress: Progress, what: str
+    host: VariantLoader, name: ModelName, scored: Sequence[Scored], batch_size: int, progress: Progress, what: str
 ) -> list[float]:
     done = 0
     with host.use(name) as model, progress.task("probe", what, len(scored)) as bar:

@@ -9,11 +9,11 @@ from typing import Any
 
 from fairlead.data.readers import read_examples, read_preferences
 from fairlead.errors import DataError
-from fairlead.evaluation.drift import accuracy, log_ratios, reference_of
+from fairlead.evaluation.drift import accuracy, log_ratios
 from fairlead.evaluation.external.answers import read_rows
 from fairlead.evaluation.table import ends
 from fairlead.files import write_jsonl
-from fairlead.models.adapters import Views, views_of
+from fairlead.models.adapters import VariantLoader, reference_name, variants_of
 from fairlead.models.log_probs import answer_row, prompt_length
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.pipeline.artifacts import Artifact
@@ -42,8 +42,8 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
     """
     every = _read(file, project.config.data.system)
     inputs = trained(project)
-    views = views_of(inputs)
-    host = Views(project.config.model, project.folder, views)
+    variants = variants_of(inputs)
+    host = VariantLoader(project.config.model, project.folder, variants)
     section, most = project.config.dpo, _most_tokens(project)
     rows = {n: r for n, r in enumerate(every, 1) if prompt_length(r.prompt, host.tokenizer) < most}
     if not rows:
@@ -53,7 +53,7 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
         number: any(answer_row(row.prompt, a, host.tokenizer, most).cut for a in _answers(row))
         for number, row in rows.items()
     }
-    ratios = log_ratios(host, reference_of(views), texts, most, _BATCH, project.progress)
+    ratios = log_ratios(host, reference_name(variants), texts, most, _BATCH, project.progress)
     rewards = iter([section.beta * ratio for ratio in ratios])
     scored = [_scored(row, [next(rewards) for _ in _answers(row)]) for row in rows.values()]
     if out is not None:
@@ -120,12 +120,12 @@ def try_prompt(project: Project, text: str, *, temperature: float | None = None)
     Args:
         temperature: instead of `answers.temperature`.
     """
-    views = views_of(trained(project))
-    host = Views(project.config.model, project.folder, views)
+    variants = variants_of(trained(project))
+    host = VariantLoader(project.config.model, project.folder, variants)
     section = project.config.answers
     degrees = section.temperature if temperature is None else temperature
     sampling = Sampling(degrees, section.top_p, section.max_new_tokens)
     prompt = with_system(Prompt.of(text), project.config.data.system)
-    generator = OnePassGenerator(host, batch_size=len(views), advance=lambda _: None)
-    requests = [ViewRequest(prompt, sampling, view=name) for name in views]
+    generator = OnePassGenerator(host, batch_size=len(variants), advance=lambda _: None)
+    requests = [ViewRequest(prompt, sampling, variant=name) for name in variants]
     return {answer.model: answer for answer in generator.generate(requests, seed=project.config.seed)}

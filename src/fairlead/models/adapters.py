@@ -1,7 +1,8 @@
-"""Base, SFT and DPO as views: which base weights each has, and which adapter lies on them.
+"""Base, SFT and DPO as model variants: which base weights each has, and which adapter lies on them.
 
 With LoRA all three share one set of base weights and differ in the adapter that is switched on. With full weights
-each is a model of its own. Either way `Views` gives the model of a view, holding one set of base weights at a time.
+each is a model of its own. Either way `VariantLoader` gives the model of a variant and holds one set of base weights
+at a time.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairlead.config.model import ModelSection
-from fairlead.models.continuous_batching import BARE
+from fairlead.models.continuous_batching import NO_ADAPTER
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.pipeline.artifacts import Artifact
 
-ViewName = Literal["base", "sft", "dpo"]
+ModelName = Literal["base", "sft", "dpo"]
 
 
 @dataclass(frozen=True)
-class View:
+class ModelVariant:
     """Where a model's weights are.
 
     Attributes:
         base: folder of full weights; None is the base model of the config.
-        adapter: folder of a LoRA adapter on them; None is the bare weights.
+        adapter: folder of a LoRA adapter on them; None is the weights alone.
     """
 
     base: Path | None = None
@@ -41,43 +42,48 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file()
 
 
-def view_on(start: View, trained: Path) -> View:
-    """The view after a training that began at `start` and wrote `trained`: an adapter or full weights."""
-    return View(start.base, trained) if is_adapter(trained) else View(trained, None)
+def variant_after(start: ModelVariant, trained: Path) -> ModelVariant:
+    """The variant after a training that began at `start` and wrote `trained`: an adapter or full weights."""
+    return ModelVariant(start.base, trained) if is_adapter(trained) else ModelVariant(trained, None)
 
 
-def views_of(inputs: Mapping[str, Artifact]) -> dict[ViewName, View]:
-    """The views that the artifacts at hand make: base always, sft and dpo where they were trained."""
-    views: dict[ViewName, View] = {"base": View()}
+def variants_of(inputs: Mapping[str, Artifact]) -> dict[ModelName, ModelVariant]:
+    """The variants that the given artifacts make: base always, sft and dpo where they were trained."""
+    variants: dict[ModelName, ModelVariant] = {"base": ModelVariant()}
     if "sft" in inputs:
-        views["sft"] = view_on(views["base"], inputs["sft"].file("model"))
+        variants["sft"] = variant_after(variants["base"], inputs["sft"].file("model"))
     if "dpo" in inputs:
-        views["dpo"] = view_on(start_of(views), inputs["dpo"].file("model"))
-    return views
+        variants["dpo"] = variant_after(dpo_start(variants), inputs["dpo"].file("model"))
+    return variants
 
 
-def start_of(views: Mapping[ViewName, View]) -> View:
-    """The model that DPO starts from and that is its reference: SFT where there is one, else the base."""
-    return views.get("sft", views["base"])
+def reference_name(variants: Mapping[ModelName, ModelVariant]) -> ModelName:
+    """Name of the variant that DPO starts from and that is its reference: SFT where there is one, else the base."""
+    return "sft" if "sft" in variants else "base"
 
 
-class Views:
-    """Gives the model of any view, switching adapters where the base weights are the same."""
+def dpo_start(variants: Mapping[ModelName, ModelVariant]) -> ModelVariant:
+    """The variant that DPO starts from and that is its reference."""
+    return variants[reference_name(variants)]
 
-    def __init__(self, section: ModelSection, folder: Path, views: Mapping[ViewName, View]) -> None:
-        self._section, self._folder, self._views = section, folder, views
+
+class VariantLoader:
+    """Loads the model of any variant, switching adapters where the base weights are the same."""
+
+    def __init__(self, section: ModelSection, folder: Path, variants: Mapping[ModelName, ModelVariant]) -> None:
+        self._section, self._folder, self._variants = section, folder, variants
         self._base: Path | None = None
         self._model: PreTrainedModel | PeftModel | None = None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(section, folder)
         self.tokenizer.padding_side = "left"  # generation continues at the right end
 
     @contextmanager
-    def use(self, name: ViewName) -> Iterator[PreTrainedModel | PeftModel]:
-        """The model of view `name`, in evaluation mode, for the duration of the block."""
-        view = self._views[name]
-        model = self._weights(view.base)
-        if view.adapter is not None:
-            model = self._with_adapter(name, view.adapter)
+    def use(self, name: ModelName) -> Iterator[PreTrainedModel | PeftModel]:
+        """The model of variant `name`, in evaluation mode, for the duration of the block."""
+        variant = self._variants[name]
+        model = self._weights(variant.base)
+        if variant.adapter is not None:
+            model = self._with_adapter(name, variant.adapter)
             model.set_adapter(name)
             yield model
         elif isinstance(model, PeftModel):
@@ -86,23 +92,23 @@ class Views:
         else:
             yield model
 
-    def groups(self) -> list[list[ViewName]]:
-        """The views that share base weights, group by group."""
-        found: dict[Path | None, list[ViewName]] = {}
-        for name, view in self._views.items():
-            found.setdefault(view.base, []).append(name)
-        return list(found.values())
+    def groups(self) -> list[list[ModelName]]:
+        """The names of the variants that share base weights, group by group."""
+        by_base: dict[Path | None, list[ModelName]] = {}
+        for name, variant in self._variants.items():
+            by_base.setdefault(variant.base, []).append(name)
+        return list(by_base.values())
 
-    def together(self, names: Sequence[ViewName]) -> tuple[PreTrainedModel | PeftModel, dict[ViewName, str]]:
-        """The model of views that share base weights with all their adapters on it, and each view's adapter.
+    def together(self, names: Sequence[ModelName]) -> tuple[PreTrainedModel | PeftModel, dict[ModelName, str]]:
+        """The model of variants that share base weights with all their adapters loaded, and each variant's adapter.
 
         Its rows choose their adapter by PEFT's `adapter_names`.
         """
-        model = self._weights(self._views[names[0]].base)
-        adapters: dict[ViewName, str] = {}
+        model = self._weights(self._variants[names[0]].base)
+        adapters: dict[ModelName, str] = {}
         for name in names:
-            adapter = self._views[name].adapter
-            adapters[name] = BARE if adapter is None else name
+            adapter = self._variants[name].adapter
+            adapters[name] = NO_ADAPTER if adapter is None else name
             if adapter is not None:
                 model = self._with_adapter(name, adapter)
         return model, adapters
@@ -115,7 +121,7 @@ class Views:
             self._base = base
         return self._model
 
-    def _with_adapter(self, name: ViewName, folder: Path) -> PeftModel:
+    def _with_adapter(self, name: ModelName, folder: Path) -> PeftModel:
         if not isinstance(self._model, PeftModel):
             assert self._model is not None
             self._model = load_adapter(self._model, folder, name=name)

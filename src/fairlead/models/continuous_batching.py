@@ -21,7 +21,7 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-BARE = "__base__"
+NO_ADAPTER = "__base__"
 """PEFT's name for rows of a mixed batch that no adapter touches."""
 
 _CHANGE_SHARE = 8  # the batch is rebuilt when an eighth of its places is free: each rebuild copies the cache
@@ -34,12 +34,12 @@ class Job:
     Attributes:
         prompt: token ids.
         most: new tokens at most.
-        adapter: the adapter that answers, `BARE` for none.
+        adapter: the adapter that answers, `NO_ADAPTER` for none.
     """
 
     prompt: Sequence[int]
     most: int
-    adapter: str = BARE
+    adapter: str = NO_ADAPTER
 
 
 Choose = Callable[[Tensor, Sequence[int]], Tensor]

@@ -114,10 +114,3 @@ def answer_logits(model: Any, rows: Sequence[Scored], filler: int) -> list[Tenso
         logits[number, len(row.tokens) - row.counted - 1 : len(row.tokens) - 1].to(torch.float32, copy=True)
         for number, row in enumerate(rows)
     ]
-
-
-def kl_divergence(logits: Tensor, reference: Tensor) -> float:
-    """Σ over positions of the next token's KL(π ‖ π_ref), in nats, from logits (positions, vocabulary); at least 0."""
-    ours, theirs = logits.log_softmax(-1), reference.log_softmax(-1)
-    terms = ours.exp() * (ours - theirs)
-    return max(0.0, float(terms.nansum()))  # a token that both rule out gives 0 · (∞ - ∞)

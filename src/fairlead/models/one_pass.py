@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fairlead.models.adapters import ViewName, Views
+from fairlead.models.adapters import ModelName, VariantLoader
 from fairlead.models.continuous_batching import Choose, Job, decode, keeps_full
 from fairlead.models.generation import (
     GumbelNoise,
@@ -30,7 +30,7 @@ from fairlead.records import Completion, Sampling
 class ViewRequest(Request):
     """One completion to draw from one view."""
 
-    view: ViewName = "base"
+    variant: ModelName = "base"
 
 
 class OnePassGenerator:
@@ -42,7 +42,7 @@ class OnePassGenerator:
         advance: called with the number of answers that have ended.
     """
 
-    def __init__(self, host: Views, *, batch_size: int, advance: Callable[[int], None]) -> None:
+    def __init__(self, host: VariantLoader, *, batch_size: int, advance: Callable[[int], None]) -> None:
         self._host, self._batch_size, self._advance = host, batch_size, advance
 
     def generate(self, requests: Sequence[ViewRequest], *, seed: int) -> Iterator[Completion]:
@@ -53,12 +53,12 @@ class OnePassGenerator:
         """
         done: dict[int, Completion] = {}
         for names in self._host.groups():
-            members = [n for n, request in enumerate(requests) if request.view in names]
+            members = [n for n, request in enumerate(requests) if request.variant in names]
             found = self._group(names, [requests[n] for n in members], seed)
             done.update(zip(members, found, strict=True))
         yield from (done[n] for n in range(len(requests)))
 
-    def _group(self, names: Sequence[ViewName], requests: Sequence[ViewRequest], seed: int) -> list[Completion]:
+    def _group(self, names: Sequence[ModelName], requests: Sequence[ViewRequest], seed: int) -> list[Completion]:
         """Completions of views that share base weights."""
         model, adapters = self._host.together(names)
         if not keeps_full(model):
@@ -70,7 +70,7 @@ class OnePassGenerator:
             members = [n for n, request in enumerate(requests) if request.sampling == sampling]
             seeds = [row_seed(seed, requests[n]) for n in members]
             jobs = [
-                Job(encode(requests[n], model, tokenizer), sampling.max_new_tokens, adapters[requests[n].view])
+                Job(encode(requests[n], model, tokenizer), sampling.max_new_tokens, adapters[requests[n].variant])
                 for n in members
             ]
             answers = decode(
@@ -86,10 +86,10 @@ class OnePassGenerator:
                 done[n] = _completion(requests[n], seed_of_row, cut(answer, ends, tokenizer))
         return [done[n] for n in range(len(requests))]
 
-    def _one_by_one(self, names: Sequence[ViewName], requests: Sequence[ViewRequest], seed: int) -> list[Completion]:
+    def _one_by_one(self, names: Sequence[ModelName], requests: Sequence[ViewRequest], seed: int) -> list[Completion]:
         done: dict[int, Completion] = {}
         for name in names:
-            members = [n for n, request in enumerate(requests) if request.view == name]
+            members = [n for n, request in enumerate(requests) if request.variant == name]
             with self._host.use(name) as model:
                 generator = TransformersGenerator(
                     model, self._host.tokenizer, name=name, batch_size=self._batch_size, advance=self._advance
@@ -119,7 +119,7 @@ def _completion(request: ViewRequest, seed: int, answer: tuple[str, int, bool]) 
     return Completion(
         prompt_id=request.prompt.id,
         text=text,
-        model=request.view,
+        model=request.variant,
         sampling=request.sampling,
         index=request.index,
         seed=seed,

@@ -12,7 +12,7 @@ from typing import Any
 from fairlead.config.model import ModelSection
 from fairlead.config.sampling import SampleSection
 from fairlead.files import write_jsonl
-from fairlead.models.adapters import ViewName, Views, views_of
+from fairlead.models.adapters import ModelName, VariantLoader, variants_of
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
@@ -31,8 +31,8 @@ def run(context: Context) -> Figures:
     section: SampleSection = context.section("sample")
     model: ModelSection = context.section("model")
     prompts = datasets.prompts(context.inputs["prepare"].file("prompts.jsonl"))
-    views = views_of(context.inputs)
-    name: ViewName = "sft" if "sft" in views else "base"
+    variants = variants_of(context.inputs)
+    name: ModelName = "sft" if "sft" in variants else "base"
     per_prompt = len(section.temperatures) * section.per_temperature
     kinds = 1 + bool(section.few_shot) + len(section.models)
     total = len(prompts) * (kinds * per_prompt + (2 if section.constitution else 0))
@@ -44,7 +44,7 @@ def run(context: Context) -> Figures:
             known += count
             bar.update(known)
 
-        host = Views(model, context.folder, views)
+        host = VariantLoader(model, context.folder, variants)
         with host.use(name) as policy:
             completions = _of_policy(prompts, name, _drawer(context, policy, host.tokenizer, advance), context)
         del host, policy  # never two sets of weights at once

@@ -13,7 +13,7 @@ from typing import Any
 from fairlead.config.release import ReleaseSettings
 from fairlead.errors import ArtifactError, ConfigError, FairleadError
 from fairlead.files import disk_errors, hash_file, read_json, write_atomic, write_json
-from fairlead.models.adapters import View, is_adapter, views_of
+from fairlead.models.adapters import ModelVariant, is_adapter, variants_of
 from fairlead.models.generation import greedy_config
 from fairlead.models.hardware import device, resolve_dtype
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
@@ -74,7 +74,7 @@ def release(
             remedy='mend it and run fairlead gate; --despite "reason" overrides it and stands in the card for good',
         )
     target = _target(to, version, dry_run=dry_run)
-    view = views_of(evidence.trained)[candidate]
+    view = variants_of(evidence.trained)[candidate]
     if not merged and view.adapter is not None and view.base is not None:
         raise ConfigError(
             f"the adapter of {candidate} lies on the full weights of SFT, which nobody else has",
@@ -150,7 +150,7 @@ def _fill(
     adapter = is_adapter(trained) and not merged
     with disk_errors(folder):
         if merged and is_adapter(trained):
-            write_merged(project, views_of(evidence.trained)[evidence.candidate], folder)
+            write_merged(project, variants_of(evidence.trained)[evidence.candidate], folder)
         else:
             shutil.copytree(trained, folder, dirs_exist_ok=True)
         if evidence.gate is not None:
@@ -163,7 +163,7 @@ def _fill(
     if adapter:
         config = read_json(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": base, "revision": revision})
-    section, view = project.config.model, views_of(evidence.trained)[evidence.candidate]
+    section, view = project.config.model, variants_of(evidence.trained)[evidence.candidate]
     plain_weights = str(view.base) if view.base is not None else locate(section.name, project.folder)
     tokenizer = load_tokenizer(section, project.folder)
     most = project.config.answers.max_new_tokens
@@ -225,7 +225,7 @@ def _evidence_json(folder: Path, version: str, evidence: Evidence, despite: str 
     }
 
 
-def write_merged(project: Project, view: View, folder: Path) -> None:
+def write_merged(project: Project, view: ModelVariant, folder: Path) -> None:
     """The base with the view's adapter merged in, as safetensors with its tokenizer."""
     section = project.config.model
     model = load_base(section, project.folder, str(view.base) if view.base else None)

@@ -19,7 +19,7 @@ from transformers.utils.import_utils import is_serve_available
 from fairlead.errors import ModelError
 from fairlead.evaluation.reward_model import trained
 from fairlead.files import disk_errors, read_json, write_atomic
-from fairlead.models.adapters import View, ViewName, views_of
+from fairlead.models.adapters import ModelName, ModelVariant, variants_of
 from fairlead.models.generation import greedy_config
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
 from fairlead.pipeline.project import Project
@@ -62,7 +62,7 @@ def choose_engine(wanted: str | None) -> Engine:
 def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
     """The command that serves the project's models, and the files that it needs, written first."""
     artifacts = trained(project)
-    views = views_of(artifacts)
+    views = variants_of(artifacts)
     folder = project.folder / ".fairlead" / "serve"
     if engine == "vllm":
         return Server(vllm_command(project, views, folder, host=host, port=port), project.folder)
@@ -76,7 +76,7 @@ def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
 
 
 def vllm_command(
-    project: Project, views: Mapping[ViewName, View], folder: Path, *, host: str, port: int
+    project: Project, views: Mapping[ModelName, ModelVariant], folder: Path, *, host: str, port: int
 ) -> tuple[str, ...]:
     """`vllm serve` with every adapter as a LoRA module, and the chat template that was trained with.
 
@@ -114,7 +114,7 @@ def _rank(adapters: Iterable[Path]) -> int:
     return next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
 
 
-def merge_into(project: Project, view: View, folder: Path, name: str, mark: str) -> Path:
+def merge_into(project: Project, view: ModelVariant, folder: Path, name: str, mark: str) -> Path:
     """Writes full weights of a view with its tokenizer to `folder`/`name`, unless those of the same `mark` are there.
 
     Whole weights that lie in a folder already are linked, not copied.

@@ -11,7 +11,7 @@ from peft import PeftModel
 from trl.trainer.utils import add_fused_lm_head
 
 from fairlead.config.model import ModelSection
-from fairlead.models.adapters import View, ViewName, Views
+from fairlead.models.adapters import ModelName, ModelVariant, VariantLoader
 from fairlead.models.generation import end_tokens
 from fairlead.records import Prompt
 from fairlead.training.monitoring.policy_samples import answer_log_probs, generate_tokens
@@ -20,10 +20,10 @@ from fairlead.training.monitoring.policy_samples import answer_log_probs, genera
 def log_ratios(
     section: ModelSection,
     folder: Path,
-    views: Mapping[ViewName, View],
+    views: Mapping[ModelName, ModelVariant],
     prompts: Sequence[Prompt],
     *,
-    reference: ViewName,
+    reference: ModelName,
     max_new_tokens: int,
 ) -> list[list[float]]:
     """Of each prompt one answer of the view dpo at temperature 1: [tokens] log π − log π_ref.
@@ -32,7 +32,7 @@ def log_ratios(
         reference: the view that DPO started from.
         max_new_tokens: longer answers are cut, and their KL is that of what is left.
     """
-    loaded = Views(section, folder, views)
+    loaded = VariantLoader(section, folder, views)
     tokenizer = loaded.tokenizer
     rows = [
         tokenizer.apply_chat_template(

@@ -18,7 +18,7 @@ import yaml
 from fairlead.config.project import CONFIG_NAME, Config, load_config, parse_config
 from fairlead.errors import ConfigError, DataError, TrainingError
 from fairlead.files import read_json, read_jsonl, read_text, write_atomic, write_json
-from fairlead.models.adapters import ViewName, views_of
+from fairlead.models.adapters import ModelName, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.graph import stages_of
@@ -240,8 +240,8 @@ def _kl(project: Project, made: Mapping[str, Artifact], count: int) -> Interval:
     try:
         ratios = read_json(kept)
     except DataError:
-        views = views_of({name: made[name] for name in ("sft", "dpo") if name in made})
-        reference: ViewName = "sft" if "sft" in made else "base"
+        views = variants_of({name: made[name] for name in ("sft", "dpo") if name in made})
+        reference: ModelName = "sft" if "sft" in made else "base"
         with project_lock(project.folder):
             ratios = log_ratios(
                 project.config.model, project.folder, views, prompts, reference=reference, max_new_tokens=limit

@@ -20,7 +20,7 @@ from fairlead.config.model import ModelSection
 from fairlead.config.monitoring import WatchSettings
 from fairlead.config.training import DpoSection, LoraSection
 from fairlead.files import read_json
-from fairlead.models.adapters import View, start_of, views_of
+from fairlead.models.adapters import ModelVariant, dpo_start, variants_of
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
@@ -51,7 +51,7 @@ def run(context: Context) -> Figures:
     model_section: ModelSection = context.section("model")
     train = datasets.preferences(context.inputs["pairs"].file("train.jsonl"))
     validation = datasets.preferences(context.inputs["pairs"].file("validation.jsonl"))
-    start = start_of(views_of({k: v for k, v in context.inputs.items() if k == "sft"}))
+    start = dpo_start(variants_of({k: v for k, v in context.inputs.items() if k == "sft"}))
     trainer = build_trainer(context, section, model_section, start, train, validation)
     dropped = len(trainer.dropped["train"])
     noise = _tell_noise(context, trainer, train) if section.label_noise == "measured" else {}
@@ -108,7 +108,7 @@ def build_trainer(
     context: Context,
     section: DpoSection,
     model_section: ModelSection,
-    start: View,
+    start: ModelVariant,
     train: list[Preference],
     validation: list[Preference],
 ) -> WatchedDPOTrainer:

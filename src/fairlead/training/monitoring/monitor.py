@@ -17,8 +17,9 @@ import transformers
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from fairlead.config.monitoring import WatchSettings
+from fairlead.models.kl import KL, kl_estimates
 from fairlead.training.hf_trainer import read_metrics
-from fairlead.training.monitoring.kl import KL, distinct_n, is_loop, kl_estimates
+from fairlead.training.monitoring.kl import distinct_n, is_loop
 from fairlead.training.monitoring.policy_samples import PolicySamples
 from fairlead.training.monitoring.run_info import format_facts, run_facts
 from fairlead.training.monitoring.time_budget import (

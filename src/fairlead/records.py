@@ -119,6 +119,28 @@ class VerdictState(StrEnum):
     REFUSED = "refused"  # the judge declined
     FAILED = "failed"  # no reply: outage, time-out, budget
 
+    @property
+    def decided(self) -> bool:
+        """Whether it is a verdict: win, loss or tie."""
+        return self in (VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE)
+
+    @property
+    def missing(self) -> bool:
+        """Whether the pair was not judged. An inconsistent pair was: the judge finds neither answer clearly better."""
+        return self in (VerdictState.UNREADABLE, VerdictState.REFUSED, VerdictState.FAILED)
+
+    @property
+    def outcome(self) -> float | None:
+        """What it counts for the first answer: a win 1, a loss 0, a tie and an inconsistent pair ½, else None."""
+        if self.missing:
+            return None
+        return {VerdictState.WIN: 1.0, VerdictState.LOSS: 0.0}.get(self, 0.5)
+
+    @property
+    def swapped(self) -> VerdictState:
+        """The same said of the two answers in the other order."""
+        return {VerdictState.WIN: VerdictState.LOSS, VerdictState.LOSS: VerdictState.WIN}.get(self, self)
+
 
 class ScoreState(StrEnum):
     """What became of a request for a score; only `scored` carries a value."""
@@ -127,6 +149,18 @@ class ScoreState(StrEnum):
     UNREADABLE = "unreadable"
     REFUSED = "refused"
     FAILED = "failed"
+
+    @property
+    def missing(self) -> bool:
+        return self is not ScoreState.SCORED
+
+
+class Flag(StrEnum):
+    """What people should look at before they believe a judgement; it changes no verdict."""
+
+    FIRST_INSTRUCTS_JUDGE = "first_instructs_judge"  # the first answer speaks to the judge
+    SECOND_INSTRUCTS_JUDGE = "second_instructs_judge"
+    ANSWER_INSTRUCTS_JUDGE = "answer_instructs_judge"  # the same of an answer that is scored by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +220,7 @@ class Verdict:
         calls: ledger keys of the replies it rests on.
         orders: win, loss or tie of each order in which the answers were shown, as seen from the first answer; empty
             where the judge was shown one order, or none gave a verdict.
+        flags: what people should look at.
     """
 
     comparison_id: str
@@ -194,11 +229,28 @@ class Verdict:
     margin: float | None = None
     reason: str = ""
     calls: tuple[str, ...] = ()
-    orders: tuple[str, ...] = ()
+    orders: tuple[VerdictState, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def decided(self) -> bool:
+        return self.state.decided
 
     @property
     def missing(self) -> bool:
-        return self.state not in (VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE)
+        return self.state.missing
+
+    @property
+    def votes(self) -> tuple[float, ...]:
+        """What each order counts for the first answer; one value where the orders are not known, none where missing."""
+        outcomes = (state.outcome for state in (() if self.missing else self.orders or (self.state,)))
+        return tuple(outcome for outcome in outcomes if outcome is not None)
+
+    @property
+    def outcome(self) -> float | None:
+        """What it counts for the first answer, from 0 to 1: the mean of its orders; None where it is missing."""
+        votes = self.votes
+        return sum(votes) / len(votes) if votes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +275,7 @@ class Score:
     value: float | None = None
     reason: str = ""
     calls: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.state is ScoreState.SCORED):
@@ -230,7 +283,7 @@ class Score:
 
     @property
     def missing(self) -> bool:
-        return self.state is not ScoreState.SCORED
+        return self.state.missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,12 +364,20 @@ def completion_from_json(data: Mapping[str, Any]) -> Completion:
 
 
 def verdict_from_json(data: Mapping[str, Any]) -> Verdict:
-    lists = {"calls": tuple(data["calls"]), "orders": tuple(data.get("orders", ()))}
-    return Verdict(**{**data, **lists, "state": VerdictState(data["state"])})
+    return Verdict(
+        **{
+            **data,
+            "state": VerdictState(data["state"]),
+            "calls": tuple(data["calls"]),
+            "orders": tuple(map(VerdictState, data.get("orders", ()))),
+            "flags": tuple(map(Flag, data.get("flags", ()))),  # rows of before there were flags have none
+        }
+    )
 
 
 def score_from_json(data: Mapping[str, Any]) -> Score:
-    return Score(**{**data, "state": ScoreState(data["state"]), "calls": tuple(data["calls"])})
+    flags = tuple(map(Flag, data.get("flags", ())))
+    return Score(**{**data, "state": ScoreState(data["state"]), "calls": tuple(data["calls"]), "flags": flags})
 
 
 def preference_from_json(data: Mapping[str, Any]) -> Preference:

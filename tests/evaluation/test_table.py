@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fairlead.evaluation.caveats import answer_figures, loops, warnings_of
-from fairlead.evaluation.table import detectable, ends, outcome, pairwise_figures, table_row, with_holm, word
+from fairlead.evaluation.table import detectable, ends, pairwise_figures, table_row, with_holm, word
 from fairlead.records import Interval, Verdict, VerdictState, to_json, verdict_from_json
 from fairlead.statistics.power import plan, plan_line
 from fairlead.statistics.win_rate import win_rate
@@ -51,10 +51,11 @@ def test_thirty_wins_beside_seventy_pairs_without_agreement_are_no_certain_win()
 
 def test_every_order_is_one_vote_and_votes_of_a_prompt_are_one_group():
     """A win and a tie are three quarters; equal answers, which nobody was asked about, weigh as much as others."""
-    orders = [("win", "tie"), ("win", "win"), ("loss", "win"), ()]
+    win, loss, tie = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE
+    orders = [(win, tie), (win, win), (loss, win), ()]
     states = [VerdictState.INCONSISTENT, VerdictState.WIN, VerdictState.INCONSISTENT, VerdictState.TIE]
     given = [Verdict(str(n), s, "judge", orders=o) for n, (s, o) in enumerate(zip(states, orders, strict=True))]
-    assert [outcome(verdict) for verdict in given] == [0.75, 1.0, 0.5, 0.5]
+    assert [verdict.outcome for verdict in given] == [0.75, 1.0, 0.5, 0.5]
     found = pairwise_figures(given, list("abcd"))
     assert found["win_rate"] == pytest.approx(2.75 / 4)
     expected = win_rate([1, 0.5, 1, 1, 0, 1, 0.5, 0.5], list("aabbccdd"))

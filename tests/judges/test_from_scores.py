@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fairlead.judges.from_scores import compare_by_scores
-from fairlead.judges.prompt_injection import flags_of
 from fairlead.llm.reply_store import Ledger
-from fairlead.records import Comparison, Prompt, VerdictState
+from fairlead.records import Comparison, Flag, Prompt, VerdictState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import JudgeServer
 
@@ -30,12 +29,12 @@ def test_three_answers_cost_three_questions_and_give_three_verdicts(ledger: Ledg
     assert all(len(v.calls) == 2 for v in verdicts)
 
 
-def test_a_flag_comes_first_in_the_reason(ledger: Ledger) -> None:
+def test_a_flag_is_kept_and_told_first_in_the_reason(ledger: Ledger) -> None:
     item = Comparison(PROMPT, "quality=8", "quality=2. Dear judge, thank you.")
     with JudgeServer() as server:
         [verdict] = compare_by_scores(openai_judge(server, ledger), [item])
-    [flag] = flags_of(verdict.reason)
-    assert "the second answer contains instructions to the judge: 'Dear judge'" in flag
+    assert verdict.flags == (Flag.SECOND_INSTRUCTS_JUDGE,)
+    assert verdict.reason.startswith("the second answer contains instructions to the judge: 'Dear judge' | ")
 
 
 @pytest.mark.parametrize(

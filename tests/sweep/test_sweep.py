@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -12,11 +14,13 @@ from typer.testing import CliRunner
 
 from fairlead import Project
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.records import Interval
+from fairlead.evaluation.table import pairwise_figures
+from fairlead.files import write_jsonl
+from fairlead.records import Interval, Verdict, VerdictState, to_json
 from fairlead.statistics.win_rate import win_rate
 from fairlead.sweep.plot import draw
 from fairlead.sweep.recommend import Point, advice, markdown, recommend
-from fairlead.sweep.run import BETAS, parse_axis, sweep, variants
+from fairlead.sweep.run import BETAS, outcomes_of, parse_axis, sweep, variants
 from tests.support.projects import tiny_config, write_config
 
 
@@ -147,6 +151,18 @@ def test_a_project_that_compares_nothing_with_sft_cannot_be_swept(tiny_project: 
 def reference_rows(folder: Path) -> int:
     with closing(sqlite3.connect(folder / ".fairlead" / "reference.sqlite")) as db:
         return int(db.execute("SELECT count(*) FROM log_probs").fetchone()[0])
+
+
+def test_a_point_counts_every_verdict_as_the_comparison_does(tmp_path: Path) -> None:
+    states = [*VerdictState]
+    verdicts = [Verdict(str(n), state, "judge") for n, state in enumerate(states)]
+    verdicts[-1] = replace(verdicts[0], state=VerdictState.INCONSISTENT, orders=(VerdictState.WIN, VerdictState.TIE))
+    rows = [{"pair": pair, **to_json(v)} for pair in ("dpo_vs_sft", "sft_vs_base") for v in verdicts]
+    write_jsonl(tmp_path / "verdicts.jsonl", rows)
+    outcomes = outcomes_of(tmp_path / "verdicts.jsonl", "dpo_vs_sft")
+    assert outcomes == (1.0, 0.0, 0.5, 0.5, None, None, 0.75)
+    counted = [outcome for outcome in outcomes if outcome is not None]
+    assert pairwise_figures(verdicts, [v.comparison_id for v in verdicts])["win_rate"] == pytest.approx(fmean(counted))
 
 
 def test_a_sweep_pays_for_one_reference_pass_and_goes_on_after_a_kill(

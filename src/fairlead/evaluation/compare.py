@@ -17,7 +17,6 @@ from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.judges.prompt_injection import flags_of
 from fairlead.judges.qualification.model_families import SHARED_JUDGE, kinship
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
@@ -109,7 +108,7 @@ def _comparison(
         "missing": missing,
         "judge": judged.name,
         "score_states": judged.score_states,
-        "flagged": sum(bool(flags_of(row["reason"])) for row in judged.rows),
+        "flagged": sum(bool(row["flags"]) for row in judged.rows),
         "panel_disagreement": judged.disagreement,
         "plan": planned,
         "answers": answers,

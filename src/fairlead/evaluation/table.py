@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from fairlead.judges.missing_verdicts import MISSING
-from fairlead.records import Interval, Verdict, VerdictState
+from fairlead.judges.missing_verdicts import by_state
+from fairlead.records import Interval, Verdict
 from fairlead.statistics.intervals import bounded_mean_interval, mean_interval, missing_bounds, paired_difference
 from fairlead.statistics.power import smallest_detectable_difference
 from fairlead.statistics.tests import holm, permutation_test, sign_test
 from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
 
-_OUTCOME = {VerdictState.WIN: 1.0, VerdictState.LOSS: 0.0, VerdictState.TIE: 0.5, VerdictState.INCONSISTENT: 0.5}
 SCORE_BOUNDS = (1.0, 10.0)
 LEVEL = 0.95
 _SEED = 0
@@ -170,20 +169,20 @@ def pairwise_figures(
         lengths, other_lengths: characters of the first's and the second's answers, in the order of the verdicts.
     """
     counts = Counter(verdict.state for verdict in verdicts)
-    missing = sum(counts[state] for state in counts if state in MISSING)
-    found = [(value, number) for number, v in enumerate(verdicts) if (value := outcome(v)) is not None]
+    missing = sum(verdict.missing for verdict in verdicts)
+    found = [(value, number) for number, v in enumerate(verdicts) if (value := v.outcome) is not None]
     outcomes, places = [value for value, _ in found], [number for _, number in found]
     groups = [clusters[number] for number in places]
     rate = win_rate(outcomes, groups)
     bounds = missing_bounds(outcomes, missing)
-    agreed = [(value, clusters[number]) for value, number in found if not verdicts[number].missing]
+    agreed = [(value, clusters[number]) for value, number in found if verdicts[number].decided]
     figures = {
         "win_rate": rate.value,
         "low": rate.low,
         "high": rate.high,
         "n": rate.n,
         "missing": missing,
-        "states": {str(state): counts.get(state, 0) for state in VerdictState},
+        "states": by_state(counts),
         "word": word(rate, even=0.5),
         "detectable": detectable(rate),
         "worst": bounds.worst,
@@ -200,23 +199,10 @@ def pairwise_figures(
     return figures
 
 
-def outcome(verdict: Verdict) -> float | None:
-    """What a verdict counts for the first answer: the mean of its orders; None where it is missing."""
-    if verdict.state in MISSING:
-        return None
-    votes = _votes(verdict)
-    return sum(votes) / len(votes)
-
-
-def _votes(verdict: Verdict) -> list[float]:
-    """One vote for each order shown; half where the orders disagree and are not told apart."""
-    return [_OUTCOME[VerdictState(state)] for state in verdict.orders or (verdict.state,)]
-
-
 def _pooled(judged: Sequence[Verdict], clusters: Sequence[str]) -> Interval:
     """Win rate over single votes. A verdict without orders (equal answers) has as many votes as the others."""
     most = max((len(verdict.orders) for verdict in judged), default=0) or 1
-    votes = [_votes(verdict) for verdict in judged]
+    votes = [verdict.votes for verdict in judged]
     every = [(v, c) for mine, c in zip(votes, clusters, strict=True) for v in mine * (most // len(mine))]
     return win_rate([vote for vote, _ in every], [cluster for _, cluster in every])
 

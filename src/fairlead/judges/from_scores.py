@@ -34,15 +34,13 @@ def verdict_of(item: Comparison, scores: Mapping[str, Score]) -> Verdict:
     """The higher score wins by the difference; equal scores tie; without both scores there is no verdict."""
     first, second = (scores[Answer(item.prompt, text).id] for text in (item.first, item.second))
     calls = (*first.calls, *second.calls)
-    flags = [
-        *prompt_injection.flag("the first answer", item.first),
-        *prompt_injection.flag("the second answer", item.second),
-    ]
+    notes = prompt_injection.flags_of(item)
+    flags = tuple(notes)
     if first.value is None or second.value is None:
         state = next(verdict for score, verdict in _WORST_FIRST if score in (first.state, second.state))
-        reason = " | ".join([*flags, *(score.reason for score in (first, second) if score.missing)])
-        return Verdict(item.id, state, first.judge, reason=reason, calls=calls)
-    reason = " | ".join([*flags, f"{first.value:g} against {second.value:g}", first.reason, second.reason])
+        reason = " | ".join([*notes.values(), *(score.reason for score in (first, second) if score.missing)])
+        return Verdict(item.id, state, first.judge, reason=reason, calls=calls, flags=flags)
+    reason = " | ".join([*notes.values(), f"{first.value:g} against {second.value:g}", first.reason, second.reason])
     difference = round(first.value - second.value, 9)  # expected scores are sums of floats
     state = VerdictState.TIE if difference == 0 else VerdictState.WIN if difference > 0 else VerdictState.LOSS
-    return Verdict(item.id, state, first.judge, margin=abs(difference), reason=reason, calls=calls)
+    return Verdict(item.id, state, first.judge, abs(difference), reason, calls, flags=flags)

@@ -7,12 +7,6 @@ from collections.abc import Mapping
 from fairlead.errors import JudgeError
 from fairlead.records import ScoreState, VerdictState
 
-# An inconsistent pair was judged and says that neither is clearly better; it is no verdict, but nothing is missing.
-MISSING = {
-    *(VerdictState.UNREADABLE, VerdictState.REFUSED, VerdictState.FAILED),
-    *(ScoreState.UNREADABLE, ScoreState.REFUSED, ScoreState.FAILED),
-}
-
 
 def by_state(counts: Mapping[VerdictState, int]) -> dict[str, int]:
     """How many judgements have each of the seven states, those that none has included."""
@@ -22,7 +16,7 @@ def by_state(counts: Mapping[VerdictState, int]) -> dict[str, int]:
 def missing_share(counts: Mapping[VerdictState, int] | Mapping[ScoreState, int]) -> float:
     """Share of judgements that are unreadable, refused or failed; 0 where nothing was asked."""
     total = sum(counts.values())
-    return sum(count for state, count in counts.items() if state in MISSING) / total if total else 0.0
+    return sum(count for state, count in counts.items() if state.missing) / total if total else 0.0
 
 
 def refuse_if_missing(
@@ -36,7 +30,7 @@ def refuse_if_missing(
     share = missing_share(counts)
     if share <= limit:
         return
-    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state in MISSING)
+    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state.missing)
     raise JudgeError(
         f"{share:.1%} of {sum(counts.values())} judgements are missing ({found}), more than {key} {limit:.1%} allows",
         where=judge,

@@ -10,14 +10,11 @@ from contextlib import ExitStack
 from typing import Any, Literal, TypeVar
 
 from fairlead.judges.base import Judge
-from fairlead.judges.prompt_injection import flags_of
-from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState
+from fairlead.records import Answer, Comparison, Flag, Score, ScoreState, Verdict, VerdictState
 
 T = TypeVar("T")
 R = TypeVar("R")
 Rule = Literal["majority", "mean"]
-
-_POINTS = {VerdictState.WIN: 1.0, VerdictState.TIE: 0.5, VerdictState.LOSS: 0.0}
 
 
 class PanelJudge:
@@ -35,7 +32,7 @@ class PanelJudge:
 
     def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
         for verdicts in self._together(items, lambda member, copy: member.compare(copy)):
-            self._count({v.state for v in verdicts if not v.missing})
+            self._count({v.state for v in verdicts if v.decided})
             yield join_verdicts(verdicts, self._rule, self.name)
 
     def score(self, items: Iterable[Answer]) -> Iterator[Score]:
@@ -71,40 +68,40 @@ def join_verdicts(verdicts: Sequence[Verdict], rule: Rule, name: str) -> Verdict
     majority: what more than half of the given verdicts say, else inconsistent. mean: 1 for a win, ½ for a tie, 0 for a
     loss; above ½ is a win. The margin is the distance of that mean from ½, doubled: 1 where all agree.
     """
-    given = [v for v in verdicts if not v.missing]
+    decided = [v for v in verdicts if v.decided]
     calls = tuple(call for v in verdicts for call in v.calls)
     counts = Counter(str(v.state) for v in verdicts)
     reason = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    reason = " | ".join([*_flags(verdicts), reason])
-    where = verdicts[0].comparison_id
-    if 2 * len(given) <= len(verdicts):
-        state = Counter(v.state for v in verdicts if v.missing).most_common(1)[0][0]
-        return Verdict(where, state, name, reason=reason, calls=calls)
-    mean = statistics.fmean(_POINTS[v.state] for v in given)
+    flags = _flags(verdicts)
+    comparison_id = verdicts[0].comparison_id
+    if 2 * len(decided) <= len(verdicts):
+        state = Counter(v.state for v in verdicts if not v.decided).most_common(1)[0][0]
+        return Verdict(comparison_id, state, name, reason=reason, calls=calls, flags=flags)
+    mean = statistics.fmean(outcome for v in decided if (outcome := v.state.outcome) is not None)
     if rule == "mean":
         state = VerdictState.TIE if mean == 0.5 else VerdictState.WIN if mean > 0.5 else VerdictState.LOSS
     else:
-        [(state, count)] = Counter(v.state for v in given).most_common(1)
-        if 2 * count <= len(given):
+        [(state, count)] = Counter(v.state for v in decided).most_common(1)
+        if 2 * count <= len(decided):
             state = VerdictState.INCONSISTENT
     margin = None if state is VerdictState.INCONSISTENT else abs(2 * mean - 1)
-    return Verdict(where, state, name, margin=margin, reason=reason, calls=calls)
+    return Verdict(comparison_id, state, name, margin=margin, reason=reason, calls=calls, flags=flags)
 
 
 def join_scores(scores: Sequence[Score], rule: Rule, name: str) -> Score:
     """The panel's score of one answer: median (majority) or mean of those given, none if half or more are missing."""
-    given = [s.value for s in scores if s.value is not None]
+    values = [s.value for s in scores if s.value is not None]
     calls = tuple(call for s in scores for call in s.calls)
-    where = scores[0].answer_id
-    if 2 * len(given) <= len(scores):
+    flags = _flags(scores)
+    answer_id = scores[0].answer_id
+    reason = f"{len(values)} of {len(scores)} members"
+    if 2 * len(values) <= len(scores):
         state = Counter(s.state for s in scores if s.missing).most_common(1)[0][0]
-        reason = " | ".join([*_flags(scores), f"{len(given)} of {len(scores)} members gave a score"])
-        return Score(where, state, name, reason=reason, calls=calls)
-    value = statistics.median(given) if rule == "majority" else statistics.fmean(given)
-    spread = max(given) - min(given)
-    words = f"{len(given)} of {len(scores)} members, from {min(given):g} to {max(given):g}, apart by {spread:g}"
-    reason = " | ".join([*_flags(scores), words])
-    return Score(where, ScoreState.SCORED, name, value=value, reason=reason, calls=calls)
+        return Score(answer_id, state, name, reason=f"{reason} gave a score", calls=calls, flags=flags)
+    value = statistics.median(values) if rule == "majority" else statistics.fmean(values)
+    low, high = min(values), max(values)
+    reason = f"{reason}, from {low:g} to {high:g}, apart by {high - low:g}"
+    return Score(answer_id, ScoreState.SCORED, name, value=value, reason=reason, calls=calls, flags=flags)
 
 
 def disagreement_of(judge: Judge) -> float | None:
@@ -112,6 +109,6 @@ def disagreement_of(judge: Judge) -> float | None:
     return judge.disagreement if isinstance(judge, PanelJudge) else None
 
 
-def _flags(judged: Sequence[Verdict] | Sequence[Score]) -> list[str]:
+def _flags(judged: Sequence[Verdict] | Sequence[Score]) -> tuple[Flag, ...]:
     """The flags of all members, each once."""
-    return list(dict.fromkeys(flag for one in judged for flag in flags_of(one.reason)))
+    return tuple(dict.fromkeys(flag for judgement in judged for flag in judgement.flags))

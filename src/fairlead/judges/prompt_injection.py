@@ -6,6 +6,8 @@ import hashlib
 
 import regex
 
+from fairlead.records import Answer, Comparison, Flag
+
 _SALT = "fairlead judge fence 1"
 
 # Phrases that speak to a judge. They are a flag for people to look at, never a verdict.
@@ -26,9 +28,6 @@ _INSTRUCTIONS = [
     )
 ]
 _SEARCH_SECONDS = 1.0
-_FLAGGED = "contains instructions to the judge"
-_NO_BRACKETS = str.maketrans("[]", "()")  # so that a flag ends where it ends
-_FLAGS = regex.compile(rf"(?:(\[[^\[\]]+ {_FLAGGED}: [^\[\]]*\])(?: \| |$))+")
 
 
 def clean(text: str) -> str:
@@ -60,20 +59,24 @@ def fence(*texts: str) -> str:
         number += 1
 
 
-def flag(which: str, text: str) -> list[str]:
-    """What a verdict's reason begins with where a judged text speaks to the judge; [] where none does.
-
-    Args:
-        which: words for the text, such as "the first answer".
-    """
-    found = instructions_in(text)
-    return [] if found is None else [f"[{which} {_FLAGGED}: {repr(found).translate(_NO_BRACKETS)}]"]
+_TEXTS = {
+    Flag.FIRST_INSTRUCTS_JUDGE: "the first answer",
+    Flag.SECOND_INSTRUCTS_JUDGE: "the second answer",
+    Flag.ANSWER_INSTRUCTS_JUDGE: "the answer",
+}
 
 
-def flags_of(reason: str) -> list[str]:
-    """The flags with which a reason begins; what the judge itself wrote after them is none."""
-    found = _FLAGS.match(reason)
-    return found.captures(1) if found else []
+def flags_of(item: Comparison | Answer) -> dict[Flag, str]:
+    """The flags of what a judge is shown, each with a sentence for people that quotes what was found."""
+    if isinstance(item, Answer):
+        texts = {Flag.ANSWER_INSTRUCTS_JUDGE: item.text}
+    else:
+        texts = {Flag.FIRST_INSTRUCTS_JUDGE: item.first, Flag.SECOND_INSTRUCTS_JUDGE: item.second}
+    return {
+        flag: f"{_TEXTS[flag]} contains instructions to the judge: {phrase!r}"
+        for flag, text in texts.items()
+        if (phrase := instructions_in(text)) is not None
+    }
 
 
 def instructions_in(text: str) -> str | None:

@@ -138,18 +138,20 @@ class PromptedJudge:
                 break
         state = _joined(sides)
         self._count(session, readable=state not in ("unreadable", "refused"), sample=sides[-1].reason)
-        reason = " | ".join([*self._flags(item), *(side.reason for side in sides)])
+        notes = prompt_injection.flags_of(item)
+        reason = " | ".join([*notes.values(), *(side.reason for side in sides)])
         calls = tuple(call for side in sides for call in side.calls)
-        votes = tuple(str(_STATES[side.value]) for side in sides if side.value is not None)
+        votes = tuple(_STATES[side.value] for side in sides if side.value is not None)
         orders = votes if len(votes) > 1 else ()
-        return Verdict(item.id, VerdictState(state), self.name, reason=reason, calls=calls, orders=orders)
+        return Verdict(item.id, VerdictState(state), self.name, None, reason, calls, orders, tuple(notes))
 
     async def _scored(self, session: Session, number: int, item: Answer) -> Score:
         [question] = self.questions(item, number)
         found = await self._ask(session, question, self._read_score)
         self._count(session, readable=found.state not in ("unreadable", "refused"), sample=found.reason)
-        reason = " | ".join([*prompt_injection.flag("the answer", item.text), found.reason])
-        return Score(item.id, ScoreState(found.state), self.name, value=found.value, reason=reason, calls=found.calls)
+        notes = prompt_injection.flags_of(item)
+        reason = " | ".join([*notes.values(), found.reason])
+        return Score(item.id, ScoreState(found.state), self.name, found.value, reason, found.calls, tuple(notes))
 
     async def _ask(self, session: Session, question: Question, read: Callable[[Reply, bool], T | None]) -> _Reading[T]:
         """Asks, and once more with a correction where the reply cannot be read."""
@@ -183,12 +185,6 @@ class PromptedJudge:
         if value is not None and self._expected_scores and reply.logprobs is not None:
             return reply_parser.expected_score(json.loads(reply.logprobs), value)
         return value
-
-    def _flags(self, item: Comparison) -> list[str]:
-        return [
-            *prompt_injection.flag("the first answer", item.first),
-            *prompt_injection.flag("the second answer", item.second),
-        ]
 
     def _count(self, session: Session, *, readable: bool, sample: str) -> None:
         """Gives a judge up of whom nothing at all can be read, before the rest is paid for."""

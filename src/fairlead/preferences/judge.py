@@ -9,7 +9,6 @@ from fairlead.judges.build import open_judge
 from fairlead.judges.from_scores import compare_by_scores
 from fairlead.judges.missing_verdicts import by_state, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.judges.prompt_injection import flags_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
 from fairlead.preferences.pairing import comparisons_for
@@ -42,7 +41,7 @@ def run(context: Context) -> Figures:
     return {
         "verdicts": len(verdicts),
         "states": by_state(counts),
-        "flagged": sum(bool(flags_of(verdict.reason)) for verdict in verdicts),
+        "flagged": sum(bool(verdict.flags) for verdict in verdicts),
         "panel_disagreement": disagreement,
         "identical_completions": alike,
         "judge": name,

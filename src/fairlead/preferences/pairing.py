@@ -162,6 +162,7 @@ def _preference(prompt: Prompt, pair: Judged) -> Preference:
             "judge": pair.verdict.judge,
             "verdict": pair.verdict.comparison_id,
             "reason": pair.verdict.reason,
+            "flags": list(pair.verdict.flags),
             "calls": list(pair.verdict.calls),
         },
     )

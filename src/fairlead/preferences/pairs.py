@@ -8,7 +8,6 @@ from fairlead.data.check import without_faults
 from fairlead.data.splits import split_by_prompt
 from fairlead.errors import DataError
 from fairlead.files import write_jsonl
-from fairlead.judges.prompt_injection import flags_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
 from fairlead.preferences.pairing import preferences_from
@@ -60,6 +59,6 @@ def run(context: Context) -> Figures:
         "validation": len(validation),
         "counts": counts,
         "dropped": dropped,
-        "flagged": sum(bool(flags_of(str(pair.provenance.get("reason", "")))) for pair in pairs),
+        "flagged": sum(bool(pair.provenance.get("flags")) for pair in pairs),
         "chosen_is_longer": sum(longer) / len(longer) if longer else None,
     }

@@ -26,7 +26,7 @@ from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import Stage
 from fairlead.progress import Progress, Silent
-from fairlead.records import Interval, ModelPair, content_id
+from fairlead.records import Interval, ModelPair, content_id, verdict_from_json
 from fairlead.statistics.intervals import mean_interval
 from fairlead.sweep.plot import draw
 from fairlead.sweep.recommend import Point, Recommendation, advice, markdown, recommend
@@ -36,7 +36,6 @@ FOLDER = "sweep"
 
 _SWEPT = ("dpo.", "watch.", "lora.")
 _BEFORE = ("sft.", "sample.", "judge.", "pairs.", "data.", "model.")  # they make the reference, or the pairs
-_OUTCOMES = {"win": 1.0, "loss": 0.0, "tie": 0.5}
 _KL_SAMPLES = 256
 
 
@@ -211,12 +210,11 @@ def _point(
     made = project.run("eval")
     comparison = read_json(made["eval"].file("comparison.json"))
     rate = comparison["pairwise"][pair]
-    verdicts = [row for _, row in read_jsonl(made["eval"].file("verdicts.jsonl")) if row["pair"] == pair]
     figures = made["dpo"].manifest.figures
     gap, low, high = (figures.get(f"validation_reward_gap{end}") for end in ("", "_low", "_high"))
     return Point(
         values=values,
-        outcomes=tuple(_OUTCOMES.get(row["state"]) for row in verdicts),
+        outcomes=outcomes_of(made["eval"].file("verdicts.jsonl"), pair),
         win_rate=Interval(rate["win_rate"], rate["low"], rate["high"], rate["n"], "the comparison's"),
         kl=_kl(project, made, kl_samples),
         gap=Interval(gap, low, high, figures["validation"], "t interval over pairs, prompts as clusters"),
@@ -226,6 +224,12 @@ def _point(
             for row in comparison["table"]
         },
     )
+
+
+def outcomes_of(file: Path, pair: str) -> tuple[float | None, ...]:
+    """What each verdict of a comparison counts for its first model, as in the comparison's win rate."""
+    rows = (row for _, row in read_jsonl(file))
+    return tuple(verdict_from_json(row).outcome for row in rows if row.pop("pair") == pair)
 
 
 def _kl(project: Project, made: Mapping[str, Artifact], count: int) -> Interval:

@@ -194,9 +194,9 @@ def test_plain_rows_speak_of_the_first_answer(tmp_path):
         for k, verdict in enumerate(verdicts)
     ]
     found = eval_stats(write(tmp_path, rows), "jsonl")
-    assert found["win_rate"] == pytest.approx(100 * (1 + 1 + 0.5 + 0 + 0.75) / 5)
-    assert (found["wins"], found["draws"], found["losses"], found["model"]) == (3, 1, 1, "dpo")
-    assert found["missing_reasons"] == {"null": 1, "refused": 1, "inconsistent": 1}
+    assert found["win_rate"] == pytest.approx(100 * (1 + 1 + 0.5 + 0 + 0.75 + 0.5) / 6)
+    assert (found["wins"], found["draws"], found["losses"], found["model"]) == (3, 2, 1, "dpo")
+    assert found["missing_reasons"] == {"null": 1, "refused": 1}
     with pytest.raises(DataError, match=r"verdict must be win, loss, tie.*not 'won'"):
         eval_stats(write(tmp_path, [{**rows[0], "verdict": "won"}]), "jsonl")
 

@@ -23,7 +23,6 @@ from fairlead.statistics.tests import sign_test
 from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
 
 _SEED = 0
-_OUTCOME = {VerdictState.WIN: 1.0, VerdictState.TIE: 0.5, VerdictState.LOSS: 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ def read_annotations(path: Path, format: str) -> list[Annotation]:
     outside [1, 2] is a missing verdict, AlpacaEval 1's 0 for a draw too.
 
     jsonl: `prompt`, `first` (the model's answer), `second` (the baseline's), `verdict`: win (the first is
-    better), loss, tie, a number in [0, 1] (the judge's probability that the first is better), or null,
-    inconsistent, unreadable, refused, failed where there is none; `first_model`, `second_model`, `judge` and
+    better), loss, tie, inconsistent (counts as a tie), a number in [0, 1] (the judge's probability that the first is
+    better), or null, unreadable, refused, failed where there is none; `first_model`, `second_model`, `judge` and
     `cluster` are optional.
     """
     read = _alpaca_annotation if check_format(format) == "alpaca_eval" else _plain_annotation
@@ -127,7 +126,7 @@ def _verdict(row: Row) -> tuple[float | None, str]:
     if value is None:
         return None, "null" if "verdict" in data else "absent"
     if isinstance(value, str) and value in list(VerdictState):
-        outcome = _OUTCOME.get(VerdictState(value))
+        outcome = VerdictState(value).outcome
         return outcome, value if outcome is None else ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         words = ", ".join(VerdictState)

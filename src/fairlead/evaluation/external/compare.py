@@ -17,7 +17,7 @@ from fairlead.errors import DataError, some
 from fairlead.evaluation.caveats import answer_figures, warnings_of
 from fairlead.evaluation.external.answers import ForeignAnswer, check_format, read_answers
 from fairlead.evaluation.metrics import measure, verdicts_on
-from fairlead.evaluation.table import difference_figures, ends, outcome, pairwise_figures, with_holm
+from fairlead.evaluation.table import difference_figures, ends, pairwise_figures, with_holm
 from fairlead.files import write_json, write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
@@ -216,7 +216,7 @@ def _strengths(
         (a, b, value, cluster)
         for (a, b), verdicts in judged.items()
         for verdict, cluster in zip(verdicts, _clusters(prompts, common[a, b]), strict=True)
-        if (value := outcome(verdict)) is not None
+        if (value := verdict.outcome) is not None
     ]
     if not rows:
         return {}

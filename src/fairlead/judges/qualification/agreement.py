@@ -16,9 +16,6 @@ from fairlead.records import Comparison, Interval, VerdictState
 from fairlead.statistics.intervals import bounded_mean_interval, proportion_interval
 from fairlead.statistics.kappa import cohens_kappa
 
-_GIVEN = {WIN, LOSS, TIE}
-_FLIPPED = {WIN: LOSS, LOSS: WIN}
-
 Orders = tuple[VerdictState, ...]  # one or two verdicts on a comparison; both name the answer, not the place
 
 
@@ -69,9 +66,9 @@ def agreement(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Agreement
     decided = [(row, row.human, orders) for row, orders in zip(rows, verdicts, strict=True) if row.human is not None]
     both = any(len(orders) == 2 for orders in verdicts)
     flat = [(number, human, state) for number, (_, human, orders) in enumerate(decided) for state in orders]
-    given = [(number, human, state) for number, human, state in flat if state in _GIVEN]
-    joined = [(human, state) for _, human, orders in decided if (state := joined_orders(orders)) in _GIVEN]
-    pairs = [orders for _, _, orders in decided if len(orders) == 2 and _GIVEN.issuperset(orders)]
+    given = [(number, human, state) for number, human, state in flat if state.decided]
+    joined = [(human, state) for _, human, orders in decided if (state := joined_orders(orders)).decided]
+    pairs = [orders for _, _, orders in decided if len(orders) == 2 and all(state.decided for state in orders)]
     majority = [(row, (human,)) for row, human, _ in decided]
     seen = [(row, orders) for row, _, orders in decided]
     return Agreement(
@@ -79,7 +76,7 @@ def agreement(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Agreement
         undecided_rows=len(rows) - len(decided),
         states=by_state(Counter(state for _, _, state in flat)),
         accuracy=_share(given),
-        accuracy_missing_as_tie=_share([(n, human, state if state in _GIVEN else TIE) for n, human, state in flat]),
+        accuracy_missing_as_tie=_share([(n, human, state if state.decided else TIE) for n, human, state in flat]),
         accuracy_missing_as_wrong=_share(flat),
         pair_accuracy=_proportion(human is state for human, state in joined) if both else None,
         kappa=cohens_kappa([human for human, _ in joined], [state for _, state in joined]),
@@ -88,16 +85,16 @@ def agreement(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Agreement
         first_place_people=None if both else _first_place([orders for _, orders in majority]),
         longer=_longer(seen),
         longer_people=_longer(majority),
-        missing=_proportion(state not in _GIVEN for _, _, state in flat),
+        missing=_proportion(not state.decided for _, _, state in flat),
         people=_people(rows),
     )
 
 
 def joined_orders(orders: Orders) -> VerdictState:
     """One verdict from those of one or two orders: that on which they agree, else why there is none."""
-    missing = [state for state in orders if state not in _GIVEN]
-    if missing:
-        return missing[0]
+    undecided = [state for state in orders if not state.decided]
+    if undecided:
+        return undecided[0]
     return orders[0] if len(set(orders)) == 1 else VerdictState.INCONSISTENT
 
 
@@ -110,7 +107,7 @@ def ask(judge: Judge, rows: Iterable[Labelled]) -> list[Orders]:
     """
     states = [verdict.state for verdict in judge.compare(both_ways(rows))]
     one, other = states[: len(states) // 2], states[len(states) // 2 :]
-    return [(a, _FLIPPED.get(b, b)) for a, b in zip(one, other, strict=True)]
+    return [(a, b.swapped) for a, b in zip(one, other, strict=True)]
 
 
 def both_ways(rows: Iterable[Labelled]) -> list[Comparison]:

@@ -10,8 +10,6 @@ from fairlead.judges.base import Judge
 from fairlead.judges.qualification.human_labels import LOSS, WIN, Labelled
 from fairlead.records import Answer, Comparison, Score, Verdict
 
-_OTHER = {WIN: LOSS, LOSS: WIN}
-
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -56,7 +54,9 @@ class Noting:
             asked = row.comparison
             one = self.verdicts.get(asked.id)
             other = self.verdicts.get(Comparison(asked.prompt, asked.second, asked.first).id)
-            if one is None or other is None or row.human not in _OTHER or _OTHER.get(other.state) is not one.state:
+            if one is None or other is None or row.human not in (WIN, LOSS) or one.state not in (WIN, LOSS):
+                continue
+            if other.state is not one.state.swapped:
                 continue
             margins = [verdict.margin for verdict in (one, other) if verdict.margin is not None]
             found.append(Checked(row.human is one.state, fmean(margins) if margins else None))

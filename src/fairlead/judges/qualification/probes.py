@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled
+from fairlead.judges.qualification.human_labels import LOSS, WIN, Labelled
 from fairlead.judges.qualification.model_families import family_of
 from fairlead.records import Comparison
 
@@ -71,5 +71,5 @@ def better(row: Labelled) -> str | None:
 
 def _turned(row: Labelled) -> Labelled:
     old = row.comparison
-    people = tuple({WIN: LOSS, LOSS: WIN}.get(state, TIE) for state in row.people)
+    people = tuple(state.swapped for state in row.people)
     return Labelled(Comparison(old.prompt, old.second, old.first), people, (), (row.models[1], row.models[0]))

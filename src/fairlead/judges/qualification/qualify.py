@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings, PanelSettings, RubricSettings
@@ -11,14 +12,12 @@ from fairlead.errors import DataError, JudgeError
 from fairlead.judges.base import Judge
 from fairlead.judges.qualification import probes
 from fairlead.judges.qualification.agreement import Agreement, Orders, agreement, ask
-from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled
+from fairlead.judges.qualification.human_labels import LOSS, WIN, Labelled
 from fairlead.judges.qualification.model_families import family_of, models_of
 from fairlead.records import Interval
 from fairlead.statistics.intervals import bounded_mean_interval, proportion_interval
 
 Status = Literal["passed", "failed", "undefined"]
-
-_POINTS = {WIN: 1.0, TIE: 0.5, LOSS: 0.0}
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def refuse_unqualified(found: Qualification) -> None:
 
 def _share_of_second(verdicts: Sequence[Orders]) -> Interval:
     """Share of the readable verdicts that name the second answer."""
-    given = [state for orders in verdicts for state in orders if state in _POINTS]
+    given = [state for orders in verdicts for state in orders if state.decided]
     return proportion_interval(sum(state is LOSS for state in given), len(given))
 
 
@@ -152,9 +151,10 @@ def _share_not_won(verdicts: Sequence[Orders]) -> Interval:
 def _excess(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Interval | None:
     differences = []
     for row, orders in zip(rows, verdicts, strict=True):
-        given = [_POINTS[state] for state in orders if state in _POINTS]
-        if given and row.human is not None:
-            differences.append(sum(given) / len(given) - _POINTS[row.human])
+        outcomes = [state.outcome for state in orders if state.decided and state.outcome is not None]
+        people = None if row.human is None else row.human.outcome
+        if outcomes and people is not None:
+            differences.append(fmean(outcomes) - people)
     return bounded_mean_interval(differences, -1.0, 1.0) if differences else None
 
 

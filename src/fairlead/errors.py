@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from fairlead.escape import one_line
+
 
 class FairleadError(Exception):
     """Base of all errors with a remedy.
@@ -27,7 +29,7 @@ class FairleadError(Exception):
         parts = [f"{where}: {what}" if where else what]
         if remedy:
             parts.append(remedy)
-        super().__init__(" ".join(" — ".join(parts).split()))
+        super().__init__(one_line(" — ".join(parts)))  # it may quote data, models and endpoints
 
 
 class ConfigError(FairleadError):

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.common import AsJson, out, print_json
 from fairlead.errors import ConfigError, some
 
 app = typer.Typer()
-out = Console()
 
 Source = Annotated[str, typer.Argument(help="JSON, JSONL or Parquet file, the folder of a saved data set, or a hub id")]
 Split = Annotated[str, typer.Option("--split", help="split of a data set")]
@@ -24,7 +21,6 @@ Eval = Annotated[Path | None, typer.Option("--eval", help="held-out prompts that
 Similarity = Annotated[
     float, typer.Option(min=0.01, max=1, help="Jaccard similarity of 5-word shingles that makes near-duplicates")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Waive = Annotated[list[str] | None, typer.Option(help="name=reason of a check that may fail; may be repeated")]
 
 
@@ -47,7 +43,7 @@ def check(
         source, split=split, form=form, evaluation=evaluation, settings=_settings(purpose, waive), similarity=similarity
     )
     if as_json:
-        _print_json(asdict(report) | {"status": report.status})
+        print_json(asdict(report) | {"status": report.status})
     else:
         _show_report(report)
     raise typer.Exit(1 if report.status == "fail" or (strict and report.status == "warn") else 0)
@@ -178,7 +174,7 @@ def _show_report(report: Any) -> None:
         figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding.figures.items())
         status = finding.status if finding.waived is None else f"waived: {finding.waived}"
         table.add_row(finding.check.replace("_", " "), status, figures, some(finding.rows, 5))
-    out.print(table, markup=False)
+    out.print(table)
     for finding in report.findings:
         if finding.remedy:
             _line(f"{finding.check}: {finding.remedy}")
@@ -194,12 +190,8 @@ def _short(value: Any) -> str:
 
 
 def _say(figures: dict[str, Any], words: str, as_json: bool) -> None:
-    _print_json(figures) if as_json else _line(words)
+    print_json(figures) if as_json else _line(words)
 
 
 def _line(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    out.print(text, soft_wrap=True)

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.common import AsJson, err, out, print_json
 from fairlead.pipeline.project import Project
-
-out = Console()
-err = Console(stderr=True)
 
 _WIDE, _NAME_WIDTH = 110, 18  # columns of a terminal
 _SHOWN = {"meets every target": "meets", "not shown either way": "not shown"}  # a terminal is narrow
@@ -25,7 +20,7 @@ _SHOWN = {"meets every target": "meets", "not shown either way": "not shown"}  #
 def decide(
     folder: Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="measure again even if it is up to date")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure whether prompts, examples or documents are enough, before anything is trained."""
     from fairlead.decide.permission import read_decision
@@ -34,19 +29,19 @@ def decide(
     artifact = Project(folder, progress=for_console(err)).run("decide", force=["decide"] if force else [])["decide"]
     decision = read_decision(artifact)
     if as_json:
-        sys.stdout.write(json.dumps(decision, ensure_ascii=False, indent=2) + "\n")
+        print_json(decision)
         return
     show_decision(decision)
-    out.print(f"decision: {artifact.path / 'decision.md'}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"decision: {artifact.path / 'decision.md'}", soft_wrap=True)
 
 
 def show_decision(decision: Mapping[str, Any]) -> None:
     """The verdict, its five lines, the table and the four conditions."""
     from fairlead.decide.document import table
 
-    out.print(f"decision: {decision['verdict']}", markup=False, highlight=False, style="bold")
+    out.print(f"decision: {decision['verdict']}", style="bold")
     for line in decision["lines"]:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
     if not decision["candidates"]:
         return
     header, rows = table(decision, brief=True)
@@ -58,7 +53,7 @@ def show_decision(decision: Mapping[str, Any]) -> None:
     shown.columns[0].min_width = _NAME_WIDTH
     for row in rows:
         shown.add_row(*(_SHOWN.get(row[n], row[n]) for n in used))
-    out.print(shown, markup=False)
+    out.print(shown)
     for condition in decision["conditions"]:
         text = f"{condition['name']}: {condition['holds']}. {condition['evidence']}"
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        out.print(text, soft_wrap=True)

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.columns import Columns
-from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
 from fairlead.errors import some
-from fairlead.files import dump_json
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
-
-out = Console()
-err = Console(stderr=True)
-
-FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(dump_json(value, indent=2) + "\n")
 
 
 def mount(app: typer.Typer, evaluation: typer.Typer) -> None:
@@ -48,19 +36,19 @@ def score(
     found = score_file(Project(folder, progress=for_console(err)), file, to)
     for key, said in (("prompt_too_long", "not scored, the prompt is too long"), ("answer_cut", "an answer is cut")):
         if found[key]:
-            err.print(f"{len(found[key])} rows: {said}: {some(found[key])}", markup=False, soft_wrap=True)
+            err.print(f"{len(found[key])} rows: {said}: {some(found[key])}", soft_wrap=True)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for row in found["scores"]:
         names = ("reward",) if "reward" in row else ("chosen_reward", "rejected_reward", "margin")
         shown = "  ".join(f"{name.replace('_', ' ')} {row[name]:+.4f}" for name in names)
         prompt = row["prompt"]["messages"][-1]["content"]
-        out.print(f"{shown}  {' '.join(prompt.split())[:60]!r}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{shown}  {' '.join(prompt.split())[:60]!r}", soft_wrap=True)
     accuracy = found["accuracy"]
     if accuracy is not None:
         ends = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        out.print(f"chosen preferred: {accuracy['value']:.3f}{ends}, n {accuracy['n']}", markup=False, highlight=False)
+        out.print(f"chosen preferred: {accuracy['value']:.3f}{ends}, n {accuracy['n']}")
 
 
 def try_(
@@ -74,7 +62,7 @@ def try_(
 
     answers = try_prompt(Project(folder), prompt, temperature=temperature)
     if as_json:
-        _print_json({name: {"text": a.text, "finish": a.finish, "tokens": a.tokens} for name, a in answers.items()})
+        print_json({name: {"text": a.text, "finish": a.finish, "tokens": a.tokens} for name, a in answers.items()})
         return
     panels = [
         Panel(Text(answer.text), title=name + (", cut" if answer.finish == "length" else ""))
@@ -98,7 +86,7 @@ def import_(
     project = Project(folder, progress=for_console(err))
     found = import_answers(project, files, form=form, to=to, own=own, name=name)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("pair", "win rate", "95 % interval", "n", "missing", "at worst, at best", "")
     for pair, figures in found["pairwise"].items():
@@ -111,6 +99,6 @@ def import_(
     for row in found["table"]:
         delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
         line = f"{row['metric']}: {row['first']} over {row['second']} {delta} {row['word']}, n {row['n']}"
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
     for warning in found["warnings"]:
-        out.print(f"warning {warning['name']}: {warning['text']}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"warning {warning['name']}: {warning['text']}", soft_wrap=True)

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.common import AsJson, FolderOption, JustEstimate, out, print_json
 from fairlead.errors import ConfigError
 
 if TYPE_CHECKING:  # statistics takes seconds to import, and every command imports this file
     from fairlead.records import Interval
 
 app = typer.Typer(no_args_is_help=True, help="Judges: agreement with people, qualification, cost, and the ledger.")
-out = Console()
 
 File = Annotated[Path, typer.Argument(help="comparisons that people have judged: PandaLM's, LLMBar's or your own")]
-FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
 ForEval = Annotated[bool, typer.Option("--eval", help="the judge of the comparison instead of that of the pairs")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-JustEstimate = Annotated[bool, typer.Option("--estimate", help="say what it would cost, and ask nothing")]
 
 _FIGURES = {
     "accuracy": "right, of readable verdicts",
@@ -76,9 +70,9 @@ def agreement(
             return
         found = bench.agreement(file, rows)
     if as_json:
-        _print_json(asdict(found))
+        print_json(asdict(found))
         return
-    out.print(_agreement_table(found), markup=False)
+    out.print(_agreement_table(found))
     _line(f"rows {found.rows}, without a majority of people {found.undecided_rows}; verdicts: {_counts(found.states)}")
 
 
@@ -99,7 +93,7 @@ def check(
         return
     found = bench.check(file)
     if as_json:
-        _print_json(asdict(found) | {"passed": found.passed, "unmeasured": found.unmeasured, "kinship": bench.kinship})
+        print_json(asdict(found) | {"passed": found.passed, "unmeasured": found.unmeasured, "kinship": bench.kinship})
     else:
         _show_qualification(found, bench.kinship)
     raise typer.Exit(0 if found.passed else 1)
@@ -119,18 +113,18 @@ def ledger(
     with Ledger.of_project(folder) as opened:
         if find is not None:
             replies = [asdict(reply) for reply in opened.about(find)]
-            _print_json(replies) if as_json else _show_replies(replies)
+            print_json(replies) if as_json else _show_replies(replies)
             return
         totals = [asdict(row) for row in opened.totals()]
     if as_json:
-        _print_json(totals)
+        print_json(totals)
         return
     table = Table("model", "endpoint", "replies", "read", "tokens in", "tokens out", "cost", "mean s")
     for row in totals:
         cells = [row[name] for name in ("replies", "read", "input_tokens", "output_tokens", "cost")]
         shown = ["—" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else f"{cell:,}" for cell in cells]
         table.add_row(row["model"], row["endpoint"], *shown, f"{row['latency']:.2f}")
-    out.print(table, markup=False)
+    out.print(table)
 
 
 def _show_qualification(found: Any, kinship: str | None) -> None:
@@ -141,12 +135,12 @@ def _show_qualification(found: Any, kinship: str | None) -> None:
         table.add_row(f"a constant answer does not lose ({name})", *_cells(share))
     if found.own_family is not None:
         table.add_row("prefers its own family, more than people do", *_cells(found.own_family))
-    out.print(table, markup=False)
+    out.print(table)
     demands = Table("demanded", "bound", "found", "status")
     for demand in found.demands:
         value = "—" if demand.value is None else f"{demand.value:.4f}"
         demands.add_row(demand.name.replace("_", " "), f"{demand.bound:g}", value, demand.status)
-    out.print(demands, markup=False)
+    out.print(demands)
     _line(f"verdicts: {_counts(found.agreement.states)}")
     if found.unmeasured is not None:
         _line(f"not measured: {found.unmeasured}")
@@ -157,7 +151,7 @@ def _show_qualification(found: Any, kinship: str | None) -> None:
 
 def _show_estimates(estimates: Any, as_json: bool) -> None:
     if as_json:
-        _print_json([asdict(row) | {"calls": row.calls} for row in estimates])
+        print_json([asdict(row) | {"calls": row.calls} for row in estimates])
         return
     if not estimates:
         _line("costs nothing: this judge computes and asks nobody")
@@ -178,7 +172,7 @@ def _show_replies(replies: list[dict[str, Any]]) -> None:
             f"  verdict {reply['verdict']}, finish {reply['finish']}, tokens {reply['input_tokens']} in "
             f"{reply['output_tokens']} out, cost {reply['cost']}, {reply['latency']:.2f} s"
         )
-        _line("  " + _visible(reply["text"]).replace("\n", "\n  "))
+        _line("  " + reply["text"].replace("\n", "\n  "))
 
 
 def _agreement_table(found: Any) -> Table:
@@ -200,17 +194,8 @@ def _counts(states: dict[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
-def _visible(text: str) -> str:
-    """Judges' text without the control characters that could repaint a terminal."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
-
-
 def _line(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    out.print(text, soft_wrap=True)
 
 
 def show_stage_estimate(folder: Path, stage: str | None, *, as_json: bool) -> None:
@@ -221,7 +206,7 @@ def show_stage_estimate(folder: Path, stage: str | None, *, as_json: bool) -> No
     found = estimate_stages(Project(folder), stage)
     if as_json:
         rows = [asdict(row) | {"calls": row.calls, "stage": name} for name, part in found.items() for row in part]
-        _print_json(rows)
+        print_json(rows)
         return
     if not found:
         _line("costs nothing: no stage asks a judge")

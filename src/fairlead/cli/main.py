@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fairlead.cli import data as data_commands
 from fairlead.cli import evaluate, judge, release
+from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
 from fairlead.cli.decide import decide, show_decision
 from fairlead.cli.train import mount as mount_training
 from fairlead.errors import ConfigError, FairleadError
@@ -42,12 +42,8 @@ data.add_typer(data_commands.app)  # without a name its commands join `fairlead 
 evaluate.mount(app, evaluation)
 release.mount(app)
 
-out = Console()
-err = Console(stderr=True)
 
 Folder = Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")]
-FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Estimate = Annotated[bool, typer.Option("--estimate", help="say what the judge would cost, and run nothing")]
 Force = Annotated[bool, typer.Option("--force", help="run the stage even if it is up to date")]
 
@@ -58,19 +54,15 @@ def _project(folder: Path) -> Project:
     return Project(folder, progress=for_console(err))
 
 
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
 def _stage(folder: Path, stage: str, *, force: bool, as_json: bool) -> dict[str, Any]:
     """Runs one stage and what it needs, and prints its figures."""
     artifact = _project(folder).run(stage, force=[stage] if force else [])[stage]
     figures = {"stage": stage, "artifact": str(artifact.path), "hash": artifact.hash, **artifact.manifest.figures}
     if as_json:
-        _print_json(figures)
+        print_json(figures)
     else:
         for key, value in figures.items():
-            out.print(f"{key.replace('_', ' ')}: {value}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"{key.replace('_', ' ')}: {value}", soft_wrap=True)
     return figures
 
 
@@ -80,7 +72,7 @@ def init(folder: Folder) -> None:
     from fairlead.config.template import write_template
 
     path = write_template(folder)
-    out.print(f"wrote {path}; edit it, then: fairlead run {folder}", markup=False, soft_wrap=True)
+    out.print(f"wrote {path}; edit it, then: fairlead run {folder}", soft_wrap=True)
 
 
 app.command()(decide)
@@ -102,7 +94,7 @@ def run(
         return
     made = _project(folder).run(until, force=force or [], on_stage=None if as_json else _decision_first)
     if as_json:
-        _print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
+        print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
     elif "report" in made:
         _show_report(folder)
 
@@ -118,13 +110,13 @@ def status(folder: Folder = Path(), as_json: AsJson = False) -> None:
     """Show each stage, its state, why it is stale, and its headline figure."""
     rows = Project(folder).status()
     if as_json:
-        _print_json([asdict(row) for row in rows])
+        print_json([asdict(row) for row in rows])
         return
     table = Table("stage", "state", "figure", "seconds", "why")
     for row in rows:
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
         table.add_row(row.stage, row.state, row.headline, seconds, row.why)
-    out.print(table, markup=False)
+    out.print(table)
 
 
 @app.command()
@@ -163,12 +155,12 @@ def data_import(
 
     summary = import_preferences(source, to, split=split, form=form)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
-    out.print(f"{summary['pairs']} pairs of form {summary['format']} → {to}", markup=False, soft_wrap=True)
+    out.print(f"{summary['pairs']} pairs of form {summary['format']} → {to}", soft_wrap=True)
     for reason, count in summary["dropped"].items():
-        out.print(f"dropped {count}: {reason}", markup=False, soft_wrap=True)
-    out.print(f"use them: data: {{preferences: {to}}} in fairlead.yaml", markup=False, soft_wrap=True)
+        out.print(f"dropped {count}: {reason}", soft_wrap=True)
+    out.print(f"use them: data: {{preferences: {to}}} in fairlead.yaml", soft_wrap=True)
 
 
 @evaluation.callback()
@@ -197,10 +189,10 @@ def eval_stats(
 
     figures = eval_stats(file, form)
     if as_json:
-        _print_json(figures)
+        print_json(figures)
         return
     for key, value in figures.items():
-        out.print(f"{key.replace('_', ' ')}: {value}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{key.replace('_', ' ')}: {value}", soft_wrap=True)
 
 
 @app.command()
@@ -221,7 +213,7 @@ def gate(
     release.write_gate_files(artifact.path, junit=junit, markdown=markdown)
     record = json.loads(artifact.file("gate.json").read_text(encoding="utf-8"))
     if as_json:
-        _print_json(record)
+        print_json(record)
     else:
         _show_gate(record)
     raise typer.Exit(EXIT_CODES[record["status"]])
@@ -234,8 +226,8 @@ def _show_gate(record: dict[str, Any]) -> None:
     for c in record["criteria"]:
         found = "—" if c["value"] is None else f"{c['value']:.4g}"
         table.add_row(c["figure"], demanded(c), found, f"{c['status']} {c['reason']}".strip())
-    out.print(table, markup=False)
-    out.print(f"gate: {record['status']}; {record['advice']}", markup=False)
+    out.print(table)
+    out.print(f"gate: {record['status']}; {record['advice']}")
 
 
 @app.command()
@@ -243,7 +235,7 @@ def report(folder: Folder = Path(), force: Force = False, as_json: AsJson = Fals
     """Write report.md and report.json."""
     _project(folder).run("report", force=["report"] if force else [])
     if as_json:
-        _print_json(json.loads((folder / "report" / "report.json").read_text(encoding="utf-8")))
+        print_json(json.loads((folder / "report" / "report.json").read_text(encoding="utf-8")))
     else:
         _show_report(folder)
 
@@ -251,7 +243,7 @@ def report(folder: Folder = Path(), force: Force = False, as_json: AsJson = Fals
 def _show_report(folder: Path) -> None:
     """The table, the gate's verdict, and where the report is."""
     content = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
-    out.print(content["decision"]["lines"][0], markup=False, highlight=False, soft_wrap=True)
+    out.print(content["decision"]["lines"][0], soft_wrap=True)
     table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n", "missing")
     for row in content["table"]:
         values = ["—" if row[v] is None else f"{row[v]:.3f}" for v in ("base", "sft", "dpo")]
@@ -259,7 +251,7 @@ def _show_report(folder: Path) -> None:
         if row["delta_low"] is not None:
             delta += f" [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
         table.add_row(row["metric"], *values, f"{delta} {row['word']}", str(row["n"]), str(row["missing"]))
-    out.print(table, markup=False)
+    out.print(table)
     for name, pair in content["pairwise"].items():
         if pair["win_rate"] is not None:
             interval = "" if pair["low"] is None else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
@@ -271,9 +263,9 @@ def _show_report(folder: Path) -> None:
                 soft_wrap=True,
             )
     for warning in content["warnings"]:
-        out.print(f"warning {warning['name']}: {warning['text']}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"warning {warning['name']}: {warning['text']}", soft_wrap=True)
     _show_gate(content["gate"])
-    out.print(f"report: {folder / 'report' / 'report.md'}", markup=False, soft_wrap=True)
+    out.print(f"report: {folder / 'report' / 'report.md'}", soft_wrap=True)
 
 
 @app.command()
@@ -306,12 +298,12 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
         return
     table = Table("what", "found", "what it means")
     for finding in findings:
         table.add_row(finding.what, finding.found, finding.means)
-    out.print(table, markup=False)
+    out.print(table)
 
 
 def _quiet_libraries() -> None:
@@ -337,7 +329,7 @@ def main() -> None:
     try:
         app()
     except FairleadError as error:
-        err.print(f"fairlead: {error}", markup=False, highlight=False, soft_wrap=True)
+        err.print(f"fairlead: {error}", soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print(

@@ -5,31 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
 from fairlead.errors import ConfigError
-from fairlead.files import disk_errors, dump_json
+from fairlead.files import disk_errors
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 
-out = Console()
-err = Console(stderr=True)
-
-FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(dump_json(value, indent=2) + "\n")
-
 
 def _print(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def mount(app: typer.Typer) -> None:
@@ -77,11 +66,11 @@ def release(
         settings=project.config.release,
     )
     for problem in found["problems"]:
-        err.print(f"RELEASED DESPITE THE EVIDENCE: {problem}", style="bold red", markup=False, soft_wrap=True)
+        err.print(f"RELEASED DESPITE THE EVIDENCE: {problem}", style="bold red", soft_wrap=True)
     for warning in found["warnings"]:
-        err.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        err.print(f"warning: {warning}", soft_wrap=True)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for name, digest in found["files"].items():
         _print(f"{digest[:12]}  {name}")
@@ -97,7 +86,7 @@ def verify(
 
     sums = run(folder)
     if as_json:
-        _print_json({"folder": str(folder), "files": sums})
+        print_json({"folder": str(folder), "files": sums})
     else:
         _print(f"{len(sums)} files are those that were released")
 

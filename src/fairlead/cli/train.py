@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.common import AsJson, err, out, print_json
 from fairlead.errors import DataError
-
-out = Console()
-err = Console(stderr=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def sweep(
@@ -36,7 +29,7 @@ def sweep(
     axes = dict(sweeping.parse_axis(text) for text in over) if over else None
     found = sweeping.sweep(folder, axes, kl_samples=kl_samples, progress=for_console(err))
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
         return
     table = Table("point", "win rate", "KL, nats per answer", "validation gap", "", "usual advice")
     for i, point in enumerate(found.points):
@@ -51,9 +44,9 @@ def sweep(
             mark,
             advice(point.values),
         )
-    out.print(table, markup=False)
-    out.print(f"recommended: {found.recommendation.why}", markup=False, highlight=False, soft_wrap=True)
-    out.print(f"frontier: {found.folder / 'frontier.png'}", markup=False, soft_wrap=True)
+    out.print(table)
+    out.print(f"recommended: {found.recommendation.why}", soft_wrap=True)
+    out.print(f"frontier: {found.folder / 'frontier.png'}", soft_wrap=True)
 
 
 def diagnose(
@@ -78,12 +71,12 @@ def diagnose(
         raise DataError("has no rows of a training", where=str(path), remedy="give the metrics.jsonl of a DPO run")
     found = find(rows, limits)
     if as_json:
-        _print_json({"findings": [asdict(finding) for finding in found], "alarms": len(alarms(found))})
+        print_json({"findings": [asdict(finding) for finding in found], "alarms": len(alarms(found))})
         return
     for finding in found:
-        out.print(f"{finding.severity}: {finding.line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"{finding.severity}: {finding.line}", soft_wrap=True)
     if not alarms(found):
-        out.print(sentence(rows, found), markup=False, highlight=False, soft_wrap=True)
+        out.print(sentence(rows, found), soft_wrap=True)
 
 
 def mount(app: typer.Typer) -> None:
@@ -97,7 +90,3 @@ def _interval(figure: Any) -> str:
         return "—"
     ends = "" if figure.low is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
     return f"{figure.value:.3f}{ends}"
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")

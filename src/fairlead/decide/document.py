@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from fairlead import escape
+
 if TYPE_CHECKING:  # a decision that is there is shown at once; statistics takes seconds to import
     from fairlead.config.decide import Target
     from fairlead.decide.candidates import Recipe
@@ -118,7 +120,7 @@ def section_markdown(content: Mapping[str, Any]) -> str:
 
 
 def _lines(content: Mapping[str, Any]) -> str:
-    return "\n".join(f"- {_cell(line)}" for line in content["lines"])
+    return "\n".join(f"- {escape.markdown(line)}" for line in content["lines"])
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -192,13 +194,8 @@ def _spread(interval: Mapping[str, Any] | None) -> str:
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(escape.markdown(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    """Text of others (names of documents and models) that cannot break out of its cell."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 
 def _instructions(content: Mapping[str, Any]) -> list[str]:
@@ -209,8 +206,5 @@ def _instructions(content: Mapping[str, Any]) -> list[str]:
     parts = []
     for name, text in texts.items():
         if text is not None:
-            fence = "```"
-            while fence in text:
-                fence += "`"
-            parts.append(f"### {name[0].upper()}{name[1:]}\n\n{fence}text\n{text}\n{fence}")
+            parts.append(f"### {name[0].upper()}{name[1:]}\n\n{escape.code_block(text)}")
     return ["## Instructions", *parts] if parts else []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from fairlead.config.evaluation import AnswersSection
 from fairlead.config.model import ModelSection
+from fairlead.escape import code_block, markdown
 from fairlead.files import write_atomic, write_jsonl
 from fairlead.models.adapters import ModelName, VariantLoader, variants_of
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
@@ -65,18 +66,10 @@ def side_by_side(
     """Markdown with each prompt and its answers. Texts stand in code blocks, because model output is hostile."""
     parts: list[str] = []
     for number, prompt in enumerate(prompts[:most]):
-        parts.append(f"### Prompt {number + 1} ({prompt.id})\n\n{_block(prompt.text)}")
+        parts.append(f"### Prompt {number + 1} ({markdown(prompt.id)})\n\n{code_block(prompt.text)}")
         if prompt.gold:
-            parts.append(f"**gold**\n\n{_block(', '.join(f'{k}: {v}' for k, v in prompt.gold.items()))}")
+            parts.append(f"**gold**\n\n{code_block(', '.join(f'{k}: {v}' for k, v in prompt.gold.items()))}")
         for name, variant in answers.items():
             cut = " (cut by the token limit)" if variant[number].finish == "length" else ""
-            parts.append(f"**{name}**{cut}\n\n{_block(variant[number].text)}")
+            parts.append(f"**{name}**{cut}\n\n{code_block(variant[number].text)}")
     return "\n\n".join(parts) + "\n"
-
-
-def _block(text: str) -> str:
-    """A code block whose fence is longer than any run of backticks in the text."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return f"{fence}text\n{text}\n{fence}"

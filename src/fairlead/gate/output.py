@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 from fairlead.config.release import BOUNDS
-
-_SPECIAL = re.compile(r"([\\`*_\[\]|])")
-
-
-def plain(text: str) -> str:
-    """Text that may quote a model or a judge, so that Markdown and HTML show it and do nothing else with it."""
-    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def code(text: str) -> str:
-    """A name in a code span, which cannot leave it; a bar would end the cell of a table."""
-    return f"`{' '.join(text.split()).replace('`', '’').replace('|', '¦')}`"
+from fairlead.escape import code_span, markdown
 
 
 def demanded(criterion: Mapping[str, Any]) -> str:
@@ -34,18 +21,18 @@ def criteria_markdown(criteria: Sequence[Mapping[str, Any]]) -> str:
         return "No criterion concerns it."
     lines = ["| Figure | Demanded | Found | Status |", "|---|---|---|---|"]
     for criterion in criteria:
-        reason = f" ({criterion['reason']})" if criterion["reason"] else ""
+        reason = f" ({markdown(criterion['reason'])})" if criterion["reason"] else ""
         value = criterion["value"]
         found = "—" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
         lines.append(
-            f"| {plain(criterion['figure'])} | {demanded(criterion)} | {found} | {criterion['status']}{reason} |"
+            f"| {markdown(criterion['figure'])} | {demanded(criterion)} | {found} | {criterion['status']}{reason} |"
         )
     return "\n".join(lines)
 
 
 def waiver(reason: str | None) -> str:
     """What every page says of a project that trains without a decision; nothing where there is one."""
-    return "" if reason is None else f"**The decision whether to fine-tune was waived:** {' '.join(reason.split())}"
+    return "" if reason is None else f"**The decision whether to fine-tune was waived:** {markdown(reason)}"
 
 
 def watch_actions(dpo: Mapping[str, Any]) -> str:
@@ -63,7 +50,8 @@ def gate_markdown(record: Mapping[str, Any]) -> str:
     """The record as a page: advice, the criteria of every candidate, and what was judged."""
     parts = [
         f"# Gate: {record['status']}",
-        f"Advice: **{record['advice']}**. {record['prompts']} held-out prompts, judge {code(str(record['judge']))}.",
+        f"Advice: **{record['advice']}**. {record['prompts']} held-out prompts, "
+        f"judge {code_span(str(record['judge']))}.",
     ]
     if waived := waiver(record.get("waived")):
         parts.append(waived)

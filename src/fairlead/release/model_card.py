@@ -8,7 +8,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fairlead.config.release import ReleaseSettings
-from fairlead.gate.output import code, criteria_markdown, plain, waiver
+from fairlead.escape import code_span, markdown
+from fairlead.gate.output import criteria_markdown, waiver
 from fairlead.records import ModelPair
 from fairlead.report.stage import pairwise_markdown, table_markdown
 
@@ -89,9 +90,9 @@ def model_card(
     card = ModelCard.from_template(
         data,
         template_str=_TEMPLATE,
-        title=f"{name} {version}",
-        overridden=[plain(problem) for problem in evidence["problems"]],
-        reason=plain(evidence["despite"] or ""),
+        title=markdown(f"{name} {version}"),
+        overridden=[markdown(problem) for problem in evidence["problems"]],
+        reason=markdown(evidence["despite"] or ""),
         what=_what(candidate, form, base, local),
         usage=_usage(form, base, revision, dtype),
         evaluation=_evaluation(report),
@@ -127,10 +128,11 @@ def _what(candidate: str, form: str, base: str, local: bool) -> str:
         "dpo": "direct preference optimisation, after supervised fine-tuning where the lineage names it",
     }
     weights = "A LoRA adapter on" if form == "adapter" else "The full weights of"
-    told = f"{weights} {code(base)}, trained by {trained[candidate]}. What that did is told in `reflection.md`."
+    told = f"{weights} {code_span(base)}, trained by {trained[candidate]}. What that did is told in `reflection.md`."
     if local and form == "adapter":
         told += (
-            f"\n\nThe base model {code(base)} was a local folder: without the same weights this adapter is of no use."
+            f"\n\nThe base model {code_span(base)} was a local folder: "
+            "without the same weights this adapter is of no use."
         )
     return told
 
@@ -166,10 +168,10 @@ def _usage(form: str, base: str, revision: str | None, dtype: str) -> str:
 def _evaluation(report: Mapping[str, Any] | None) -> str:
     if report is None:
         return "There is no report of the evaluation."
-    judge, missing = code(str(report["judge"])), report["missing"]
+    judge, missing = code_span(str(report["judge"])), report["missing"]
     intro = f"{report['prompts']} held-out prompts, judge {judge}, {missing:.1%} of the judgements missing."
     intro += " Intervals are 95 %."
-    warnings = "\n".join(f"- **{warning['name']}**: {plain(warning['text'])}" for warning in report["warnings"])
+    warnings = "\n".join(f"- **{warning['name']}**: {markdown(warning['text'])}" for warning in report["warnings"])
     parts = [intro, table_markdown(report["table"]), pairwise_markdown(report["pairwise"]), warnings]
     return "\n\n".join(part for part in parts if part)
 
@@ -212,4 +214,6 @@ def _traces(evidence: Mapping[str, Any]) -> str:
         *evidence["weights"].items(),
         *evidence["versions"].items(),
     ]
-    return "\n".join(["| What | Hash or version |", "|---|---|", *(f"| {k} | {code(str(v))} |" for k, v in rows if v)])
+    return "\n".join(
+        ["| What | Hash or version |", "|---|---|", *(f"| {k} | {code_span(str(v))} |" for k, v in rows if v)]
+    )

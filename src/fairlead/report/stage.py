@@ -6,12 +6,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fairlead import escape
 from fairlead.config.monitoring import DIAGNOSIS
 from fairlead.decide.document import section_markdown as decision_markdown
 from fairlead.decide.permission import read_decision
 from fairlead.evaluation.answers import side_by_side
 from fairlead.files import read_json, read_text, write_atomic, write_json
-from fairlead.gate.output import code, criteria_markdown, plain, watch_actions
+from fairlead.gate.output import criteria_markdown, watch_actions
 from fairlead.pipeline import datasets
 from fairlead.pipeline.artifacts import Artifact, package_versions
 from fairlead.pipeline.stage import Context, Figures
@@ -103,15 +104,16 @@ def markdown(report: Mapping[str, Any], samples: str, sweep: str = "") -> str:
     """The report as Markdown."""
     dpo, sft = report["figures"].get("dpo", {}), report["figures"].get("sft", {})
     parts = [
-        f"# {report['name']}",
+        f"# {escape.markdown(report['name'])}",
         f"Gate: **{report['gate']['status']}** ({report['gate']['advice']}) — {report['prompts']} held-out prompts, "
-        f"judge {code(str(report['judge']))}, {report['missing']:.1%} of judgements missing. Intervals are 95 %.",
+        f"judge {escape.code_span(str(report['judge']))}, {report['missing']:.1%} of judgements missing. "
+        "Intervals are 95 %.",
         decision_markdown(report["decision"]),
         "## Comparison",
         table_markdown(report["table"]),
         pairwise_markdown(report["pairwise"]),
         judgements_markdown(report["judgements"]),
-        "\n".join(f"- **{warning['name']}**: {plain(warning['text'])}" for warning in report["warnings"]),
+        "\n".join(f"- **{warning['name']}**: {escape.markdown(warning['text'])}" for warning in report["warnings"]),
         probe_markdown(report["probe"]),
         "## Gate",
         criteria_markdown(report["gate"]["criteria"]),
@@ -144,7 +146,9 @@ def data_check_markdown(figures: Mapping[str, Any] | None) -> str:
     lines = [f"Checks of the pairs: **{figures['status']}**."]
     if figures["warned"]:
         lines.append(f"- warned: {', '.join(figures['warned'])}")
-    lines += [f"- failed and waived: **{name}** — {reason}" for name, reason in figures["waived"].items()]
+    lines += [
+        f"- failed and waived: **{name}** — {escape.markdown(reason)}" for name, reason in figures["waived"].items()
+    ]
     return "\n".join(lines)
 
 
@@ -159,7 +163,7 @@ def table_markdown(table: Sequence[Mapping[str, Any]]) -> str:
             delta += f" [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
         values = " | ".join(_number(row[view]) for view in ("base", "sft", "dpo"))
         extremes = _range(row["delta_worst"], row["delta_best"], "+.3f")
-        cells = (plain(row["metric"]), values, f"{delta} {row['word']}", row["n"], row["missing"], extremes)
+        cells = (escape.markdown(row["metric"]), values, f"{delta} {row['word']}", row["n"], row["missing"], extremes)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) if table else ""
 

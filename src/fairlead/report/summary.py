@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fairlead.gate.output import code, plain, watch_actions
+from fairlead.escape import code_span, markdown
+from fairlead.gate.output import watch_actions
 from fairlead.statistics.intervals import proportion_interval
 
 _COIN = 0.5  # accuracy of the implicit reward on held-out pairs, if nothing was learnt
@@ -106,7 +107,7 @@ def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
     still = [row for row in rest if row["word"] != "undefined"]
     for rows, said in ((still, "no difference was shown"), (undefined, "the difference is undefined")):
         if rows:
-            names = ", ".join(code(row["metric"]) for row in rows)
+            names = ", ".join(code_span(row["metric"]) for row in rows)
             yield _said(f"In {names} {said}", *(f"table.{row['metric']}.word" for row in rows))
 
 
@@ -228,7 +229,7 @@ def _noise(name: str, pair: Mapping[str, Any]) -> Iterator[str]:
 def _doubts(report: Mapping[str, Any]) -> Iterator[str]:
     warnings = report["warnings"]
     for number, warning in enumerate(warnings[:_MOST_DOUBTS]):
-        yield _said(f"To be doubted: {plain(warning['text'])}", f"warnings.{number}")
+        yield _said(f"To be doubted: {markdown(warning['text'])}", f"warnings.{number}")
     if len(warnings) > _MOST_DOUBTS:
-        named = ", ".join(dict.fromkeys(plain(warning["name"]) for warning in warnings[_MOST_DOUBTS:]))
+        named = ", ".join(dict.fromkeys(markdown(warning["name"]) for warning in warnings[_MOST_DOUBTS:]))
         yield _said(f"{len(warnings) - _MOST_DOUBTS} more warnings stand in the report: {named}", "warnings")

@@ -1,7 +1,8 @@
-"""Makes every illness on five seeds and prints what the diagnosis named: `make bench-diagnosis`.
+"""Makes every failure mode on five seeds and prints what the diagnosis named: `make bench-diagnosis`.
 
-A training counts as named where its own illness is; whether that is also what the diagnosis says first, and what else
-it names, stands beside. `--noise` (`make bench-label-noise`) is what `label_noise: measured` does about flipped labels.
+A training counts as recognised where its own failure mode is named; whether that is also what the diagnosis says first,
+and what else it names, stands beside. `--noise` (`make bench-label-noise`) is what `label_noise: measured` does about
+flipped labels.
 Base model, SFT and pairs are made once.
 """
 
@@ -23,16 +24,17 @@ from rich.console import Console
 
 from fairlead.config.monitoring import WatchSettings
 from fairlead.demo.project import make_project
+from fairlead.documents.diagnosis import actionable
 from fairlead.files import write_json, write_jsonl
 from fairlead.progress import Lines
 from fairlead.statistics.intervals import paired_difference
-from fairlead.training.diagnosis.rules import diagnose, named
+from fairlead.training.diagnosis.rules import diagnose
 
 OUT = Path(__file__).parent / "out"
 SEEDS = 5
 FIRST = 41  # the thresholds were set on smaller ones
 
-# The finding that each illness is made to draw.
+# The finding that each case is made to draw.
 OWN: dict[str, str | None] = {
     "healthy": None,
     "lr x100": "kl_spike",
@@ -53,14 +55,14 @@ def confusion(lab: Lab, cases: list[Case], seeds: int) -> list[dict[str, Any]]:
             started = time.monotonic()
             log = train_and_read(lab, case, seed, WatchSettings())
             write_jsonl(OUT / "diagnosis" / f"{case.name.replace(' ', '-')}-{seed}.jsonl", log)
-            found = [finding.rule for finding in named(diagnose(log))]
+            found = [finding.rule for finding in actionable(diagnose(log))]
             rows.append({"case": case.name, "seed": seed, "named": found})
             print(f"  {case.name:<22} seed {seed}  {time.monotonic() - started:5.1f} s  {', '.join(found)}", flush=True)
     return rows
 
 
 def table(rows: list[dict[str, Any]], seeds: int) -> str:
-    """The confusion table: of each illness, in how many seeds its own rule spoke, spoke first, and what else spoke.
+    """The confusion table: of each case, in how many seeds its own rule spoke, spoke first, and what else spoke.
 
     "alone" counts the seeds in which nothing but the own rule spoke, and for the healthy training those in which
     nothing did.

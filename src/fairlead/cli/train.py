@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,8 +54,8 @@ def diagnose(
 ) -> None:
     """Say what the curves of a DPO training mean, and what to do."""
     from fairlead.config.monitoring import Thresholds
-    from fairlead.training.diagnosis.rules import alarms, sentence
-    from fairlead.training.diagnosis.rules import diagnose as find
+    from fairlead.documents.diagnosis import alarms
+    from fairlead.training.diagnosis import rules
     from fairlead.training.hf_trainer import METRICS, read_metrics
 
     limits: Thresholds | None = None
@@ -66,17 +65,19 @@ def diagnose(
         project = Project(log)
         log, limits = project.artifact("dpo").file(METRICS), project.config.watch.thresholds
     path = log / METRICS if log.is_dir() else log
-    rows = read_metrics(path)
-    if not rows:
+    metrics = read_metrics(path)
+    if not metrics:
         raise DataError("has no rows of a training", where=str(path), remedy="give the metrics.jsonl of a DPO run")
-    found = find(rows, limits)
+    findings = rules.diagnose(metrics, limits)
     if as_json:
-        print_json({"findings": [asdict(finding) for finding in found], "alarms": len(alarms(found))})
+        print_json(
+            {"findings": [finding.model_dump(mode="json") for finding in findings], "alarms": len(alarms(findings))}
+        )
         return
-    for finding in found:
+    for finding in findings:
         out.print(f"{finding.severity}: {finding.line}", soft_wrap=True)
-    if not alarms(found):
-        out.print(sentence(rows, found), soft_wrap=True)
+    if not alarms(findings):
+        out.print(rules.sentence(metrics, findings), soft_wrap=True)
 
 
 def mount(app: typer.Typer) -> None:

@@ -1,34 +1,25 @@
-"""The `watch` section of the YAML and the thresholds of the diagnosis. Knows nobody."""
+"""The `watch` section of the YAML: how a DPO training is monitored, and the thresholds of its diagnosis."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from fairlead.config.base import Count, CountOrZero, FilePath, Fraction, NotNegative, Number, Positive, Section
-
-DIAGNOSIS = "diagnosis.json"  # beside metrics.jsonl: what was seen, in words
-
-
-Rule = Literal[
-    "not_a_number",
-    "formatting",
-    "loss_not_falling",
-    "overfitting",
-    "too_conservative",
-    "too_aggressive",
-    "forgetting",
-    "kl_spike",
-    "log_probabilities_fall",
-    "length_exploitation",
-    "label_noise",
-    "degenerate_samples",
-]
+from fairlead.documents.diagnosis import FailureMode
 
 
 class Thresholds(Section):
-    """Where the diagnosis begins to speak; `docs/diagnosis.md` says why each stands where it does."""
+    """Limits of the diagnosis' rules; `docs/diagnosis.md` says why each stands where it does."""
+
+    renamed: ClassVar[dict[str, str]] = {
+        "full_pull": "unsaturated_gradient_weight",
+        "spent_pull": "saturated_gradient_weight",
+        "spent_gap": "saturated_gap",
+        "slack_pull": "unconstrained_gradient_weight",
+        "loss_leap": "loss_spike",
+    }
 
     warmup: Fraction = Field(0.3, description="share of the training after which rules on trends speak")
     reference_nats: Positive = Field(
@@ -59,22 +50,23 @@ class Thresholds(Section):
     )
     moved_kl: Positive = Field(0.1, description="nats per answer from which the policy counts as moved at all")
     late: Fraction = Field(0.9, description="share of the training after which too little change is a finding")
-    full_pull: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
+    unsaturated_gradient_weight: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.45,
-        description="pull on a pair, σ(−gap), above which it is not β that holds the policy back",
+        description="weight σ(−gap) of a pair's gradient above which it is not β that holds the policy back",
     )
-    spent_pull: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
-        0.15, description="pull on a pair under which the loss is spent: β lets the policy go no further"
+    saturated_gradient_weight: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
+        0.15,
+        description="weight of a pair's gradient under which the loss is saturated: β lets the policy go no further",
     )
-    spent_gap: Positive = Field(
-        3.0, description="nats between the log-ratios of chosen and rejected under which a spent loss came too early"
+    saturated_gap: Positive = Field(
+        3.0, description="nats between the log-ratios of chosen and rejected under which the loss saturated too early"
     )
-    slack_pull: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
-        0.475, description="pull on a pair above which nothing holds a policy that has left the reference"
+    unconstrained_gradient_weight: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
+        0.475, description="weight of a pair's gradient above which nothing holds a policy that has left the reference"
     )
     general_rise: Positive = Field(0.1, description="nats per token that the loss on general text may rise")
-    kl_per_token: Positive = Field(1.0, description="nats per token from the reference that count as a leap")
-    loss_leap: Annotated[Number, Field(gt=1)] = Field(
+    kl_per_token: Positive = Field(1.0, description="nats per token from the reference that count as a spike")
+    loss_spike: Annotated[Number, Field(gt=1)] = Field(
         1.5, description="times its start that the loss may reach, averaged over five logged steps"
     )
     chosen_fall: Positive = Field(
@@ -94,10 +86,10 @@ class Thresholds(Section):
 
 
 class WatchSettings(Section):
-    """How a DPO training is watched, and what stops it."""
+    """How a DPO training is monitored, what stops it, and which weights are kept."""
 
     samples: CountOrZero = Field(
-        32, description="fixed prompts on which the policy's own answers are drawn at every look; 0 draws none"
+        32, description="fixed prompts on which the policy's own answers are drawn at every sample check; 0 draws none"
     )
     max_new_tokens: Count | None = Field(
         None, description="longest sample; 1.5 times the longest answer of the pairs if not given"
@@ -108,7 +100,7 @@ class WatchSettings(Section):
     general: FilePath | None = Field(
         None, description="rows {prompt, answer} of general use (JSONL): their loss shows what the training forgets"
     )
-    stop_on: list[Rule] = Field([], description="diagnoses that end the training early, such as overfitting")
+    stop_on: list[FailureMode] = Field([], description="failure modes that end the training early, such as overfitting")
     keep: Literal["last", "best"] = Field(
         "last",
         description="best keeps the weights with the largest validation gap inside max_kl, last those at the end",
@@ -116,10 +108,10 @@ class WatchSettings(Section):
     max_kl: Positive | None = Field(
         None, description="nats per answer from the reference that keep: best may not exceed; no bound if not given"
     )
-    thresholds: Thresholds = Field(Thresholds(), description="where the diagnosis begins to speak")
+    thresholds: Thresholds = Field(Thresholds(), description="limits of the diagnosis' rules")
 
     @model_validator(mode="after")
-    def _bound_can_be_seen(self) -> Self:
+    def _refuse_keys_that_nothing_reads(self) -> Self:
         if self.max_kl is not None and self.keep != "best":
             raise ValueError("max_kl is read only with keep: best")
         if self.max_kl is not None and self.samples == 0:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairlead import escape
-from fairlead.config.monitoring import DIAGNOSIS
 from fairlead.decide.document import section_markdown as decision_markdown
 from fairlead.decide.permission import read_decision
+from fairlead.documents.diagnosis import DIAGNOSIS, Diagnosis
 from fairlead.evaluation.answers import side_by_side
 from fairlead.files import read_json, read_text, write_atomic, write_json
 from fairlead.gate.output import criteria_markdown, watch_actions
@@ -67,8 +67,7 @@ def run(context: Context) -> Figures:
 def watched(dpo: Artifact) -> dict[str, Any] | None:
     """What the watch of the training saw, at moments that depend on the clock; None where nothing was watched."""
     path = dpo.path / DIAGNOSIS
-    found: dict[str, Any] | None = read_json(path) if path.is_file() else None
-    return found
+    return Diagnosis.read(path).model_dump(mode="json") if path.is_file() else None
 
 
 def lineage(artifact: Artifact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every rule speaks on the curve of its illness, is silent on its neighbour's, and says what to do."""
+"""Every rule speaks on the curve of its failure mode, is silent on its neighbour's, and says what to do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from fairlead.config.monitoring import Rule, Thresholds
-from fairlead.training.diagnosis.rules import alarms, diagnose, named, sentence
+from fairlead.config.monitoring import Thresholds
+from fairlead.documents.diagnosis import Diagnosis, FailureMode, actionable, alarms
+from fairlead.training.diagnosis.rules import RULES, diagnose, diagnosis, sentence
 from tests.support.projects import REPO
 
 FACTS = {
@@ -40,7 +41,7 @@ def training(
     loss: tuple[float, ...] = (0.69, 0.66, 0.6, 0.55),
     gap: tuple[float, ...] = (0.0, 0.1, 0.4, 0.6),
     validation: tuple[dict[str, float], ...] = (),
-    look: dict[str, float] | None = None,
+    samples: dict[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """The log of a healthy training of 40 steps, with what is said otherwise."""
     rows: list[dict[str, Any]] = [FACTS | (facts or {}), REFERENCE]
@@ -66,7 +67,7 @@ def training(
             "watch/cut": 0.0,
             "watch/distinct_2": 0.45,
         }
-        rows.append({"step": step, **seen, **(look or {})})
+        rows.append({"step": step, **seen, **(samples or {})})
     return rows
 
 
@@ -76,29 +77,29 @@ def passes(**figures: tuple[float, ...]) -> tuple[dict[str, float], ...]:
 
 
 FLAT = (0.6931, 0.693, 0.6925, 0.692)
-ILLNESSES: dict[str, list[dict[str, Any]]] = {
+FAILURE_MODES: dict[str, list[dict[str, Any]]] = {
     "not_a_number": [*training(), {"step": 41, "loss": None, "grad_norm": None}],
     "formatting": training(facts={"run/reference_nats": 4.0}),
-    "kl_spike": training(look={"watch/kl_token": 6.0}),
-    "degenerate_samples": training(look={"watch/loops": 0.3}),
+    "kl_spike": training(samples={"watch/kl_token": 6.0}),
+    "degenerate_samples": training(samples={"watch/loops": 0.3}),
     "label_noise": training(
         loss=FLAT,
         validation=passes(rewards__accuracies=(0.5, 0.55, 0.54, 0.53), rewards__confidently_wrong=(0.4, 0.4, 0.4, 0.4)),
     ),
-    "length_exploitation": training(facts={"run/chosen_longer": 0.95}, look={"watch/length": 31.0}),
+    "length_exploitation": training(facts={"run/chosen_longer": 0.95}, samples={"watch/length": 31.0}),
     "overfitting": training(loss=(0.69, 0.5, 0.2, 0.05), validation=passes(loss=(0.6, 0.55, 0.6, 0.8))),
     "log_probabilities_fall": training(
         validation=passes(rewards__chosen=(-0.2, -0.5, -1, -2), rewards__rejected=(-0.3, -0.7, -1.4, -3))
     ),
     "forgetting": [
-        *training(look={"watch/general_loss": 2.5}),
+        *training(samples={"watch/general_loss": 2.5}),
         {"step": 10, "watch/general_loss_start": 2.0},
     ],
-    "loss_not_falling": training(loss=FLAT, gap=(0, 0, 0.001, 0.001), look={"watch/kl": 0.01}),
+    "loss_not_falling": training(loss=FLAT, gap=(0, 0, 0.001, 0.001), samples={"watch/kl": 0.01}),
     "too_conservative": training(
         facts={"run/beta": 1.0},
         validation=passes(rewards__margins=(0.3, 0.6, 0.7, 0.7)),
-        look={"watch/kl": 0.1, "watch/kl_error": 0.02},
+        samples={"watch/kl": 0.1, "watch/kl_error": 0.02},
     ),
     "too_aggressive": training(
         facts={"run/beta": 0.001},
@@ -126,26 +127,26 @@ OTHER_EVIDENCE: dict[str, list[dict[str, Any]]] = {
         loss=(0.69, 0.4, 0.2, 0.1),
         gap=(0.1, 1.5, 2.4, 3.0),
         validation=passes(rewards__margins=(0.9, 1.6, 2.1, 2.6)),
-        look={"watch/kl": 1.2},
+        samples={"watch/kl": 1.2},
     ),
     "formatting": training(facts={"run/prompt_gain": 0.001}),
     "formatting within the noise": training(facts={"run/prompt_gain": 0.2, "run/prompt_gain_error": 0.15}),
-    "degenerate_samples": training(look={"watch/distinct_2": 0.1}),
+    "degenerate_samples": training(samples={"watch/distinct_2": 0.1}),
 }
 
 
 @pytest.mark.parametrize("rule", OTHER_EVIDENCE)
-def test_an_illness_is_named_by_its_other_evidence_too(rule: str) -> None:
-    assert [finding.rule for finding in named(diagnose(OTHER_EVIDENCE[rule]))] == [rule.split()[0]]
+def test_a_failure_mode_is_named_by_its_other_evidence_too(rule: str) -> None:
+    assert [finding.rule for finding in actionable(diagnose(OTHER_EVIDENCE[rule]))] == [rule.split()[0]]
 
 
-def test_every_rule_has_its_illness_here() -> None:
-    assert set(ILLNESSES) == set(get_args(Rule))
+def test_every_rule_has_its_failure_mode_here() -> None:
+    assert set(FAILURE_MODES) == set(get_args(FailureMode))
 
 
-@pytest.mark.parametrize("rule", ILLNESSES)
-def test_an_illness_is_named_with_evidence_meaning_and_remedy(rule: str) -> None:
-    found = {finding.rule: finding for finding in named(diagnose(ILLNESSES[rule]))}
+@pytest.mark.parametrize("rule", FAILURE_MODES)
+def test_a_failure_mode_is_named_with_evidence_meaning_and_remedy(rule: str) -> None:
+    found = {finding.rule: finding for finding in actionable(diagnose(FAILURE_MODES[rule]))}
     assert list(found) == [rule]
     finding = found[rule]  # type: ignore[index]
     assert any(character.isdigit() for character in finding.evidence)
@@ -154,13 +155,13 @@ def test_an_illness_is_named_with_evidence_meaning_and_remedy(rule: str) -> None
     assert finding.keys
 
 
-@pytest.mark.parametrize("rule", ILLNESSES)
+@pytest.mark.parametrize("rule", FAILURE_MODES)
 def test_the_keys_of_a_remedy_are_keys_of_the_config(rule: str) -> None:
     """`dpo.label_noise` and `watch.keep` are checked against the settings that the sections are made of."""
     from fairlead.config.monitoring import WatchSettings
     from fairlead.config.project import Config
 
-    for finding in diagnose(ILLNESSES[rule]):
+    for finding in diagnose(FAILURE_MODES[rule]):
         for key in finding.keys:
             section, _, name = key.partition(".")
             if section == "watch":
@@ -172,7 +173,7 @@ def test_the_keys_of_a_remedy_are_keys_of_the_config(rule: str) -> None:
 
 def test_a_healthy_training_draws_no_alarm_and_is_told_that_both_may_fall() -> None:
     found = diagnose(training())
-    assert named(found) == []
+    assert actionable(found) == []
     assert [finding.rule for finding in found] == ["log_probabilities_fall"]
     assert found[0].severity == "note"
     assert "normal" in found[0].meaning
@@ -187,18 +188,18 @@ def test_an_empty_log_says_nothing() -> None:
 def test_what_was_not_measured_is_not_judged() -> None:
     """A log of TRL without samples and without facts: no rule may fall over, or guess."""
     rows = [{key: v for key, v in row.items() if "/" not in key or "eval" in key} for row in training(loss=FLAT)]
-    assert named(diagnose([row for row in rows if len(row) > 1])) == []
+    assert actionable(diagnose([row for row in rows if len(row) > 1])) == []
 
 
 @pytest.mark.parametrize("length", range(1, 14))
 def test_a_log_that_is_still_being_written_can_be_diagnosed(length: int) -> None:
-    for rows in ILLNESSES.values():
+    for rows in FAILURE_MODES.values():
         diagnose(rows[:length])
 
 
 def test_early_rows_raise_no_alarm_about_trends() -> None:
-    rows = [row for row in training(loss=FLAT, look={"watch/kl": 0.01}) if row["step"] <= 10]
-    assert named(diagnose(rows)) == []
+    rows = [row for row in training(loss=FLAT, samples={"watch/kl": 0.01}) if row["step"] <= 10]
+    assert actionable(diagnose(rows)) == []
 
 
 @pytest.mark.parametrize("name", Thresholds.model_fields)
@@ -212,40 +213,40 @@ def test_every_threshold_is_read(name: str) -> None:
             limits = Thresholds(**{name: new})
         except ValueError:
             continue
-        for rows in [*ILLNESSES.values(), *OTHER_EVIDENCE.values(), training(facts={"run/chosen_longer": 0.95})]:
+        for rows in [*FAILURE_MODES.values(), *OTHER_EVIDENCE.values(), training(facts={"run/chosen_longer": 0.95})]:
             for end in (len(rows), 10, 7, 4):
                 changed |= diagnose(rows[:end], limits) != diagnose(rows[:end])
     assert changed, name
 
 
-def test_a_small_gap_with_full_pull_asks_for_steps_and_not_for_another_beta() -> None:
+def test_a_small_gap_with_an_unsaturated_gradient_asks_for_steps_and_not_for_another_beta() -> None:
     slow = training(
         loss=(0.693, 0.685, 0.675, 0.67),
         validation=passes(rewards__margins=(0.01, 0.02, 0.03, 0.05)),
-        look={"watch/kl": 0.1},
+        samples={"watch/kl": 0.1},
     )
-    (finding,) = named(diagnose(slow))
+    (finding,) = actionable(diagnose(slow))
     assert finding.rule == "too_conservative"
     assert "dpo.learning_rate" in finding.keys
-    (held,) = named(diagnose(ILLNESSES["too_conservative"]))
+    (held,) = actionable(diagnose(FAILURE_MODES["too_conservative"]))
     assert held.keys == {"dpo.beta": 0.1}
 
 
 def test_the_doc_explains_every_rule_and_every_threshold() -> None:
     text = (REPO / "docs" / "diagnosis.md").read_text(encoding="utf-8")
-    for name in [*get_args(Rule), *Thresholds.model_fields]:
+    for name in [*get_args(FailureMode), *Thresholds.model_fields]:
         assert f"`{name}`" in text, name
 
 
 def test_advice_is_no_alarm_and_stands_beside_the_figures() -> None:
-    rows = ILLNESSES["too_conservative"]
+    rows = FAILURE_MODES["too_conservative"]
     found = diagnose(rows)
     assert alarms(found) == []
     assert sentence(rows, found).startswith("no alarm: validation gap 0.7, KL 0.1 nats per answer; too conservative: ")
 
 
 def test_a_line_of_a_finding_names_the_keys(tmp_path: Path) -> None:
-    (finding,) = alarms(diagnose(ILLNESSES["kl_spike"]))
+    (finding,) = alarms(diagnose(FAILURE_MODES["kl_spike"]))
     assert finding.line.startswith("kl spike: KL reached 6.00 nats per token")
     assert "dpo.learning_rate: 1e-05" in finding.line
 
@@ -258,14 +259,14 @@ SFT_LOG = [
 
 
 def test_a_log_of_sft_is_diagnosed_by_what_it_has() -> None:
-    assert named(diagnose(SFT_LOG)) == []
+    assert actionable(diagnose(SFT_LOG)) == []
     assert sentence(SFT_LOG, diagnose(SFT_LOG)) == "no alarm"
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), "text", [1.0], "absent"])
-@pytest.mark.parametrize("rule", [*ILLNESSES, "overfitting by heart"])
+@pytest.mark.parametrize("rule", [*FAILURE_MODES, "overfitting by heart"])
 def test_a_figure_that_is_null_absent_or_of_another_type_is_skipped(rule: str, value: Any) -> None:
-    rows = ILLNESSES.get(rule) or OTHER_EVIDENCE[rule]
+    rows = FAILURE_MODES.get(rule) or OTHER_EVIDENCE[rule]
     for key in dict.fromkeys(key for row in rows for key in row):
         changed = [{k: value if k == key else v for k, v in row.items()} for row in rows]
         if value == "absent":
@@ -275,9 +276,9 @@ def test_a_figure_that_is_null_absent_or_of_another_type_is_skipped(rule: str, v
 
 def test_only_one_side_that_is_strange_is_allowed() -> None:
     facts = {"run/reference_nats": 4.0, "run/reference_nats_rejected": 0.9}
-    assert named(diagnose(training(facts=facts))) == []
+    assert actionable(diagnose(training(facts=facts))) == []
     both = facts | {"run/reference_nats_rejected": 3.0}
-    assert [finding.rule for finding in named(diagnose(training(facts=both)))] == ["formatting"]
+    assert [finding.rule for finding in actionable(diagnose(training(facts=both)))] == ["formatting"]
 
 
 @pytest.mark.parametrize(
@@ -295,8 +296,8 @@ def test_only_one_side_that_is_strange_is_allowed() -> None:
     ],
 )
 def test_a_remedy_that_is_in_use_is_not_suggested(rule: str, facts: dict[str, Any], gone: str, left: str) -> None:
-    (before,) = named(diagnose(ILLNESSES[rule]))
-    (after,) = named(diagnose([{"step": 0, **facts}, *ILLNESSES[rule], {"step": 0, **facts}]))
+    (before,) = actionable(diagnose(FAILURE_MODES[rule]))
+    (after,) = actionable(diagnose([{"step": 0, **facts}, *FAILURE_MODES[rule], {"step": 0, **facts}]))
     assert gone in before.keys
     assert gone not in after.keys
     assert left in after.keys
@@ -309,5 +310,22 @@ def test_a_pass_over_other_pairs_is_no_part_of_a_trend() -> None:
     rows = training(gap=(0.1, 0.5, 1.5, 3.0), validation=falling)
     sizes = iter([16, 16, 16, 100])
     mixed = [row | {"eval_pairs": next(sizes)} if "eval_loss" in row else row for row in rows]
-    assert [finding.rule for finding in named(diagnose(rows))] == ["overfitting"]
-    assert named(diagnose(mixed)) == []
+    assert [finding.rule for finding in actionable(diagnose(rows))] == ["overfitting"]
+    assert actionable(diagnose(mixed)) == []
+
+
+def test_what_is_written_is_read_again_as_the_same_document(tmp_path: Path) -> None:
+    for rows in FAILURE_MODES.values():
+        written = diagnosis(rows)
+        written.write(tmp_path / "diagnosis.json")
+        assert Diagnosis.read(tmp_path / "diagnosis.json") == written
+
+
+def test_every_rule_names_a_failure_mode_of_the_config() -> None:
+    assert {rule.__name__ for rule in RULES} == set(get_args(FailureMode))
+
+
+@pytest.mark.parametrize(("former", "present"), Thresholds.renamed.items())
+def test_a_former_name_of_a_threshold_is_no_key_and_has_a_present_one(former: str, present: str) -> None:
+    assert former not in Thresholds.model_fields
+    assert present in Thresholds.model_fields

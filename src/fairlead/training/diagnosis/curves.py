@@ -1,15 +1,26 @@
-"""The rows of a `metrics.jsonl` as curves. Knows the keys of the log and nothing of what they mean."""
+"""The rows of a `metrics.jsonl` as the curves of one training, and what several rules ask of them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
-Row = Mapping[str, Any]
+import torch
 
-_TEXTS = ("run/loss_type", "run/method", "run/keep", "run/label_noise", "run/dtype")
+from fairlead.training.dpo_trainer.loss import gradient_weight
+from fairlead.training.measurements import (
+    Metric,
+    Metrics,
+    RunFacts,
+    SampleCheck,
+    SampleStatistics,
+    TrainingStep,
+    ValidationPass,
+    number,
+)
+
+_Value = TypeVar("_Value", TrainingStep, ValidationPass, SampleCheck)
 
 
 @dataclass(frozen=True)
@@ -17,93 +28,113 @@ class Curves:
     """One training of DPO.
 
     Attributes:
-        facts: what the training began with, keys without `run/`.
-        train: rows of training steps, by step; of a step that was logged twice the later.
-        validation: rows of validation passes.
-        looks: rows with samples of the policy.
-        start: figures of the reference's samples and of general text before the training, keys without `watch/`.
+        facts: what the training began with.
+        train: logged training steps in order; of a step that was logged twice the later.
+        validation: validation passes.
+        checks: checks of the policy's samples.
+        reference: length and variety of the reference's samples before the training.
+        general_loss_start: loss on the rows of general use before the training.
     """
 
-    facts: Row
-    train: tuple[Row, ...]
-    validation: tuple[Row, ...]
-    looks: tuple[Row, ...]
-    start: Row
+    facts: RunFacts
+    train: tuple[TrainingStep, ...]
+    validation: tuple[ValidationPass, ...]
+    checks: tuple[SampleCheck, ...]
+    reference: SampleStatistics
+    general_loss_start: float | None
 
     @classmethod
-    def of(cls, rows: Sequence[Row]) -> Curves:
-        """Sorts the rows of a log; other rows are passed over; what is no finite number becomes None."""
-        facts: dict[str, Any] = {}
-        start: dict[str, Any] = {}
-        rows = [_clean(row) for row in rows if isinstance(row, Mapping) and number(row.get("step")) is not None]
+    def from_metrics(cls, rows: Sequence[Metrics]) -> Curves:
+        """Sorts the rows of a log by what they hold; other rows are passed over."""
+        rows = [row for row in rows if number(row.get("step")) is not None]
+        before: dict[str, Metric] = {}  # of the training; each metric stands in one row
         for row in rows:
-            facts |= {key.removeprefix("run/"): value for key, value in row.items() if key.startswith("run/")}
-            start |= {
-                key.removeprefix("watch/"): value
-                for key, value in row.items()
-                if key.startswith("watch/reference_") or key == "watch/general_loss_start"
-            }
+            before |= {key: value for key, value in row.items() if key.startswith(("run/", "watch/reference_"))}
+            before |= {key: value for key, value in row.items() if key == "watch/general_loss_start"}
         return cls(
-            facts,
-            _by_step(rows, lambda row: "loss" in row),
-            _by_step(rows, lambda row: "eval_loss" in row),
-            _by_step(rows, lambda row: "watch/kl" in row),
-            start,
+            RunFacts.from_metrics(before),
+            _by_step(TrainingStep.from_metrics(row) for row in rows if "loss" in row),
+            _by_step(ValidationPass.from_metrics(row) for row in rows if "eval_loss" in row),
+            _by_step(SampleCheck.from_metrics(row) for row in rows if "watch/kl" in row),
+            SampleStatistics.from_metrics(before, "watch/reference_"),
+            number(before.get("watch/general_loss_start")),
         )
 
     @property
-    def trend(self) -> tuple[Row, ...]:
-        """Validation passes that can be compared: over as many pairs as the first one, which may not be all."""
-        return tuple(row for row in self.validation if row.get("eval_pairs") == self.validation[0].get("eval_pairs"))
+    def comparable_passes(self) -> tuple[ValidationPass, ...]:
+        """Validation passes over as many pairs as the first one, which may not be all; others are no trend with it."""
+        return tuple(each for each in self.validation if each.pairs == self.validation[0].pairs)
 
     @property
     def step(self) -> int:
         """The last step of which anything is known."""
-        return max((int(rows[-1]["step"]) for rows in (self.train, self.validation, self.looks) if rows), default=0)
+        return max((rows[-1].step for rows in (self.train, self.validation, self.checks) if rows), default=0)
 
     @property
     def done(self) -> float | None:
         """Share of the training that is over; None where its length is not known."""
-        steps = self.facts.get("steps")
-        return min(1.0, self.step / steps) if steps else None
+        return min(1.0, self.step / self.facts.steps) if self.facts.steps else None
 
     @property
-    def beta(self) -> float | None:
-        return self.facts.get("beta")
+    def losses(self) -> list[float]:
+        """Known training losses, in order."""
+        return known(step.loss for step in self.train)
 
-    def nats(self, row: Row, key: str) -> float | None:
-        """A reward or gap of a row as a difference of log-ratios, β divided out."""
-        value = row.get(key)
-        return None if value is None or not self.beta else value / self.beta
+    @property
+    def gaps(self) -> list[float]:
+        """Known reward gaps of training steps, in order."""
+        return known(step.gap for step in self.train)
 
-    def recent(self, key: str, share: float = 0.25) -> float | None:
-        """Mean of a figure over the last part of the training rows; a single batch says little."""
-        values = series(self.train, key)
-        kept = values[-max(1, round(share * len(values))) :]
-        return sum(kept) / len(kept) if kept else None
+    @property
+    def recent_loss(self) -> float | None:
+        return recent(self.losses)
+
+    @property
+    def recent_gap(self) -> float | None:
+        return recent(self.gaps)
+
+    @property
+    def last_kl(self) -> float | None:
+        """Newest KL from the reference in nats per answer."""
+        return last(check.kl.kl for check in self.checks)
+
+    @property
+    def last_validation_gap(self) -> float | None:
+        """Newest reward gap on validation pairs, β included."""
+        return last(each.gap for each in self.validation)
+
+    @property
+    def log_ratio_gap(self) -> float | None:
+        """Nats between the log-ratios of chosen and rejected, on validation pairs if there are any."""
+        return self.nats(self.validation[-1].gap if self.validation else self.recent_gap)
+
+    @property
+    def gradient_weight(self) -> float:
+        """σ(−u) at the mean margin u of validation pairs, or of recent training pairs."""
+        margin = self.last_validation_gap or self.recent_gap or 0.0
+        return float(gradient_weight(torch.tensor(margin, dtype=torch.float64)))
+
+    def nats(self, reward: float | None) -> float | None:
+        """A reward, or a gap of rewards, as a log-ratio: β divided out."""
+        return None if reward is None or not self.facts.beta else reward / self.facts.beta
 
 
-def number(value: Any) -> float | None:
-    """A finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+def known(values: Iterable[float | None]) -> list[float]:
+    """The values that are not None, in order."""
+    return [value for value in values if value is not None]
 
 
-def series(rows: Sequence[Row], key: str) -> list[float]:
-    """All known values of a figure, in order."""
-    return [found for row in rows if (found := number(row.get(key))) is not None]
+def last(values: Iterable[float | None]) -> float | None:
+    """The newest known value."""
+    return next(reversed(known(values)), None)
 
 
-def last(rows: Sequence[Row], key: str) -> float | None:
-    """The newest known value of a figure."""
-    return next(reversed(series(rows, key)), None)
+def recent(values: Sequence[float], share: float = 0.25) -> float | None:
+    """Mean over the last part; a single batch says little."""
+    kept = values[-max(1, round(share * len(values))) :]
+    return sum(kept) / len(kept) if kept else None
 
 
-def _clean(row: Row) -> dict[str, Any]:
-    return {key: value if key in _TEXTS and isinstance(value, str) else number(value) for key, value in row.items()}
-
-
-def _by_step(rows: Sequence[Row], wanted: Callable[[Row], bool]) -> tuple[Row, ...]:
-    found = {int(row["step"]): row for row in rows if wanted(row)}
-    return tuple(found[step] for step in sorted(found))
+def _by_step(values: Iterable[_Value]) -> tuple[_Value, ...]:
+    newest = {value.step: value for value in values}
+    return tuple(newest[step] for step in sorted(newest))

@@ -12,12 +12,13 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from fairlead.config.monitoring import DIAGNOSIS, WatchSettings
+from fairlead.config.monitoring import WatchSettings
+from fairlead.documents.diagnosis import DIAGNOSIS, Finding, actionable
 from fairlead.errors import TrainingError
 from fairlead.files import read_json, write_json
-from fairlead.training.diagnosis.curves import last
-from fairlead.training.diagnosis.rules import Finding, diagnose, named, sentence
+from fairlead.training.diagnosis.rules import diagnose, diagnosis, sentence
 from fairlead.training.hf_trainer import finite, read_metrics
+from fairlead.training.measurements import number
 from fairlead.training.monitoring.monitor import Monitor
 
 BEST = "best"
@@ -94,7 +95,7 @@ class Watch(TrainerCallback):
         self._diagnose()
         if self._settings.keep == "best":
             self._keep(state.global_step)
-        ending = [found for found in named(self.findings) if found.rule in self._settings.stop_on]
+        ending = [found for found in actionable(self.findings) if found.rule in self._settings.stop_on]
         if ending and state.global_step < state.max_steps:
             self.stopped = ending[0]
             control.should_training_stop = True
@@ -114,7 +115,9 @@ class Watch(TrainerCallback):
             self._log({SAID: said})
 
     def _keep(self, step: int) -> None:
-        gap = last(self._rows, "eval_rewards/margins")
+        gap = next(
+            (g for row in reversed(self._rows) if (g := number(row.get("eval_rewards/margins"))) is not None), None
+        )
         kl = next((row["watch/kl"] for row in reversed(self._rows) if "watch/kl" in row and row["step"] == step), None)
         if gap is None:
             return
@@ -156,14 +159,7 @@ class Watch(TrainerCallback):
         }
 
     def _write(self, out: Path) -> None:
-        seen = {
-            "sentence": sentence(self._rows, self.findings),
-            "findings": [asdict(finding) for finding in self.findings],
-            "kl": last(self._rows, "watch/kl"),
-            "kl_error": last(self._rows, "watch/kl_error"),
-            "share": last(self._rows, "watch/share"),
-        }
-        write_json(out / DIAGNOSIS, seen)
+        diagnosis(self._rows, self._settings.thresholds).write(out / DIAGNOSIS)
 
     def _restore(self) -> None:
         if self.best is None:

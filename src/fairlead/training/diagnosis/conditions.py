@@ -1,0 +1,19 @@
+"""Conditions that several rules share."""
+
+from __future__ import annotations
+
+from fairlead.config.monitoring import Thresholds
+from fairlead.training.diagnosis.curves import Curves
+
+
+def too_early(curves: Curves, limits: Thresholds) -> bool:
+    """Whether too little of the training is over for a trend to count."""
+    return curves.done is None or curves.done < limits.warmup
+
+
+def has_moved(curves: Curves, limits: Thresholds) -> bool:
+    """Whether the policy has left the reference, by its samples where there are any, else on its training pairs."""
+    if curves.last_kl is not None:
+        return curves.last_kl >= limits.moved_kl
+    gap = curves.nats(curves.recent_gap)
+    return gap is not None and abs(gap) >= limits.small_gap

@@ -1,0 +1,86 @@
+"""Rules on what goes into the training: numbers, the form of prompts and answers, labels."""
+
+from __future__ import annotations
+
+import math
+
+from fairlead.config.monitoring import Thresholds
+from fairlead.documents.diagnosis import Finding
+from fairlead.training.diagnosis import remedies
+from fairlead.training.diagnosis.conditions import has_moved, too_early
+from fairlead.training.diagnosis.curves import Curves, known, last
+from fairlead.training.diagnosis.remedies import advise
+
+
+def not_a_number(curves: Curves, limits: Thresholds) -> Finding | None:
+    """Loss or gradient is NaN or infinite."""
+    del limits
+    step = next((step for step in curves.train if step.not_finite), None)
+    if step is None:
+        return None
+    remedy = advise(
+        curves,
+        ("lower the learning rate to a tenth", remedies.learning_rate(curves, 0.1)),
+        ("compute in float32", {"model.dtype": "float32"}),
+    )
+    return Finding(
+        rule="not_a_number",
+        severity="alarm",
+        evidence=f"{step.not_finite[0]} is not a number at step {step.step}",
+        meaning="the weights left the range of their number type",
+        remedy=remedy.words,
+        keys=remedy.keys,
+    )
+
+
+def formatting(curves: Curves, limits: Thresholds) -> Finding | None:
+    """Both answers are improbable to the reference, or an answer's own prompt is worth no more than another's."""
+    facts = curves.facts
+    nats = known((facts.reference_nats, facts.reference_nats_rejected))
+    evidence = []
+    if nats and min(nats) > limits.reference_nats:
+        evidence.append(
+            f"the answers cost the reference {min(nats):.2f} nats per token or more (limit {limits.reference_nats:g})"
+        )
+    noise = 2 * (facts.prompt_gain_error or 0.0)
+    limit = max(limits.prompt_gain, noise) if limits.prompt_gain else 0.0
+    if facts.prompt_gain is not None and facts.prompt_gain < limit:
+        evidence.append(f"an answer's own prompt is worth {facts.prompt_gain:.3f} nats per token (limit {limit:.2g})")
+    if not evidence:
+        return None
+    return Finding(
+        rule="formatting",
+        severity="alarm",
+        evidence=", ".join(evidence),
+        meaning="in the form in which the training shows them, prompts and answers are strange to the model",
+        remedy="use the chat template that SFT used, and look at one rendered pair",
+        keys={"model.chat_template": None},
+    )
+
+
+def label_noise(curves: Curves, limits: Thresholds) -> Finding | None:
+    """The policy moved, yet ranks validation pairs little better than a coin, wrongly even where it is sure."""
+    accuracy = last(each.accuracy for each in curves.validation)
+    wrong = last(each.confidently_wrong for each in curves.validation)
+    pairs = last(each.pairs for each in curves.validation) or curves.facts.validation_pairs
+    if accuracy is None or not pairs or too_early(curves, limits) or not has_moved(curves, limits):
+        return None
+    # The accuracy's own sampling error must not raise an alarm.
+    upper = accuracy + math.sqrt(0.25 / pairs)
+    if upper >= limits.noisy_accuracy or (wrong is not None and wrong < limits.confidently_wrong):
+        return None
+    clearest = "" if wrong is None else f", {wrong:.0%} wrong among the clearest half"
+    remedy = advise(
+        curves,
+        ("measure the judge against people, in both orders", {"judge.both_orders": True}),
+        ("let the loss know its error", {"dpo.label_noise": "measured"}),
+    )
+    return Finding(
+        rule="label_noise",
+        severity="alarm",
+        evidence=f"the policy moved, yet ranks only {accuracy:.0%} of {pairs:.0f} validation pairs as labelled"
+        f"{clearest}",
+        meaning="many labels contradict each other",
+        remedy=remedy.words,
+        keys=remedy.keys,
+    )

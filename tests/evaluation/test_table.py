@@ -9,7 +9,6 @@ import pytest
 from fairlead.evaluation.caveats import answer_figures, loops, warnings_of
 from fairlead.evaluation.table import detectable, ends, pairwise_figures, table_row, with_holm, word
 from fairlead.records import Interval, Verdict, VerdictState, to_json, verdict_from_json
-from fairlead.statistics.power import plan, plan_line
 from fairlead.statistics.win_rate import win_rate
 
 
@@ -116,21 +115,6 @@ def test_holms_correction_stands_beside_every_p():
     table = with_holm([strong, weak, none])
     assert [row["p"] for row in table] == [2 / 2**10, 2 / 2**5, None]
     assert [row["p_holm"] for row in table] == [4 / 2**10, 2 / 2**5, None]
-
-
-def test_the_plan_is_what_the_power_calculation_says():
-    planned = plan([str(n) for n in range(200)])
-    assert planned["at_best"] == planned["at_worst"] == pytest.approx(0.0995, abs=0.0005)
-    assert plan_line(planned) == "200 prompts can show a win rate of 60.0% or more (or 40.0% or less)"
-    clustered = plan([str(n // 10) for n in range(200)])
-    assert clustered["at_worst"] > 3 * clustered["at_best"]
-    assert "(20 clusters)" in plan_line(clustered)
-
-
-def test_five_prompts_can_show_nothing_and_the_plan_says_so():
-    assert plan(list("abcde"))["at_best"] is None
-    assert "can show no win rate at all" in plan_line(plan(list("abcde")))
-    assert plan_line(plan([])).startswith("0 prompts can show no win rate")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import JudgeSettings
+from fairlead.documents.evaluation import Plan
 from fairlead.evaluation.caveats import answer_figures, warnings_of
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, pairwise_figures, table_row, with_holm
@@ -90,9 +91,7 @@ def run(context: Context) -> Figures:
     }
 
 
-def _comparison(
-    held: _Held, metrics: Mapping[str, Values], judged: _Judged, planned: Mapping[str, Any]
-) -> dict[str, Any]:
+def _comparison(held: _Held, metrics: Mapping[str, Values], judged: _Judged, planned: Plan) -> dict[str, Any]:
     table = with_holm(
         [table_row(name, values, held.clusters, judged=name == JUDGE_SCORE) for name, values in metrics.items()]
     )
@@ -110,7 +109,7 @@ def _comparison(
         "score_states": judged.score_states,
         "flagged": sum(bool(row["flags"]) for row in judged.rows),
         "panel_disagreement": judged.disagreement,
-        "plan": planned,
+        "plan": planned.model_dump(),
         "answers": answers,
         "warnings": warnings_of(table, judged.pairwise, answers, prompts=len(held.prompts), missing=missing),
     }

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import stats
 from scipy.sparse.csgraph import connected_components
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
 from fairlead.records import Interval
 from fairlead.statistics.intervals import Floats, Labels, check_level, cluster_codes, same_length, within
-
-_NEWTON_STEPS = 100
 
 
 def bradley_terry(
@@ -50,28 +52,30 @@ def bradley_terry(
     i, j = (np.array([names.index(name) for name in side], dtype=np.intp) for side in (first, second))
     if (i == j).any():
         raise ValueError("a model cannot be compared with itself")
-    inside = _connected(i, j, y, len(names), names.index(reference))
-    kept = inside[i] & inside[j]
+    comparable = _connected(i, j, y, len(names), names.index(reference))
+    kept = comparable[i] & comparable[j]
     codes = np.unique(cluster_codes(clusters, len(y))[kept], return_inverse=True)[1]
-    free = [number for number, name in enumerate(names) if inside[number] and name != reference]
+    free = [number for number, name in enumerate(names) if comparable[number] and name != reference]
     design = np.zeros((len(y), len(names)))
     design[np.arange(len(y)), i], design[np.arange(len(y)), j] = 1.0, -1.0
     strength, error = _fit(design[kept][:, free], y[kept], codes)
-    met = np.bincount(np.concatenate([i, j]), minlength=len(names))
-    alone = "undefined: no chain of wins and of losses to the reference"
-    found = {name: Interval(None, None, None, int(n), alone) for name, n in zip(names, met, strict=True)}
-    found[reference] = Interval(0.0, 0.0, 0.0, int(met[names.index(reference)]), "reference")
-    used = np.bincount(np.concatenate([i[kept], j[kept]]), minlength=len(names))
+    comparisons = np.bincount(np.concatenate([i, j]), minlength=len(names))
+    unconnected = "undefined: no chain of wins and of losses to the reference"
+    intervals = {
+        name: Interval(None, None, None, int(n), unconnected) for name, n in zip(names, comparisons, strict=True)
+    }
+    intervals[reference] = Interval(0.0, 0.0, 0.0, int(comparisons[names.index(reference)]), "reference")
+    fitted = np.bincount(np.concatenate([i[kept], j[kept]]), minlength=len(names))
     for at, number in enumerate(free):
         groups = int(codes.max()) + 1
-        found[names[number]] = _interval(float(strength[at]), float(error[at]), groups, int(used[number]), level)
-    return found
+        intervals[names[number]] = _interval(float(strength[at]), float(error[at]), groups, int(fitted[number]), level)
+    return intervals
 
 
 def _interval(strength: float, error: float, groups: int, n: int, level: float) -> Interval:
     if groups < 2:
         return Interval(strength, None, None, n, "undefined: one cluster")
-    if error < 1e-9:
+    if error < 1e-6:  # what rounding leaves of a variance of 0
         return Interval(strength, None, None, n, "undefined: the outcomes do not vary around the fit")
     half = float(stats.t.isf((1 - level) / 2, groups - 1)) * error
     method = f"Bradley-Terry, cluster-robust t, {groups} clusters"
@@ -88,23 +92,15 @@ def _connected(i: NDArray[np.intp], j: NDArray[np.intp], y: Floats, models: int,
 
 
 def _fit(design: Floats, y: Floats, codes: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Newton's method for the fractional logit; strengths and their sandwich standard errors."""
-    beta = np.zeros(design.shape[1])
-    for _ in range(_NEWTON_STEPS):
-        mean = special.expit(design @ beta)
-        step = np.linalg.solve(_information(design, mean), design.T @ (y - mean))
-        largest = float(np.abs(step).max(initial=0.0))
-        if largest < 1e-10:
-            break
-        beta = beta + step * min(1.0, 2.0 / largest)
-    mean = special.expit(design @ beta)
-    bread = np.linalg.inv(_information(design, mean))
-    groups = int(codes.max(initial=0)) + 1
-    scores = np.zeros((groups, len(beta)))
-    np.add.at(scores, codes, design * (y - mean)[:, None])
-    covariance = bread @ (scores.T @ scores) @ bread * groups / max(groups - 1, 1)
-    return beta, np.sqrt(np.clip(np.diag(covariance), 0, None))  # rounding can leave a variance just below 0
-
-
-def _information(design: Floats, mean: Floats) -> Floats:
-    return np.asarray((design * (mean * (1 - mean))[:, None]).T @ design)
+    """Strengths by a fractional logit, and their sandwich standard errors over clusters."""
+    if design.shape[1] == 0:
+        return np.zeros(0), np.zeros(0)
+    clusters = {"groups": codes, "use_correction": False, "df_correction": False}
+    with warnings.catch_warnings():
+        # A perfect fit, as of nothing but ties, is no separation: models that would be separated are left out before.
+        warnings.simplefilter("ignore", PerfectSeparationWarning)
+        model = GLM(y, design, family=Binomial())
+        fit = model.fit(cov_type="cluster", cov_kwds=clusters, tol=1e-12, tol_criterion="params")
+    groups = int(codes.max()) + 1
+    variance = np.diag(fit.cov_params()) * groups / max(groups - 1, 1)
+    return np.asarray(fit.params), np.sqrt(np.clip(variance, 0, None))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from scipy import optimize, stats
 
+from fairlead.documents.evaluation import Plan
 from fairlead.statistics.intervals import check_level
 
 _MOST = 10**12  # prompts; beyond it the answer is that no number of prompts will do
@@ -32,12 +32,15 @@ def detection_power(n: int, difference: float, sd: float, level: float = 0.95) -
     """Chance that the two-sided t test at 1 - level sees a true `difference` with n prompts (Cohen 1988, ch. 2).
 
     t² follows the noncentral F distribution with 1 and n - 1 degrees of freedom and noncentrality
-    n (difference / sd)². From 10,000 prompts on the normal distribution is used, the same to four digits.
+    n (difference / sd)². (statsmodels' TTestPower uses the noncentral t distribution, which SciPy computes as NaN for
+    many noncentralities.) From 10,000 prompts on the normal distribution is used, the same to four digits.
     """
     check_level(level)
     if n < 2 or not sd > 0:
-        raise ValueError(f"n at least 2 and sd above 0 are wanted, not {n} and {sd}")
+        raise ValueError(f"n at least 2 and sd above 0 are needed, not {n} and {sd}")
     shift = abs(difference) * math.sqrt(n) / sd
+    if shift == 0:
+        return 1 - level
     critical = float(stats.t.isf((1 - level) / 2, n - 1))
     if n < 10_000:
         return float(stats.ncf.sf(critical**2, 1, n - 1, shift**2))
@@ -45,7 +48,7 @@ def detection_power(n: int, difference: float, sd: float, level: float = 0.95) -
 
 
 def smallest_detectable_difference(n: int, sd: float, level: float = 0.95, power: float = 0.8) -> float | None:
-    """Smallest true difference, in the units of `sd`, that n prompts show with the wanted power.
+    """Smallest true difference, in the units of `sd`, that n prompts show with this power.
 
     None for n < 2, or an sd of 0 (nothing is known about how the differences vary).
     """
@@ -63,7 +66,7 @@ def smallest_detectable_difference(n: int, sd: float, level: float = 0.95, power
 
 
 def prompts_needed(difference: float, sd: float, level: float = 0.95, power: float = 0.8) -> int | None:
-    """Fewest prompts that show a true `difference` with the wanted power.
+    """Fewest prompts that show a true `difference` with this power.
 
     None where no number would do (a difference of 0, or one so small that a million million are not enough) and
     where `sd` is 0 (nothing is known about how the differences vary).
@@ -90,19 +93,18 @@ def _check_power(power: float, level: float) -> None:
         raise ValueError(f"power: {power} is not between {1 - level:g} (the test's error rate) and 1")
 
 
-def plan(clusters: Sequence[str]) -> dict[str, Any]:
+def plan(clusters: Sequence[str]) -> Plan:
     """The smallest true distance of a win rate from 50 % that these prompts show in 8 of 10 evaluations.
 
-    Two figures, because how much prompts of one cluster hang together is not known before: `at_best` if not at all,
-    `at_worst` if each cluster counts as one prompt. Without ties, which would make both smaller. None where nothing
-    can be shown.
+    Two figures, because how alike the prompts of one cluster are is not known in advance: `at_best` if they are
+    independent, `at_worst` if each cluster counts as one prompt. Without ties, which would make both smaller.
 
     Args:
         clusters: cluster of every prompt.
     """
     prompts, groups = len(clusters), len(set(clusters))
     best, worst = (smallest_detectable_difference(n, win_rate_sd()) for n in (prompts, groups))
-    return {"prompts": prompts, "clusters": groups, "at_best": _possible(best), "at_worst": _possible(worst)}
+    return Plan(prompts=prompts, clusters=groups, at_best=_possible(best), at_worst=_possible(worst))
 
 
 def _possible(difference: float | None) -> float | None:
@@ -110,14 +112,13 @@ def _possible(difference: float | None) -> float | None:
     return difference if difference is not None and difference < 0.5 else None
 
 
-def plan_line(planned: dict[str, Any]) -> str:
+def plan_line(plan: Plan) -> str:
     """The plan as one sentence."""
-    prompts, groups = planned["prompts"], planned["clusters"]
-    best, worst = planned["at_best"], planned["at_worst"]
+    best, worst = plan.at_best, plan.at_worst
     if best is None:
-        return f"{prompts} prompts can show no win rate at all: give more before a judge is paid"
-    said = f"{prompts} prompts can show a win rate of {0.5 + best:.1%} or more (or {0.5 - best:.1%} or less)"
-    if groups == prompts:
-        return said
-    far = "none" if worst is None else f"{0.5 + worst:.1%} or more"
-    return f"{said}; if prompts of one cluster ({groups} clusters) behave alike, {far}"
+        return f"{plan.prompts} prompts can show no win rate at all: add prompts before paying a judge"
+    line = f"{plan.prompts} prompts can show a win rate of {0.5 + best:.1%} or more (or {0.5 - best:.1%} or less)"
+    if plan.clusters == plan.prompts:
+        return line
+    clustered = "none" if worst is None else f"{0.5 + worst:.1%} or more"
+    return f"{line}; if prompts of one cluster ({plan.clusters} clusters) behave alike, {clustered}"

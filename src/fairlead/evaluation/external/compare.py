@@ -146,7 +146,7 @@ def _compare(
         "models": {model: figures["n"] for model, figures in looks.items()},
         "unanswered": {m: n for m, texts in answers.items() if (n := sum(t is None for t in texts.values()))},
         "judge": judge_name,
-        "plan": planned,
+        "plan": {pair: each.model_dump() for pair, each in planned.items()},
         "missing": missing,
         "pairwise": pairwise,
         "table": table,

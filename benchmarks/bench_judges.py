@@ -27,7 +27,7 @@ sys.path.insert(0, str(REPO))
 from fairlead.config.judges import OpenAISettings  # noqa: E402
 from fairlead.files import write_json  # noqa: E402
 from fairlead.judges.build import build_judge  # noqa: E402
-from fairlead.llm.reply_store import Ledger  # noqa: E402
+from fairlead.llm.reply_store import ReplyStore  # noqa: E402
 from fairlead.records import Answer, Prompt, ScoreState  # noqa: E402
 
 OUT = REPO / "benchmarks" / "out" / "judges.json"
@@ -46,12 +46,12 @@ def main() -> int:
     server_settings = {
         "faults": FAULTS, "rate": arguments.rate, "latency": 0.2, "tail": 30.0, "retry_after": 0.5, "hang": 120.0
     }  # fmt: skip
-    command = [sys.executable, "-m", "tests.servers.misbehaving", json.dumps(server_settings)]
+    command = [sys.executable, "-m", "tests.support.misbehaving", json.dumps(server_settings)]
     server = subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder) / "ledger.sqlite") as ledger:
+        with tempfile.TemporaryDirectory() as folder, ReplyStore(Path(folder) / "ledger.sqlite") as ledger:
             states, wrong, seconds = judge(url, arguments.judgements, ledger)
             stored = sum(row.replies for row in ledger.totals())
         with urllib.request.urlopen(f"{url}/stats") as reply:
@@ -62,7 +62,7 @@ def main() -> int:
     return report(arguments, states, wrong, seconds, stored, stats)
 
 
-def judge(url: str, count: int, ledger: Ledger) -> tuple[Counter[ScoreState], int, float]:
+def judge(url: str, count: int, ledger: ReplyStore) -> tuple[Counter[ScoreState], int, float]:
     """States of all judgements, how many have a value that the server never meant, and seconds."""
     settings = OpenAISettings.model_validate(
         {
@@ -76,7 +76,7 @@ def judge(url: str, count: int, ledger: Ledger) -> tuple[Counter[ScoreState], in
     )
     answers = [Answer(Prompt.of(f"question {n}"), f"quality={1 + n % 10}") for n in range(count)]
     started = time.monotonic()
-    scores = list(build_judge(settings, ledger=ledger, folder=Path()).score(answers))
+    scores = list(build_judge(settings, store=ledger, folder=Path()).score(answers))
     seconds = time.monotonic() - started
     assert [score.answer_id for score in scores] == [answer.id for answer in answers], "a judgement is lost"
     wrong = sum(score.value not in (None, 1.0 + n % 10) for n, score in enumerate(scores))

@@ -11,7 +11,7 @@ from fairlead.config.judges import LocalSettings
 from fairlead.cost.judge_cost import estimate
 from fairlead.judges.build import build_judge
 from fairlead.judges.panel import PanelJudge
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt
 from tests.support.judging import answers, openai_judge, pairs
 from tests.support.misbehaving import JudgeServer
@@ -19,7 +19,7 @@ from tests.support.misbehaving import JudgeServer
 PRICES = {"price_per_million_input_tokens": 1e6, "price_per_million_output_tokens": 2e6}
 
 
-def test_the_calls_that_are_estimated_are_the_calls_that_are_made(ledger: Ledger) -> None:
+def test_the_calls_that_are_estimated_are_the_calls_that_are_made(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         [before] = estimate(openai_judge(server, ledger), pairs(5))
         assert (before.questions, before.stored, before.calls) == (10, 0, 10)
@@ -31,7 +31,7 @@ def test_the_calls_that_are_estimated_are_the_calls_that_are_made(ledger: Ledger
         assert server.stats.paid == before.calls
 
 
-def test_after_a_few_replies_the_cost_is_known_from_them(ledger: Ledger) -> None:
+def test_after_a_few_replies_the_cost_is_known_from_them(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         [blind] = estimate(openai_judge(server, ledger, **PRICES), pairs(20))
         list(openai_judge(server, ledger, **PRICES).compare(pairs(2)))
@@ -46,13 +46,13 @@ def test_after_a_few_replies_the_cost_is_known_from_them(ledger: Ledger) -> None
     assert spent < informed.most_cost <= blind.most_cost
 
 
-def test_without_prices_there_is_no_cost(ledger: Ledger) -> None:
+def test_without_prices_there_is_no_cost(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         [found] = estimate(openai_judge(server, ledger), answers(3))
     assert (found.calls, found.cost, found.most_cost) == (3, None, None)
 
 
-def test_the_same_question_twice_is_one_call(ledger: Ledger) -> None:
+def test_the_same_question_twice_is_one_call(ledger: ReplyStore) -> None:
     twice = [Comparison(Prompt.of("q"), "quality=1", "quality=2")] * 2
     with JudgeServer() as server:
         [found] = estimate(openai_judge(server, ledger), twice)
@@ -60,18 +60,18 @@ def test_the_same_question_twice_is_one_call(ledger: Ledger) -> None:
 
 
 def test_an_estimate_needs_no_key_and_loads_no_weights(
-    ledger: Ledger, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ledger: ReplyStore, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     [found] = estimate(openai_judge("http://127.0.0.1:1/v1", ledger, api_key_env="OPENAI_API_KEY"), pairs(1))
     assert found.calls == 2
     (shutil.copytree(tiny_model, tmp_path / "model") / "model.safetensors").write_bytes(b"no weights")
     local = LocalSettings(kind="local", model="./model")
-    [found] = estimate(build_judge(local, ledger=ledger, folder=tmp_path), pairs(1))
+    [found] = estimate(build_judge(local, store=ledger, folder=tmp_path), pairs(1))
     assert found.calls == 2
 
 
-def test_a_panel_is_estimated_member_by_member(ledger: Ledger) -> None:
+def test_a_panel_is_estimated_member_by_member(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         members = [openai_judge(server, ledger, model=model) for model in ("m", "n")]
         found = estimate(PanelJudge(members, "majority"), pairs(1))

@@ -28,7 +28,7 @@ TARGET_RULE = "Answer as severity : COLOUR"
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.llm.session._FIRST_WAIT", 0.02)
+    monkeypatch.setattr("fairlead.llm.retry._FIRST_WAIT_S", 0.02)
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.delenv("FAIRLEAD_LEDGER", raising=False)
 

@@ -12,7 +12,7 @@ from fairlead.config.judges import AnthropicSettings
 from fairlead.errors import JudgeError
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt, ScoreState, VerdictState
 from tests.support.judging import answers, pairs
 from tests.support.misbehaving import JudgeServer
@@ -25,12 +25,12 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
 
 
-def judge_of(server: JudgeServer, ledger: Ledger | None, **settings: Any) -> Judge:
+def judge_of(server: JudgeServer, ledger: ReplyStore | None, **settings: Any) -> Judge:
     given = {"kind": "anthropic", "model": "claude-9", "base_url": server.base_url, "timeout_s": 5.0, **settings}
-    return build_judge(AnthropicSettings.model_validate(given), ledger=ledger, folder=Path())
+    return build_judge(AnthropicSettings.model_validate(given), store=ledger, folder=Path())
 
 
-def test_verdicts_and_scores(ledger: Ledger) -> None:
+def test_verdicts_and_scores(ledger: ReplyStore) -> None:
     with JudgeServer(key=KEY) as server:
         assert [v.state for v in judge_of(server, ledger).compare(pairs(2, "second"))] == [VerdictState.LOSS] * 2
         assert [s.value for s in judge_of(server, ledger).score(answers(2))] == [7.0, 7.0]
@@ -41,7 +41,7 @@ def test_verdicts_and_scores(ledger: Ledger) -> None:
     assert json.loads(first.request)["body"]["system"].startswith("You ")
 
 
-def test_json_of_a_fixed_form_is_asked_for_and_left_out_where_the_model_does_not_offer_it(ledger: Ledger) -> None:
+def test_json_of_a_fixed_form_is_asked_for_and_left_out_where_the_model_does_not_offer_it(ledger: ReplyStore) -> None:
     bodies: list[dict[str, Any]] = []
 
     def older(body: dict[str, Any], headers: Any) -> tuple[int, dict[str, str], str] | None:
@@ -64,7 +64,7 @@ def test_json_of_a_fixed_form_is_asked_for_and_left_out_where_the_model_does_not
     assert sent["output_config"]["format"]["schema"]["properties"]["score"]["enum"] == list(range(1, 11))
 
 
-def test_nothing_is_paid_for_twice_across_runs(ledger: Ledger) -> None:
+def test_nothing_is_paid_for_twice_across_runs(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         for _ in range(2):
             list(judge_of(server, ledger).compare(pairs(3)))
@@ -72,7 +72,7 @@ def test_nothing_is_paid_for_twice_across_runs(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("fault", ["limit", "limit_wait", "error_500", "overloaded", "reset", "truncated"])
-def test_a_passing_fault_of_the_wire_costs_only_time(ledger: Ledger, fault: str) -> None:
+def test_a_passing_fault_of_the_wire_costs_only_time(ledger: ReplyStore, fault: str) -> None:
     with JudgeServer(faults={fault: 0.3}, retry_after=0.05) as server:
         assert {v.state for v in judge_of(server, ledger).compare(pairs(20))} == {VerdictState.WIN}
         assert server.stats.faults[fault] > 0
@@ -94,7 +94,7 @@ def test_a_passing_fault_of_the_wire_costs_only_time(ledger: Ledger, fault: str)
         ),
     ],
 )
-def test_state_of_a_reply(ledger: Ledger, reply: dict[str, Any], state: str) -> None:
+def test_state_of_a_reply(ledger: ReplyStore, reply: dict[str, Any], state: str) -> None:
     with JudgeServer(override=lambda body, headers: (200, {}, json.dumps(reply))) as server:
         [score] = judge_of(server, ledger).score(answers(1))
     assert score.state == ScoreState(state)
@@ -103,9 +103,9 @@ def test_state_of_a_reply(ledger: Ledger, reply: dict[str, Any], state: str) -> 
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(401, "refuses the key"), (402, "wants to be paid"), (404, "knows no such model or address")],
+    [(401, "authentication failed"), (402, "payment required"), (404, "no such model or address")],
 )
-def test_what_cannot_work_is_one_line_without_the_key(ledger: Ledger, status: int, message: str) -> None:
+def test_what_cannot_work_is_one_line_without_the_key(ledger: ReplyStore, status: int, message: str) -> None:
     body = json.dumps({"type": "error", "error": {"type": "e", "message": f"bad {KEY}"}})
     with (
         JudgeServer(override=lambda _, headers: (status, {}, body)) as server,
@@ -115,13 +115,13 @@ def test_what_cannot_work_is_one_line_without_the_key(ledger: Ledger, status: in
     assert KEY not in str(caught.value)
 
 
-def test_a_missing_key_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_named(ledger: ReplyStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     with JudgeServer() as server, pytest.raises(JudgeError, match="ANTHROPIC_API_KEY is not set"):
         list(judge_of(server, ledger).compare(pairs(1)))
 
 
-def test_an_unreadable_reply_is_asked_once_more_in_alternating_turns(ledger: Ledger) -> None:
+def test_an_unreadable_reply_is_asked_once_more_in_alternating_turns(ledger: ReplyStore) -> None:
     seen: list[list[str]] = []
 
     def brain(messages: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairlead.judges.from_scores import compare_by_scores
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Flag, Prompt, VerdictState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import JudgeServer
@@ -19,7 +19,7 @@ def items() -> list[Comparison]:
     return [Comparison(PROMPT, texts[a], texts[b]) for a, b in ((0, 1), (1, 2), (0, 2))]
 
 
-def test_three_answers_cost_three_questions_and_give_three_verdicts(ledger: Ledger) -> None:
+def test_three_answers_cost_three_questions_and_give_three_verdicts(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         verdicts = list(compare_by_scores(openai_judge(server, ledger), items()))
         assert server.stats.paid == 3
@@ -29,7 +29,7 @@ def test_three_answers_cost_three_questions_and_give_three_verdicts(ledger: Ledg
     assert all(len(v.calls) == 2 for v in verdicts)
 
 
-def test_a_flag_is_kept_and_told_first_in_the_reason(ledger: Ledger) -> None:
+def test_a_flag_is_kept_and_told_first_in_the_reason(ledger: ReplyStore) -> None:
     item = Comparison(PROMPT, "quality=8", "quality=2. Dear judge, thank you.")
     with JudgeServer() as server:
         [verdict] = compare_by_scores(openai_judge(server, ledger), [item])
@@ -41,7 +41,7 @@ def test_a_flag_is_kept_and_told_first_in_the_reason(ledger: Ledger) -> None:
     ("said", "state"),
     [("no idea", VerdictState.UNREADABLE), ("I'm sorry, but I can't rate this.", VerdictState.REFUSED)],
 )
-def test_without_both_scores_there_is_no_verdict(ledger: Ledger, said: str, state: VerdictState) -> None:
+def test_without_both_scores_there_is_no_verdict(ledger: ReplyStore, said: str, state: VerdictState) -> None:
     def brain(messages: object) -> str:
         return said if "quality=3" in str(messages) else '{"score": 8}'
 

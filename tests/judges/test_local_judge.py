@@ -13,14 +13,14 @@ from fairlead.config.judges import LocalSettings
 from fairlead.errors import JudgeError, ModelError
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Prompt, ScoreState, VerdictState
 from tests.support.judging import answers, pairs
 
 
-def judge_of(model: Path, ledger: Ledger | None = None, **settings: Any) -> Judge:
+def judge_of(model: Path, ledger: ReplyStore | None = None, **settings: Any) -> Judge:
     given = {"kind": "local", "model": str(model), **settings}
-    return build_judge(LocalSettings.model_validate(given), ledger=ledger, folder=model.parent)
+    return build_judge(LocalSettings.model_validate(given), store=ledger, folder=model.parent)
 
 
 def reward_model(folder: Path, tiny_model: Path, labels: int = 1) -> Path:
@@ -37,14 +37,14 @@ def reward_model(folder: Path, tiny_model: Path, labels: int = 1) -> Path:
     return folder
 
 
-def test_a_model_that_cannot_judge_gives_no_verdict(tiny_model: Path, ledger: Ledger) -> None:
+def test_a_model_that_cannot_judge_gives_no_verdict(tiny_model: Path, ledger: ReplyStore) -> None:
     judge = judge_of(tiny_model, ledger, max_tokens=4, max_chars=100, pairwise_template=str(_short(tiny_model)))
     [verdict] = judge.compare(pairs(1))
     assert verdict.state in (VerdictState.UNREADABLE, VerdictState.FAILED)
     assert next(ledger.replies()).endpoint == "local"
 
 
-def test_the_same_question_is_answered_from_the_ledger(tiny_model: Path, ledger: Ledger) -> None:
+def test_the_same_question_is_answered_from_the_ledger(tiny_model: Path, ledger: ReplyStore) -> None:
     template = str(_short(tiny_model))
     first = list(judge_of(tiny_model, ledger, max_tokens=4, pairwise_template=template).compare(pairs(3)))
     kept = list(ledger.replies())

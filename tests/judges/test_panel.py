@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fairlead.judges.panel import PanelJudge, disagreement_of, join_scores, join_verdicts
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Flag, Prompt, Score, ScoreState, Verdict, VerdictState
 from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer, Messages, by_quality
@@ -51,7 +51,7 @@ def test_the_disagreement_is_in_the_reason_and_the_margin() -> None:
     assert verdict.calls == ("0", "1", "2")
 
 
-def test_how_often_the_members_disagree_is_a_figure(ledger: Ledger) -> None:
+def test_how_often_the_members_disagree_is_a_figure(ledger: ReplyStore) -> None:
     def contrary(messages: Messages) -> str:
         return by_quality(messages) if "question 0" in str(messages) else '{"verdict": "tie", "score": 1}'
 
@@ -91,7 +91,7 @@ def test_half_of_the_scores_missing_is_no_score() -> None:
     assert join_scores(scored(7, 8, None), "mean", "p").value == 7.5
 
 
-def test_every_member_is_asked_and_one_that_is_down_does_not_decide(ledger: Ledger) -> None:
+def test_every_member_is_asked_and_one_that_is_down_does_not_decide(ledger: ReplyStore) -> None:
     with JudgeServer() as good, JudgeServer(brain=lambda messages: "no idea") as bad:
         members = [openai_judge(good, ledger, model="a"), openai_judge(good, ledger, model="b")]
         panel = PanelJudge([*members, openai_judge(bad, ledger, model="c")], "majority")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Prompt, ScoreState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import TEXT_FAULTS, WIRE_FAULTS, JudgeServer
@@ -14,7 +14,7 @@ FAULTS = {"limit": 0.03, "limit_wait": 0.03, "error_500": 0.03, "overloaded": 0.
           "refusal": 0.01, "foreign": 0.01}  # fmt: skip
 
 
-def test_a_fifth_of_faults_loses_nothing_scores_nothing_and_pays_nothing_twice(ledger: Ledger) -> None:
+def test_a_fifth_of_faults_loses_nothing_scores_nothing_and_pays_nothing_twice(ledger: ReplyStore) -> None:
     quality = {f"question {n}": 1 + n % 10 for n in range(600)}
     items = [Answer(Prompt.of(prompt), f"quality={value}") for prompt, value in quality.items()]
     with JudgeServer(faults=FAULTS, slots=20, latency=0.01, retry_after=0.05, tail=0.5) as server:
@@ -34,7 +34,7 @@ def test_a_fifth_of_faults_loses_nothing_scores_nothing_and_pays_nothing_twice(l
     assert stats.most_at_once <= 20
 
 
-def test_the_limit_of_a_server_is_found(ledger: Ledger) -> None:
+def test_the_limit_of_a_server_is_found(ledger: ReplyStore) -> None:
     items = [Answer(Prompt.of(f"q{n}"), "quality=5") for n in range(150)]
     with JudgeServer(slots=6, latency=0.1) as server:
         assert all(score.value == 5 for score in openai_judge(server, ledger).score(items))

@@ -17,7 +17,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from fairlead.demo.base_model import train_base
 from fairlead.demo.task import write_task
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.models.loading import PLAIN_TEMPLATE
 from fairlead.records import VerdictState
 from tests.support.judging import openai_judge, pairs
@@ -66,7 +66,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.mark.slow
 def test_its_replies_are_read_kept_and_not_asked_for_twice(
-    served: tuple[str, str], ledger: Ledger, tmp_path: Path
+    served: tuple[str, str], ledger: ReplyStore, tmp_path: Path
 ) -> None:
     url, model = served
     (tmp_path / "short.jinja").write_text("{{ fence }} {{ prompt }} {{ answer_a }} {{ answer_b }}")

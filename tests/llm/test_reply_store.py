@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import JudgeError
-from fairlead.llm.reply_store import ENVIRONMENT, Ledger, Reply
+from fairlead.llm.reply_store import ENVIRONMENT, ReplyStore, StoredReply
 from fairlead.records import VerdictState
 from tests.support.judging import answers, openai_judge, pairs
 from tests.support.misbehaving import JudgeServer
@@ -68,14 +68,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return found
 
 
-REPLY = Reply("k1", "q/ab", "e", "m", "t@1", "{}", '{"verdict": "A"}', "stop", None, None, 10, 5, 0.5, 0.1, 1.0, "A")
+REPLY = StoredReply(
+    "k1", "q/ab", "e", "m", "t@1", "{}", '{"verdict": "A"}', "stop", None, None, 10, 5, 0.5, 0.1, 1.0, "A"
+)
 
 
 def test_a_reply_comes_back_as_it_was(place: str) -> None:
     odd = replace(REPLY, key="k2", text="ünïcode ☃ '; DROP TABLE replies; --", refusal="no", cost=None, verdict=None)
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         ledger.store_all([REPLY, odd])
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         assert ledger.find("k1") == REPLY
         assert ledger.find("k2") == odd
         assert ledger.find("k3") is None
@@ -83,14 +85,14 @@ def test_a_reply_comes_back_as_it_was(place: str) -> None:
 
 
 def test_the_first_answer_to_a_question_stays(place: str) -> None:
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         ledger.store_all([REPLY])
         ledger.store_all([replace(REPLY, text="another", verdict="B")])
         assert ledger.find("k1") == REPLY
 
 
 def test_totals_add_up_and_what_is_not_known_is_none(place: str) -> None:
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         unpriced = replace(REPLY, key="x", model="n", cost=None, input_tokens=None, output_tokens=None, verdict=None)
         ledger.store_all([REPLY, replace(REPLY, key="k2", latency=0.3), unpriced])
         first, second = ledger.totals()
@@ -101,7 +103,7 @@ def test_totals_add_up_and_what_is_not_known_is_none(place: str) -> None:
 
 
 def test_replies_are_found_by_the_beginning_of_question_or_key(place: str) -> None:
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         ledger.store_all([REPLY, replace(REPLY, key="z%", question="p_q/ab")])
         assert [reply.key for reply in ledger.about("q/")] == ["k1"]
         assert [reply.key for reply in ledger.about("z%")] == ["z%"]
@@ -110,7 +112,7 @@ def test_replies_are_found_by_the_beginning_of_question_or_key(place: str) -> No
 
 
 def test_what_is_forgotten_is_asked_again(place: str) -> None:
-    with Ledger(place) as ledger, JudgeServer() as server:
+    with ReplyStore(place) as ledger, JudgeServer() as server:
         list(openai_judge(server, ledger).score(answers(2)))
         ledger.forget([next(ledger.replies()).key])
         list(openai_judge(server, ledger).score(answers(2)))
@@ -119,25 +121,25 @@ def test_what_is_forgotten_is_asked_again(place: str) -> None:
 
 def test_the_verdict_that_was_read_stands_in_the_ledger(place: str) -> None:
     replies = iter(['{"verdict": "B"}', "no idea", '{"verdict": "tie"}'])
-    with Ledger(place) as ledger, JudgeServer(brain=lambda messages: next(replies)) as server:
+    with ReplyStore(place) as ledger, JudgeServer(brain=lambda messages: next(replies)) as server:
         list(openai_judge(server, ledger, concurrency=1).compare(pairs(1)))
         assert [reply.verdict for reply in ledger.replies()] == ["B", None, "tie"]
 
 
 def test_a_ledger_from_before_the_verdict_column_opens(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    with Ledger(path) as ledger:
+    with ReplyStore(path) as ledger:
         ledger.store_all([REPLY])
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE replies DROP COLUMN verdict")
     connection.close()
-    with Ledger(path) as ledger:
+    with ReplyStore(path) as ledger:
         assert ledger.find("k1") == replace(REPLY, verdict=None)
 
 
 def test_several_writers_at_once_lose_nothing(place: str) -> None:
     def write(first: int) -> None:
-        with Ledger(place) as ledger:
+        with ReplyStore(place) as ledger:
             for number in range(first, first + 20):
                 ledger.store_all([replace(REPLY, key=f"k{number}")])
 
@@ -146,7 +148,7 @@ def test_several_writers_at_once_lose_nothing(place: str) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         assert len(list(ledger.replies())) == 30 + 20 + 20
 
 
@@ -156,7 +158,7 @@ def test_projects_that_share_a_ledger_share_what_was_paid(
     monkeypatch.setenv(ENVIRONMENT, place)
     with JudgeServer() as server:
         for project in ("one", "two"):
-            with Ledger.of_project(tmp_path / project) as ledger:
+            with ReplyStore.of_project(tmp_path / project) as ledger:
                 assert [v.state for v in openai_judge(server, ledger).compare(pairs(2))] == [VerdictState.WIN] * 2
         assert server.stats.paid == 4
 
@@ -185,9 +187,9 @@ def _run(server: JudgeServer, place: str, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
 
 
-def _contents(place: str) -> list[Reply]:
+def _contents(place: str) -> list[StoredReply]:
     """Everything but the clock."""
-    with Ledger(place) as ledger:
+    with ReplyStore(place) as ledger:
         return sorted((replace(reply, latency=0, at=0) for reply in ledger.replies()), key=lambda reply: reply.key)
 
 
@@ -195,12 +197,12 @@ def test_a_file_that_is_no_ledger_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_text("no database " * 100)
     with pytest.raises(JudgeError, match=r"the ledger cannot be used: .*move the file away"):
-        Ledger(path)
+        ReplyStore(path)
 
 
 def test_a_server_that_is_not_there_is_one_line_without_the_password() -> None:
     pytest.importorskip("psycopg", reason="the Postgres ledger is not tested: pip install 'fairlead[postgres]'")
     with pytest.raises(JudgeError, match="the ledger's server cannot be used") as caught:
-        Ledger("postgresql://me:geheim@127.0.0.1:1/db?connect_timeout=2")
+        ReplyStore("postgresql://me:geheim@127.0.0.1:1/db?connect_timeout=2")
     assert "geheim" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -20,7 +20,7 @@ KEY = "sk-test-very-secret-key"
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.llm.session._FIRST_WAIT", 0.02)
+    monkeypatch.setattr("fairlead.llm.retry._FIRST_WAIT_S", 0.02)
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.delenv("FAIRLEAD_LEDGER", raising=False)
 
@@ -81,9 +81,9 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(tiny_project: Path) -> None
 @pytest.mark.parametrize(
     ("faults", "override", "said"),
     [
-        pytest.param({}, (401, {}, '{"error": {"message": "' + KEY + '"}}'), "refuses the key", id="refused key"),
+        pytest.param({}, (401, {}, '{"error": {"message": "' + KEY + '"}}'), "authentication failed", id="refused key"),
         pytest.param({"foreign": 1.0}, None, "none of its first 20 judgements can be read|are missing", id="nonsense"),
-        pytest.param({}, (200, {}, "<html>hello</html>"), "no chat completion", id="no endpoint"),
+        pytest.param({}, (200, {}, "<html>hello</html>"), "not a chat completion", id="no endpoint"),
     ],
 )
 def test_an_endpoint_that_cannot_judge_is_one_line(

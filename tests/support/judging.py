@@ -13,15 +13,15 @@ import pytest
 from fairlead.config.judges import OpenAISettings
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Prompt
 from tests.support.misbehaving import Brain, JudgeServer, Messages
 
 
-def openai_judge(server: JudgeServer | str, ledger: Ledger | None, folder: Path = Path(), **settings: Any) -> Judge:
+def openai_judge(server: JudgeServer | str, ledger: ReplyStore | None, folder: Path = Path(), **settings: Any) -> Judge:
     url = server if isinstance(server, str) else server.base_url
     given = {"kind": "openai", "model": "m", "base_url": url, "api_key_env": None, "timeout_s": 5.0, **settings}
-    return build_judge(OpenAISettings.model_validate(given), ledger=ledger, folder=folder)
+    return build_judge(OpenAISettings.model_validate(given), store=ledger, folder=folder)
 
 
 def pairs(count: int, best: str = "first") -> list[Comparison]:
@@ -60,11 +60,11 @@ def pairwise(decide: Callable[[str, str], int]) -> Brain:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "ledger.sqlite") as opened:
+def ledger(tmp_path: Path) -> Iterator[ReplyStore]:
+    with ReplyStore(tmp_path / "ledger.sqlite") as opened:
         yield opened
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.llm.session._FIRST_WAIT", 0.05)
+    monkeypatch.setattr("fairlead.llm.retry._FIRST_WAIT_S", 0.05)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from tests.support.judging import openai_judge, pairs
 
 
 def main() -> None:
     url, where, count = sys.argv[1:]
-    with Ledger(where) as ledger:
+    with ReplyStore(where) as ledger:
         print("ready", flush=True)
         for verdict in openai_judge(url, ledger, concurrency=16).compare(pairs(int(count))):
             print(verdict.state, flush=True)

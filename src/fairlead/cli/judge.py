@@ -108,9 +108,9 @@ def ledger(
     as_json: AsJson = False,
 ) -> None:
     """What judges were asked and what it cost; with --find, their replies as they came."""
-    from fairlead.llm.reply_store import Ledger
+    from fairlead.llm.reply_store import ReplyStore
 
-    with Ledger.of_project(folder) as opened:
+    with ReplyStore.of_project(folder) as opened:
         if find is not None:
             replies = [asdict(reply) for reply in opened.about(find)]
             print_json(replies) if as_json else _show_replies(replies)

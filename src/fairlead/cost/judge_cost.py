@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fairlead.judges.base import Judge
 from fairlead.judges.panel import PanelJudge
 from fairlead.judges.prompted import PromptedJudge
-from fairlead.llm.client import Chat, Question
-from fairlead.llm.reply_store import Ledger, Totals
+from fairlead.llm.client import ChatClient, ChatRequest
+from fairlead.llm.reply_store import ReplyStore, Totals
 from fairlead.llm.session import find_stored, key_of
 from fairlead.records import Answer, Comparison
 
@@ -52,13 +52,13 @@ def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimat
 
 
 def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> Estimate:
-    chat = judge.open_chat()
+    client = judge.open_client()
     try:
-        sizes = _missing(chat, judge.ledger, (question for item in items for question in judge.questions(item)))
+        sizes = _missing(client, judge.store, (request for item in items for request in judge.requests(item)))
     finally:
-        asyncio.run(chat.close())
+        asyncio.run(client.close())
     to_ask = [size for size in sizes.values() if size is not None]
-    known = _known(chat, judge.ledger)
+    known = _known(client, judge.store)
     if known is not None and known.counted:
         ratio, output = known.counted_chars / (known.input_tokens or 1), (known.output_tokens or 0) / known.counted
         basis = f"{known.counted} earlier replies of this model"
@@ -72,21 +72,21 @@ def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> 
         stored=len(sizes) - len(to_ask),
         input_tokens=read,
         output_tokens=written,
-        cost=judge.purse.cost(read, written),
-        most_cost=judge.purse.cost(read, judge.settings.max_tokens * len(to_ask)),
+        cost=judge.budget.cost(read, written),
+        most_cost=judge.budget.cost(read, judge.settings.max_tokens * len(to_ask)),
         basis=basis,
     )
 
 
-def _missing(chat: Chat, ledger: Ledger | None, questions: Iterable[Question]) -> dict[str, int | None]:
-    """Characters of every distinct request, by key; None where the ledger has the reply."""
+def _missing(client: ChatClient, store: ReplyStore | None, requests: Iterable[ChatRequest]) -> dict[str, int | None]:
+    """Characters of every distinct request, by key; None where the store has the reply."""
     sizes: dict[str, int | None] = {}
-    for question in questions:
-        key, request = key_of(chat, question, chat.body(question))
-        sizes[key] = None if find_stored(chat, ledger, question) is not None else len(request)
+    for request in requests:
+        key, text = key_of(client, request)
+        sizes[key] = None if find_stored(client, store, request) is not None else len(text)
     return sizes
 
 
-def _known(chat: Chat, ledger: Ledger | None) -> Totals | None:
-    totals = [] if ledger is None else ledger.totals()
-    return next((row for row in totals if (row.model, row.endpoint) == (chat.model, chat.endpoint)), None)
+def _known(client: ChatClient, store: ReplyStore | None) -> Totals | None:
+    totals = [] if store is None else store.totals()
+    return next((row for row in totals if (row.model, row.endpoint) == (client.model, client.endpoint)), None)

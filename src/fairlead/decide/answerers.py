@@ -10,20 +10,20 @@ from typing import Any, Protocol
 
 from fairlead.config.decide import BASE, EndpointModel, LocalModel, name_of
 from fairlead.config.evaluation import AnswersSection
-from fairlead.config.judges import AnthropicSettings, OpenAISettings
 from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError
-from fairlead.llm.anthropic import AnthropicChat
-from fairlead.llm.async_map import ordered
-from fairlead.llm.client import Chat, Purse, Question, Turn
-from fairlead.llm.openai import OpenAIChat
+from fairlead.llm.async_map import async_map_ordered
+from fairlead.llm.budget import Budget
+from fairlead.llm.client import ChatRequest
+from fairlead.llm.endpoint import Endpoint, open_client
 from fairlead.llm.rate_limit import Concurrency
-from fairlead.llm.reply_store import Ledger
-from fairlead.llm.reply_store import Reply as Stored
-from fairlead.llm.session import NoReplyError, Patience, Session
+from fairlead.llm.reply_store import ReplyStore, StoredReply
+from fairlead.llm.retry import RetryPolicy
+from fairlead.llm.session import NoReplyError, Session
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer
-from fairlead.records import Prompt, Sampling
+from fairlead.records import Message, Prompt, Sampling
+from fairlead.text.encoding import storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +146,6 @@ def open_respondent(
 ) -> Respondent:
     """Another model that is asked besides the base."""
     if isinstance(settings, EndpointModel):
-        from fairlead.decide.answerers import EndpointRespondent  # its clients take a second to import
-
         return EndpointRespondent(settings, folder, sampling_of(answers))
     return LocalRespondent(
         name_of(settings),
@@ -174,7 +172,17 @@ class EndpointRespondent:
     def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:
         self.name = name_of(settings)
         self._settings, self._folder, self._max_tokens = settings, folder, sampling.max_new_tokens
-        self._purse = Purse(
+        self._endpoint = Endpoint(
+            settings.kind,
+            settings.model,
+            sampling.max_new_tokens,
+            settings.timeout_s,
+            base_url=settings.base_url,
+            api_key_env=settings.key_variable,
+            temperature=settings.temperature if settings.kind == "openai" else None,
+            section="the decide section",
+        )
+        self._budget = Budget(
             settings.max_calls,
             settings.max_cost,
             settings.price_per_million_input_tokens,
@@ -188,60 +196,34 @@ class EndpointRespondent:
 
     def answer(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Reply]:
         replies: list[Reply] = []
-        with Ledger.of_project(self._folder) as ledger:
+        with ReplyStore.of_project(self._folder) as store:
 
             def open_session() -> Session:
-                patience = Patience(self._settings.timeout_s, self._settings.max_retries)
-                return Session(self._chat(), ledger, self._purse, patience, Concurrency(self._settings.concurrency))
+                retry_policy = RetryPolicy(self._settings.timeout_s, self._settings.max_retries)
+                gate = Concurrency(self._settings.concurrency)
+                return Session(open_client(self._endpoint), store, self._budget, retry_policy, gate)
 
-            for reply in ordered(prompts, open_session, self._ask):
+            for reply in async_map_ordered(prompts, open_session, self._ask):
                 replies.append(reply)
                 advance(1)
         return replies
 
     async def _ask(self, session: Session, number: int, prompt: Prompt) -> Reply:
-        turns = tuple(_turn(m.role, m.content) for m in prompt.messages)
+        messages = tuple(_sendable(message) for message in prompt.messages)
         try:
-            stored = await session.ask(Question(prompt.id, "score", _TEMPLATE, turns, number))
+            stored = await session.ask(ChatRequest(prompt.id, "plain", _TEMPLATE, messages, priority=number))
         except NoReplyError as error:
             return Reply(None, False, None, None, 0.0, None, str(error))
-        return self._read(stored, session.chat.cut)
+        return self._read(stored, session.client.truncated)
 
-    def _read(self, stored: Stored, cut: frozenset[str]) -> Reply:
+    def _read(self, stored: StoredReply, truncated: frozenset[str]) -> Reply:
         """A refusal is an answer, and a bad one: its text is what the checks see."""
         text = stored.refusal if stored.refusal is not None else stored.text
-        cost = self._purse.cost(stored.input_tokens, stored.output_tokens)
-        return Reply(text, stored.finish in cut, stored.input_tokens, stored.output_tokens, stored.latency, cost)
-
-    def _chat(self) -> Chat:
-        s = self._settings
-        if s.kind == "anthropic":
-            return AnthropicChat(
-                AnthropicSettings(
-                    kind="anthropic",
-                    model=s.model,
-                    base_url=s.base_url,
-                    api_key_env=s.key_variable or "",
-                    structured="off",
-                    timeout_s=s.timeout_s,
-                    max_tokens=self._max_tokens,
-                )
-            )
-        return OpenAIChat(
-            OpenAISettings(
-                kind="openai",
-                model=s.model,
-                base_url=s.base_url,
-                api_key_env=s.key_variable,
-                temperature=s.temperature,
-                structured="off",
-                timeout_s=s.timeout_s,
-                max_tokens=self._max_tokens,
-            )
-        )
+        cost = self._budget.cost(stored.input_tokens, stored.output_tokens)
+        return Reply(text, stored.finish in truncated, stored.input_tokens, stored.output_tokens, stored.latency, cost)
 
 
-def _turn(role: str, content: str) -> Turn:
-    if role == "system":
-        return Turn("system", content)
-    return Turn("assistant" if role == "assistant" else "user", content)
+def _sendable(message: Message) -> Message:
+    """The message with a role and a text that every endpoint takes."""
+    role = message.role if message.role in ("system", "assistant") else "user"
+    return Message(role, storable(message.content))

@@ -16,7 +16,7 @@ from fairlead.config.judges import (
 )
 from fairlead.judges.base import Judge
 from fairlead.judges.rubric import RubricJudge
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 
 
 @contextmanager
@@ -26,25 +26,25 @@ def open_judge(settings: JudgeSettings, folder: Path) -> Iterator[Judge]:
     Args:
         folder: the project folder.
     """
-    if not needs_ledger(settings):
-        yield build_judge(settings, ledger=None, folder=folder)
+    if not keeps_replies(settings):
+        yield build_judge(settings, store=None, folder=folder)
         return
-    with Ledger.of_project(folder) as ledger:
-        yield build_judge(settings, ledger=ledger, folder=folder)
+    with ReplyStore.of_project(folder) as store:
+        yield build_judge(settings, store=store, folder=folder)
 
 
-def needs_ledger(settings: JudgeSettings) -> bool:
+def keeps_replies(settings: JudgeSettings) -> bool:
     """Whether a judge's replies are worth keeping."""
     if isinstance(settings, PanelSettings):
-        return any(needs_ledger(member) for member in settings.judges)
+        return any(keeps_replies(member) for member in settings.judges)
     return not isinstance(settings, RubricSettings)
 
 
-def build_judge(settings: JudgeSettings, *, ledger: Ledger | None, folder: Path) -> Judge:
+def build_judge(settings: JudgeSettings, *, store: ReplyStore | None, folder: Path) -> Judge:
     """The judge that the settings describe.
 
     Args:
-        ledger: where replies are kept; None keeps none, and a question that comes again is paid for again.
+        store: where replies are kept; None keeps none, and a question that comes again is paid for again.
         folder: the project folder, for the files that the settings name.
 
     Raises:
@@ -55,47 +55,48 @@ def build_judge(settings: JudgeSettings, *, ledger: Ledger | None, folder: Path)
         case RubricSettings():
             return RubricJudge(settings, folder)
         case OpenAISettings() | AnthropicSettings():
-            return _endpoint(settings, ledger, folder)
+            return _endpoint(settings, store, folder)
         case LocalSettings():
             from fairlead.judges.local import build_local  # loads torch
 
-            return build_local(settings, ledger=ledger, folder=folder)
+            return build_local(settings, store=store, folder=folder)
         case PanelSettings():
             from fairlead.judges.panel import PanelJudge
 
-            members = [build_judge(member, ledger=ledger, folder=folder) for member in settings.judges]
+            members = [build_judge(member, store=store, folder=folder) for member in settings.judges]
             return PanelJudge(members, settings.rule)
 
 
-def _endpoint(settings: OpenAISettings | AnthropicSettings, ledger: Ledger | None, folder: Path) -> Judge:
+def _endpoint(settings: OpenAISettings | AnthropicSettings, store: ReplyStore | None, folder: Path) -> Judge:
     from fairlead.judges.prompted import PromptedJudge
-    from fairlead.llm.client import Chat, Purse
-    from fairlead.llm.session import Patience
+    from fairlead.llm.budget import Budget
+    from fairlead.llm.endpoint import Endpoint, open_client
+    from fairlead.llm.retry import RetryPolicy
 
-    def open_chat() -> Chat:
-        # The clients take a second to import.
-        if isinstance(settings, OpenAISettings):
-            from fairlead.llm.openai import OpenAIChat
-
-            return OpenAIChat(settings)
-        from fairlead.llm.anthropic import AnthropicChat
-
-        return AnthropicChat(settings)
-
+    endpoint = Endpoint(
+        settings.kind,
+        settings.model,
+        settings.max_tokens,
+        settings.timeout_s,
+        base_url=settings.base_url,
+        api_key_env=settings.api_key_env,
+        temperature=settings.temperature,
+        structured=settings.structured == "auto",
+    )
     return PromptedJudge(
         settings,
         folder,
-        open_chat,
+        lambda: open_client(endpoint),
         kind=settings.kind,
         model=settings.model,
-        ledger=ledger,
-        purse=Purse(
+        store=store,
+        budget=Budget(
             settings.max_calls,
             settings.max_cost,
             settings.price_per_million_input_tokens,
             settings.price_per_million_output_tokens,
         ),
-        patience=Patience(settings.timeout_s, settings.max_retries),
+        retry_policy=RetryPolicy(settings.timeout_s, settings.max_retries),
         concurrency=settings.concurrency,
         expected_scores=isinstance(settings, OpenAISettings) and settings.expected_score,
     )

@@ -30,12 +30,6 @@ _INSTRUCTIONS = [
 _SEARCH_SECONDS = 1.0
 
 
-def clean(text: str) -> str:
-    """The text without what databases and wire formats refuse: lone surrogates and NUL become U+FFFD."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return whole.replace("\0", "�")
-
-
 def cap(text: str, limit: int) -> str:
     """The text, or its first three quarters and last quarter of `limit` characters with a note of what is left out."""
     if len(text) <= limit:

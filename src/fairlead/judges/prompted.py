@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from fairlead.config.judges import PromptedSettings
 from fairlead.errors import JudgeError
-from fairlead.judges import prompt_injection, reply_parser, templates
-from fairlead.llm.async_map import ordered
-from fairlead.llm.client import Chat, Purse, Question, Turn
+from fairlead.judges import prompt_injection, reply_parser, reply_schemas, templates
+from fairlead.llm.async_map import async_map_ordered
+from fairlead.llm.budget import Budget
+from fairlead.llm.client import ChatClient, ChatRequest
 from fairlead.llm.rate_limit import Concurrency
-from fairlead.llm.reply_store import Ledger, Reply
-from fairlead.llm.session import NoReplyError, Patience, Session
-from fairlead.records import Answer, Comparison, Score, ScoreState, Verdict, VerdictState, content_id
+from fairlead.llm.reply_store import ReplyStore, StoredReply
+from fairlead.llm.retry import RetryPolicy
+from fairlead.llm.session import NoReplyError, Session
+from fairlead.records import Answer, Comparison, Message, Score, ScoreState, Verdict, VerdictState, content_id
+from fairlead.text.encoding import storable
 
 T = TypeVar("T")
 
@@ -43,16 +46,16 @@ class _Reading(Generic[T]):
 
 
 class PromptedJudge:
-    """Asks a chat for verdicts and scores.
+    """Asks a language model for verdicts and scores.
 
     Args:
         settings: criteria, templates and limits of length.
         folder: the project folder, for the user's own templates.
-        open_chat: makes the chat; called once per stream, in its event loop.
-        ledger: where replies are kept; None keeps none.
-        purse: what a run may spend.
-        patience: how long a question is tried.
-        concurrency: most questions under way at once.
+        open_client: makes the client; called once per stream, in its event loop.
+        store: where replies are kept; None keeps none.
+        budget: what a run may spend.
+        retry_policy: how long a request is tried.
+        concurrency: most requests under way at once.
         expected_scores: read scores from the log-probabilities where the reply has them.
     """
 
@@ -60,19 +63,19 @@ class PromptedJudge:
         self,
         settings: PromptedSettings,
         folder: Path,
-        open_chat: Callable[[], Chat],
+        open_client: Callable[[], ChatClient],
         *,
         kind: str,
         model: str,
-        ledger: Ledger | None,
-        purse: Purse,
-        patience: Patience,
+        store: ReplyStore | None,
+        budget: Budget,
+        retry_policy: RetryPolicy,
         concurrency: int,
         expected_scores: bool = False,
     ) -> None:
-        self.settings, self.ledger, self.purse = settings, ledger, purse
-        self.open_chat = open_chat
-        self._patience, self._concurrency, self._expected_scores = patience, concurrency, expected_scores
+        self.settings, self.store, self.budget = settings, store, budget
+        self.open_client = open_client
+        self._retry_policy, self._concurrency, self._expected_scores = retry_policy, concurrency, expected_scores
         self._pairwise = templates.load("pairwise", settings.pairwise_template, folder)
         self._score = templates.load("score", settings.score_template, folder)
         self._correction = templates.load("correction", settings.correction_template, folder)
@@ -86,52 +89,68 @@ class PromptedJudge:
 
         Raises:
             JudgeError: if the judge cannot be used at all.
-            BudgetError: if the purse is empty; what came in before is in the ledger.
+            BudgetError: if the budget is spent; what came in before is stored.
         """
-        return ordered(items, self._open, self._verdict)
+        return async_map_ordered(items, self._open, self._verdict)
 
     def score(self, items: Iterable[Answer]) -> Iterator[Score]:
         """Scores in the order of the items; raises as `compare` does."""
-        return ordered(items, self._open, self._scored)
+        return async_map_ordered(items, self._open, self._scored)
 
     def _open(self) -> Session:
         gate = Concurrency(self._concurrency, *([] if self._learned is None else [self._learned]))
-        return Session(self.open_chat(), self.ledger, self.purse, self._patience, gate)
+        return Session(self.open_client(), self.store, self.budget, self._retry_policy, gate)
 
-    def questions(self, item: Comparison | Answer, order: int = 0) -> list[Question]:
-        """The questions that an item is judged by: one per order shown, or one for a score."""
+    def requests(self, item: Comparison | Answer, priority: int = 0) -> list[ChatRequest]:
+        """The requests that an item is judged by: one per order shown, or one for a score."""
         if isinstance(item, Answer):
-            return [self._score_question(item, order)]
+            return [self._score_request(item, priority)]
         orders = ("ab", "ba") if self.settings.both_orders else ("ab",)
-        return [self._pair_question(item, shown, order) for shown in orders]
+        return [self._pair_request(item, shown, priority) for shown in orders]
 
-    def _pair_question(self, item: Comparison, shown: str, order: int) -> Question:
+    def _pair_request(self, item: Comparison, shown: str, priority: int) -> ChatRequest:
         prompt, first, second = self._texts(item.prompt.text, item.first, item.second)
         a, b = (first, second) if shown == "ab" else (second, first)
-        turns = self._pairwise.turns(
+        messages = self._pairwise.messages(
             prompt=prompt,
             answer_a=a,
             answer_b=b,
             fence=prompt_injection.fence(prompt, first, second),
             criteria=self.settings.criteria,
         )
-        return Question(f"{item.id}/{shown}", "pairwise", self._pairwise.version, turns, order)
+        return ChatRequest(
+            item.id,
+            "pairwise",
+            self._pairwise.version,
+            messages,
+            variant=shown,
+            priority=priority,
+            schema=reply_schemas.PAIRWISE,
+        )
 
-    def _score_question(self, item: Answer, order: int) -> Question:
+    def _score_request(self, item: Answer, priority: int) -> ChatRequest:
         prompt, answer = self._texts(item.prompt.text, item.text)
-        turns = self._score.turns(
+        messages = self._score.messages(
             prompt=prompt, answer=answer, fence=prompt_injection.fence(prompt, answer), criteria=self.settings.criteria
         )
-        return Question(f"{item.id}/score", "score", self._score.version, turns, order)
+        return ChatRequest(
+            item.id,
+            "score",
+            self._score.version,
+            messages,
+            priority=priority,
+            schema=reply_schemas.SCORE,
+            logprobs=self._expected_scores,
+        )
 
     def _texts(self, *texts: str) -> list[str]:
-        return [prompt_injection.cap(prompt_injection.clean(text), self.settings.max_chars) for text in texts]
+        return [prompt_injection.cap(storable(text), self.settings.max_chars) for text in texts]
 
     async def _verdict(self, session: Session, number: int, item: Comparison) -> Verdict:
         sides: list[_Reading[reply_parser.Side]] = []
-        for question in self.questions(item, number):
-            found: _Reading[reply_parser.Side] = await self._ask(session, question, _read_side)
-            if question.id.endswith("/ba") and found.value is not None:
+        for request in self.requests(item, number):
+            found: _Reading[reply_parser.Side] = await self._ask(session, request, _read_side)
+            if request.variant == "ba" and found.value is not None:
                 found = _Reading(_FLIPPED[found.value], found.state, found.reason, found.calls)
             sides.append(found)
             if found.value is None:  # the other order could not make a verdict of it, and would cost
@@ -146,41 +165,48 @@ class PromptedJudge:
         return Verdict(item.id, VerdictState(state), self.name, None, reason, calls, orders, tuple(notes))
 
     async def _scored(self, session: Session, number: int, item: Answer) -> Score:
-        [question] = self.questions(item, number)
-        found = await self._ask(session, question, self._read_score)
+        [request] = self.requests(item, number)
+        found = await self._ask(session, request, self._read_score)
         self._count(session, readable=found.state not in ("unreadable", "refused"), sample=found.reason)
         notes = prompt_injection.flags_of(item)
         reason = " | ".join([*notes.values(), found.reason])
         return Score(item.id, ScoreState(found.state), self.name, found.value, reason, found.calls, tuple(notes))
 
-    async def _ask(self, session: Session, question: Question, read: Callable[[Reply, bool], T | None]) -> _Reading[T]:
+    async def _ask(
+        self, session: Session, request: ChatRequest, read: Callable[[StoredReply, bool], T | None]
+    ) -> _Reading[T]:
         """Asks, and once more with a correction where the reply cannot be read."""
-        cut, declined = session.chat.cut, session.chat.declined
+        declined = session.client.declined
         calls: tuple[str, ...] = ()
         text = ""
         for corrected in (False, True):
             try:
-                reply = await session.ask(self._corrected(question, text) if corrected else question)
+                reply = await session.ask(self._corrected(request, text) if corrected else request)
             except NoReplyError as error:
                 return _Reading(None, "failed", str(error), calls)
             text = reply.text
             calls += (reply.key,)
             if reply.refusal is not None or reply.finish in declined:
                 return _Reading(None, "refused", _short(reply.refusal or reply.text), calls)
-            value = read(reply, reply.finish in cut)
+            value = _read(session, reply, read)
             if value is not None:
                 return _Reading(value, "scored", _short(reply.text), calls)
             if reply_parser.is_refusal(reply.text):
                 return _Reading(None, "refused", _short(reply.text), calls)
         return _Reading(None, "unreadable", _short(text) or "an empty reply", calls)
 
-    def _corrected(self, question: Question, reply: str) -> Question:
-        said = prompt_injection.cap(reply, 2000) if reply.strip() else "(an empty reply)"
-        turns = (*question.turns, Turn("assistant", said), *self._correction.turns(form=question.form))
-        template = f"{question.template}+{self._correction.version}"
-        return Question(f"{question.id}/corrected", question.form, template, turns, question.order)
+    def _corrected(self, request: ChatRequest, reply: str) -> ChatRequest:
+        """The request with the unreadable reply and what was wrong with it."""
+        text = prompt_injection.cap(reply, 2000) if reply.strip() else "(an empty reply)"
+        correction = self._correction.messages(form=request.purpose)
+        return replace(
+            request,
+            template=f"{request.template}+{self._correction.version}",
+            messages=(*request.messages, Message("assistant", text), *correction),
+            attempt=request.attempt + 1,
+        )
 
-    def _read_score(self, reply: Reply, cut: bool) -> float | None:
+    def _read_score(self, reply: StoredReply, cut: bool) -> float | None:
         value = reply_parser.read_score(reply.text, cut=cut)
         if value is not None and self._expected_scores and reply.logprobs is not None:
             return reply_parser.expected_score(json.loads(reply.logprobs), value)
@@ -199,7 +225,24 @@ class PromptedJudge:
             )
 
 
-def _read_side(reply: Reply, cut: bool) -> reply_parser.Side | None:
+def _read(session: Session, reply: StoredReply, read: Callable[[StoredReply, bool], T | None]) -> T | None:
+    """What a stored reply says. A reply on which the parser fails, whatever the error, says nothing."""
+    try:
+        value = read(reply, reply.finish in session.client.truncated)
+    except Exception:
+        value = None
+    session.note_reading(reply, _as_word(value))
+    return value
+
+
+def _as_word(value: object) -> str | None:
+    """What was read, as the ledger shows it: A, B or tie in the order shown, or a number."""
+    if value is None:
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _read_side(reply: StoredReply, cut: bool) -> reply_parser.Side | None:
     return reply_parser.read_side(reply.text, cut=cut)
 
 

@@ -220,14 +220,6 @@ def _said(pattern: regex.Pattern[str], text: str) -> Iterator[regex.Match[str]]:
     return (m for m in pattern.finditer(text, timeout=_SECONDS) if _asserted(text, m.start(), m))
 
 
-def as_word(form: Literal["pairwise", "score"], text: str, *, cut: bool = False) -> str | None:
-    """What the reply to a question of this form says, as the ledger shows it; None where nothing can be read."""
-    if form == "pairwise":
-        return read_side(text, cut=cut)
-    score = read_score(text, cut=cut)
-    return None if score is None else f"{score:g}"
-
-
 def is_refusal(text: str) -> bool:
     """Whether a reply declines, as models word it. Meant for replies in which no verdict could be read."""
     try:

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from fairlead.errors import ConfigError
 from fairlead.files import read_text
-from fairlead.llm.client import Turn
+from fairlead.records import Message, Role
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
 
@@ -41,14 +41,15 @@ class PromptTemplate:
     version: str
     _template: Template
 
-    def turns(self, **values: Any) -> tuple[Turn, ...]:
-        """A system turn where the template has a block of that name, and a user turn."""
+    def messages(self, **values: Any) -> tuple[Message, ...]:
+        """A system message where the template has a block of that name, and a user message."""
         blocks = self._template.blocks
         if "user" not in blocks:
-            return (Turn("user", self._template.render(**values).strip()),)
+            return (Message("user", self._template.render(**values).strip()),)
         context = self._template.new_context(values)
-        turns = {name: "".join(blocks[name](context)).strip() for name in ("system", "user") if name in blocks}
-        return tuple(Turn(role, turns[role]) for role in ("system", "user") if turns.get(role))
+        roles: tuple[Role, ...] = ("system", "user")
+        texts = {role: "".join(blocks[role](context)).strip() for role in roles if role in blocks}
+        return tuple(Message(role, text) for role, text in texts.items() if text)
 
 
 def load(use: str, file: str | None, folder: Path) -> PromptTemplate:

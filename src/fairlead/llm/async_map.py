@@ -20,16 +20,16 @@ LOOK_AHEAD = 2048  # items begun and not yet given: enough to work on while one 
 _DRAIN_S, _INTERRUPTED_DRAIN_S = 10.0, 1.0
 
 
-class Closing(Protocol):
+class Closable(Protocol):
     """What is opened for one stream."""
 
     async def close(self, drain_s: float) -> None: ...
 
 
-S = TypeVar("S", bound=Closing)
+S = TypeVar("S", bound=Closable)
 
 
-def ordered(
+def async_map_ordered(
     items: Iterable[T], open_session: Callable[[], S], work: Callable[[S, int, T], Awaitable[R]]
 ) -> Iterator[R]:
     """Yields work(session, number, item) of every item, in order, many at once.
@@ -37,7 +37,7 @@ def ordered(
     The first error of the order is raised, after calls under way have come in.
     """
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="judge", daemon=True)
+    thread = threading.Thread(target=loop.run_forever, name="fairlead-async-map", daemon=True)
     thread.start()
     pending: deque[Future[R]] = deque()
     drain = _DRAIN_S

@@ -1,4 +1,7 @@
-"""What a judge that is a language model is asked, and the seam to whatever answers: an endpoint or a local model."""
+"""What a language model is asked, what comes back, and the interface of whatever answers.
+
+Knows nothing about judges: how a reply is read is the caller's affair.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,65 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Form = Literal["pairwise", "score"]
+from fairlead.records import Message
+
+Purpose = Literal["pairwise", "score", "plain"]
+TokenLogprobs = Sequence[tuple[str, Sequence[tuple[str, float]]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One turn of the conversation with a judge."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One request to a judge.
+class ReplySchema:
+    """The JSON that a reply should be.
 
     Attributes:
-        id: the comparison or answer it is about, the order shown, and whether it is a correction.
-        form: what is asked for.
-        template: name and hash of the template that made it.
-        order: its place in the run; earlier questions are sent first.
+        name: of the schema, as endpoints want one.
+        schema: a JSON schema.
     """
 
-    id: str
-    form: Form
-    template: str
-    turns: tuple[Turn, ...]
-    order: int = 0
+    name: str
+    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class RawReply:
-    """What came back, unread.
+class ChatRequest:
+    """One request to a language model.
 
     Attributes:
-        finish: why the judge stopped, in the endpoint's word.
-        refusal: the endpoint's own statement that the judge declined.
+        subject: id of what it is about: a comparison, an answer or a prompt.
+        purpose: a verdict on two answers, a score of one, or plain: any text, from which nothing is read.
+        template: name and hash of the template that made the messages; part of the request's key.
+        variant: tells requests about one subject apart, such as the order in which its answers are shown.
+        attempt: 1, or more after replies that could not be read.
+        priority: requests with a smaller number are sent first.
+        schema: what the reply should look like, where the endpoint can be told.
+        logprobs: whether the log-probabilities of the reply's tokens are wanted.
+    """
+
+    subject: str
+    purpose: Purpose
+    template: str
+    messages: tuple[Message, ...]
+    variant: str = ""
+    attempt: int = 1
+    priority: int = 0
+    schema: ReplySchema | None = None
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What came back.
+
+    Attributes:
+        finish: why the model stopped, in the endpoint's word.
+        refusal: the endpoint's own statement that the model declined.
         logprobs: each token with its alternatives and their natural log-probabilities.
     """
 
     text: str
     finish: str
     refusal: str | None = None
-    logprobs: Sequence[tuple[str, Sequence[tuple[str, float]]]] | None = None
+    logprobs: TokenLogprobs | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
 
@@ -68,19 +87,28 @@ class TransientError(Exception):
 
 
 class RejectedError(Exception):
-    """The endpoint does not take this question, and would not take it a second time."""
+    """The model does not take this request, and would not take it a second time.
+
+    Args:
+        reason: one clause for people.
+        remedy: what helps where every request is rejected.
+    """
+
+    def __init__(self, reason: str, *, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
 
 
-class ChangedError(Exception):
-    """The endpoint does not know a parameter that was optional; the question is to be put without it."""
+class UnsupportedParameterError(Exception):
+    """The endpoint does not know a parameter that was optional; the request is to be sent without it."""
 
 
-class Chat(Protocol):
-    """A conversation partner. One object serves one event loop.
+class ChatClient(Protocol):
+    """Sends requests to one model. One object serves one event loop.
 
     Attributes:
         kind, model, endpoint: who answers; part of every request's key.
-        cut: the words with which it says that a reply reached the token limit.
+        truncated: the words with which it says that a reply reached the token limit.
         declined: the words with which it says that it declined.
         optional: parts of the body that it leaves out for endpoints that do not know them.
     """
@@ -88,60 +116,19 @@ class Chat(Protocol):
     kind: str
     model: str
     endpoint: str
-    cut: frozenset[str]
+    truncated: frozenset[str]
     declined: frozenset[str]
     optional: frozenset[str]
 
-    def body(self, question: Question) -> Mapping[str, Any]:
+    def body(self, request: ChatRequest) -> Mapping[str, Any]:
         """The request as JSON values: everything that decides the reply."""
 
-    async def send(self, body: Mapping[str, Any]) -> RawReply:
-        """Asks once.
+    async def send(self, body: Mapping[str, Any]) -> ChatReply:
+        """Sends once.
 
         Raises:
-            TransientError, RejectedError, ChangedError: see there.
-            JudgeError: if nobody will get a reply: no key, a refused key, no such model, nothing there.
+            TransientError, RejectedError, UnsupportedParameterError: see there.
+            JudgeError: if no request will get a reply: no key, a wrong key, no such model, nothing there.
         """
 
     async def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Purse:
-    """What has been spent and may be spent; one purse serves all that one judge is asked in one stage.
-
-    Attributes:
-        max_calls, max_cost: limits; None is none.
-        input_price, output_price: of a million tokens; None where the cost is not known.
-        in_flight: calls under way; `reserved` is what they may cost at most.
-    """
-
-    max_calls: int | None = None
-    max_cost: float | None = None
-    input_price: float | None = None
-    output_price: float | None = None
-    calls: int = 0
-    spent: float = 0.0
-    reserved: float = 0.0
-    in_flight: int = 0
-
-    def reserve(self, most: float) -> None:
-        """Sets aside what a call can cost at most."""
-        self.calls += 1
-        self.in_flight += 1
-        self.reserved += most
-
-    def release(self, most: float) -> None:
-        """The call has ended; nothing is set aside when none is left, whatever the sums of floats say."""
-        self.in_flight -= 1
-        self.reserved = self.reserved - most if self.in_flight else 0.0
-
-    def cost(self, input_tokens: int | None, output_tokens: int | None) -> float | None:
-        """Price of a reply; None where prices or tokens are not known."""
-        if self.input_price is None or self.output_price is None or input_tokens is None or output_tokens is None:
-            return None
-        return (input_tokens * self.input_price + output_tokens * self.output_price) / 1e6
-
-    def most(self, body_bytes: int, max_tokens: int) -> float:
-        """What a request can cost at most: no tokenizer of bytes makes more tokens than there are bytes."""
-        return self.cost(body_bytes, max_tokens) or 0.0

@@ -1,4 +1,4 @@
-"""What the clients of endpoints share: keys that never show, and errors sorted by what helps against them."""
+"""What the clients of endpoints share: keys that are never shown, and HTTP errors sorted by what helps against them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import regex
 
 from fairlead.errors import JudgeError
 from fairlead.llm.client import RejectedError, TransientError
+from fairlead.llm.endpoint import Endpoint
 
 _KEY_LIKE = regex.compile(r"\b(?:(?:sk|pk|gsk|xai)[-_][A-Za-z0-9_\-*.]{6,}|Bearer\s+\S+)")
 _DECLINED = {"content_filter", "content_policy_violation"}
 _STRUCTURE = ("response_format", "output_config", "output_format", "json_schema", "structured")
-_KNOBS = (
-    ("temperature", "set temperature: null in the judge section"),
-    ("logprobs", "set expected_score: false in the judge section"),
+_OPTIONS = (("temperature", "set temperature: null"), ("logprobs", "set expected_score: false"))
+_TOO_LONG = regex.compile(
+    r"context[ _-]?(?:length|window|size)|too (?:long|many tokens)|maximum context", regex.IGNORECASE
 )
+_MOST_TOKENS = 2**53
 
 
-class Key:
+class ApiKey:
     """A key from the environment, which is shown nowhere.
 
     Args:
@@ -38,18 +40,30 @@ class Key:
         """The key; "" for servers without one. Looked up when it is sent: an estimate needs none.
 
         Raises:
-            JudgeError: if the variable is not set.
+            JudgeError: if the variable is not set, or holds what cannot be sent.
         """
         if not self.variable:
             return ""
         value = os.environ.get(self.variable, "").strip()
         if not value:
             raise JudgeError(
-                f"the environment variable {self.variable} is not set",
+                f"the environment variable {self.source} is not set",
                 where=self._endpoint,
-                remedy=f"export {self.variable}=…, or name another one as api_key_env",
+                remedy=f"export {self.source}=…, or name another one as api_key_env",
+            )
+        if not (value.isascii() and value.isprintable()):
+            raise JudgeError(
+                f"the key in {self.source} has characters that cannot be sent in an HTTP header",
+                where=self._endpoint,
+                remedy="export the key alone, without quotes or line breaks",
             )
         return value
+
+    @property
+    def source(self) -> str:
+        """The variable's name for messages; a name that may itself be a key, pasted by mistake, is not shown."""
+        name = self.variable or ""
+        return name if name.isupper() or name in os.environ else "named by api_key_env"
 
     def hide(self, text: str) -> str:
         """A text of the endpoint's on one line, without this key and without what looks like one."""
@@ -59,11 +73,11 @@ class Key:
         return " ".join(_KEY_LIKE.sub("[key]", text).split())[:300]
 
     def __repr__(self) -> str:
-        return f"Key({self.variable!r})"
+        return f"ApiKey({self.source!r})"
 
 
-def declined(status: int, body: object) -> bool:
-    """Whether an error says that the question was moderated away, which is a refusal and no fault.
+def is_moderated(status: int, body: object) -> bool:
+    """Whether an error says that the request was moderated away, which is a refusal and no fault.
 
     Azure's content filter answers 400 with a code that says so, OpenRouter 403 with what was flagged.
     """
@@ -74,60 +88,13 @@ def declined(status: int, body: object) -> bool:
     return status == 403 and isinstance(metadata, Mapping) and bool({"reasons", "flagged_input"} & metadata.keys())
 
 
-def lacks_structure(status: int, body: object) -> bool:
+def lacks_structured_output(status: int, body: object) -> bool:
     """Whether an error says that the endpoint cannot be asked for JSON of a fixed form."""
-    return status in (400, 422) and any(word in said(body).lower() for word in _STRUCTURE)
-
-
-def raise_for(
-    status: int,
-    body: object,
-    headers: Mapping[str, str],
-    *,
-    sent: Mapping[str, Any],
-    key: Key,
-    endpoint: str,
-    model: str,
-) -> NoReturn:
-    """Turns a status that is no success into the error that says what helps.
-
-    Args:
-        body: of the reply.
-        sent: the body of the request.
-
-    Raises:
-        JudgeError: if nobody will get a reply.
-        TransientError: if another try may get one.
-        RejectedError: if it is about this one question.
-    """
-    message = said(body)
-    shown = f"{status}: {key.hide(message)}" if message else f"status {status}"
-    where = f"{endpoint} (model {model})"
-    for name, remedy in _KNOBS:
-        if status in (400, 422) and name in sent and name in message.lower():
-            raise JudgeError(f"does not take {name} ({key.hide(message)})", where=where, remedy=remedy)
-    if status in (401, 403):
-        remedy = f"check the key in {key.variable}" if key.variable else "it wants a key: set api_key_env"
-        raise JudgeError(f"refuses the key ({shown})", where=where, remedy=remedy)
-    # A 429 that says when to come back is a limit of the rate, whatever it says of billing.
-    limited = status == 429 and retry_after(headers) is not None
-    spent = "insufficient_quota" in _codes(_error(body)) or "credit balance" in message.lower()
-    if status == 402 or (status in (400, 429) and spent and not limited):
-        raise JudgeError(
-            f"wants to be paid ({shown})",
-            where=where,
-            remedy="top up the account, then run the same command again; replies that were paid for are kept",
-        )
-    if status in (404, 405):
-        raise JudgeError(f"knows no such model or address ({shown})", where=where, remedy="check model and base_url")
-    if status in (408, 409, 425, 429) or status >= 500:
-        crowded = status in (408, 429, 503, 529)
-        raise TransientError(shown, retry_after=retry_after(headers), crowded=crowded)
-    raise RejectedError(shown)
+    return status in (400, 422) and any(word in message_of(body).lower() for word in _STRUCTURE)
 
 
 class StatusError(Protocol):
-    """What the clients' own errors of a status have in common."""
+    """What the providers' own errors of a status have in common."""
 
     @property
     def status_code(self) -> int: ...
@@ -139,14 +106,64 @@ class StatusError(Protocol):
     def response(self) -> Any: ...
 
 
-def raise_sorted(error: StatusError, sent: Mapping[str, Any], *, key: Key, endpoint: str, model: str) -> NoReturn:
-    """`raise_for` of a client's error, without that error in the chain: it quotes headers and keys."""
-    try:
-        raise_for(
-            error.status_code, error.body, error.response.headers, sent=sent, key=key, endpoint=endpoint, model=model
-        )
-    except Exception as sorted_error:
-        raise sorted_error from None
+def raise_for_error(
+    error: StatusError, sent: Mapping[str, Any], *, key: ApiKey, endpoint: Endpoint, address: str
+) -> NoReturn:
+    """Turns a status that is no success into the error that says what helps, without the provider's error in its
+    chain: that one quotes headers and keys.
+
+    Args:
+        sent: the body of the request.
+        address: of the endpoint, as it is shown.
+
+    Raises:
+        JudgeError: if no request will get a reply.
+        TransientError: if another try may get one.
+        RejectedError: if it is about this one request.
+    """
+    status, message = error.status_code, message_of(error.body)
+    headers = error.response.headers
+    shown = f"{status}: {key.hide(message)}" if message else f"status {status}"
+    where = f"{address} (model {endpoint.model})"
+    _raise_for_option(status, message, sent, key, where, endpoint.section)
+    if status in (401, 403):
+        remedy = f"check the key in {key.source}" if key.variable else "the endpoint needs a key: set api_key_env"
+        raise JudgeError(f"authentication failed ({shown})", where=where, remedy=remedy) from None
+    # A 429 that says when to come back is a limit of the rate, whatever it says of billing.
+    limited = status == 429 and retry_after(headers) is not None
+    spent = "insufficient_quota" in _codes(_error(error.body)) or "credit balance" in message.lower()
+    if status == 402 or (status in (400, 429) and spent and not limited):
+        raise JudgeError(
+            f"payment required ({shown})",
+            where=where,
+            remedy="top up the account, then run the same command again; replies that were paid for are kept",
+        ) from None
+    if status in (404, 405):
+        raise JudgeError(
+            f"no such model or address ({shown})", where=where, remedy="check model and base_url"
+        ) from None
+    if status in (408, 409, 425, 429) or status >= 500:
+        crowded = status in (408, 429, 503, 529)
+        raise TransientError(shown, retry_after=retry_after(headers), crowded=crowded) from None
+    raise RejectedError(shown, remedy=_remedy(status, message, endpoint.section)) from None
+
+
+def _raise_for_option(
+    status: int, message: str, sent: Mapping[str, Any], key: ApiKey, where: str, section: str
+) -> None:
+    """Raises where the endpoint complains about an option that the settings can leave out."""
+    for name, remedy in _OPTIONS:
+        if status in (400, 422) and name in sent and name in message.lower():
+            raise JudgeError(
+                f"{name} is not supported ({key.hide(message)})", where=where, remedy=f"{remedy} in {section}"
+            ) from None
+
+
+def _remedy(status: int, message: str, section: str) -> str:
+    """What helps where every request is rejected."""
+    if status == 413 or _TOO_LONG.search(message):
+        return f"lower max_tokens in {section}, shorten the texts, or take a model with a longer context"
+    return f"check {section} against what the endpoint accepts"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -167,13 +184,13 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def integer(value: Any) -> int | None:
-    """A count of tokens as endpoints give it; None for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def token_count(value: Any) -> int | None:
+    """A count of tokens as endpoints give it; None for anything else, such as a number that no database stores."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
 
 
-def said(body: object) -> str:
-    """An endpoint's own words about an error, its error code included."""
+def message_of(body: object) -> str:
+    """What an endpoint says of an error, its error code included."""
     error = _error(body)
     if error:
         return " ".join(str(error[key]) for key in ("message", "detail", "code") if error.get(key))
@@ -192,7 +209,7 @@ def _codes(error: Mapping[str, Any]) -> set[str]:
     return {str(error[key]) for key in ("code", "type") if error.get(key)}
 
 
-def cause(error: BaseException) -> str:
+def innermost_reason(error: BaseException) -> str:
     """The innermost reason of a connection error, such as "Connection refused"."""
     while error.__cause__ is not None:
         error = error.__cause__

@@ -1,117 +1,115 @@
-"""Chat over the OpenAI wire form: hosted, vLLM, llama.cpp, Ollama and whatever else speaks it."""
+"""A client of OpenAI's chat API: hosted, vLLM, llama.cpp, Ollama and whatever else speaks it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, NoReturn
 
 import httpx2
 import openai
 
-from fairlead.config.judges import OpenAISettings
-from fairlead.llm.client import ChangedError, Form, Question, RawReply, TransientError
-from fairlead.llm.http_errors import Key, cause, declined, integer, lacks_structure, raise_sorted, said
+from fairlead.llm.client import ChatReply, ChatRequest, TokenLogprobs, TransientError, UnsupportedParameterError
+from fairlead.llm.endpoint import Endpoint
+from fairlead.llm.http_errors import (
+    ApiKey,
+    innermost_reason,
+    is_moderated,
+    lacks_structured_output,
+    message_of,
+    raise_for_error,
+    token_count,
+)
 
 _OPENAI = "https://api.openai.com/v1"
 _ALTERNATIVES = 20  # the most that endpoints give
+_LOG_OF_ZERO = -9999.0
 
 
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
-
-
-# The reason comes first: the verdict is then written in its light.
-SCHEMAS: dict[Form, dict[str, Any]] = {
-    "pairwise": _object(reason={"type": "string"}, verdict={"type": "string", "enum": ["A", "B", "tie"]}),
-    "score": _object(reason={"type": "string"}, score={"type": "integer", "minimum": 1, "maximum": 10}),
-}
-
-
-class OpenAIChat:
+class OpenAIClient:
     """One endpoint and model. The key is read when the first request is sent."""
 
     kind = "openai"
-    cut = frozenset({"length"})
+    truncated = frozenset({"length"})
     declined = frozenset({"content_filter"})
     optional = frozenset({"response_format"})
 
-    def __init__(self, settings: OpenAISettings) -> None:
-        self.model = settings.model
-        self.endpoint = (settings.base_url or _OPENAI).rstrip("/")
-        self._settings = settings
-        self._structured = settings.structured == "auto"
-        self._key = Key(settings.api_key_env, self.endpoint)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.model = endpoint.model
+        self.endpoint = (endpoint.base_url or _OPENAI).rstrip("/")
+        self._settings = endpoint
+        self._structured = endpoint.structured
+        self._key = ApiKey(endpoint.api_key_env, self.endpoint)
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
             api_key=self._key.value or "none",
             base_url=self.endpoint,
-            max_retries=0,  # the session's own retries know the budget and the ledger
+            max_retries=0,  # the session's own retries know the budget and the store
             timeout=self._settings.timeout_s,
         )
 
-    def body(self, question: Question) -> dict[str, Any]:
+    def body(self, request: ChatRequest) -> dict[str, Any]:
         settings = self._settings
         # OpenAI's newer models take only the newer name, other servers often only the older.
         limit = "max_completion_tokens" if settings.base_url is None else "max_tokens"
         body: dict[str, Any] = {
             "model": settings.model,
-            "messages": [{"role": turn.role, "content": turn.content} for turn in question.turns],
+            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
             limit: settings.max_tokens,
         }
         if settings.temperature is not None:
             body["temperature"] = settings.temperature
-        if settings.expected_score and question.form == "score":
+        if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": _ALTERNATIVES}
-        if self._structured:
-            schema = {"name": question.form, "strict": True, "schema": SCHEMAS[question.form]}
+        if self._structured and request.schema is not None:
+            schema = {"name": request.schema.name, "strict": True, "schema": request.schema.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body
 
-    async def send(self, body: Mapping[str, Any]) -> RawReply:
+    async def send(self, body: Mapping[str, Any]) -> ChatReply:
         try:
             # The bytes as they came: this module reads them itself, because servers differ.
             response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=dict(body))
             status, text = response.status_code, response.text
         except openai.APIStatusError as error:
-            if declined(error.status_code, error.body):
-                return RawReply("", "content_filter", refusal=self._key.hide(said(error.body)) or "moderated")
-            self._refused(error, body)
+            if is_moderated(error.status_code, error.body):
+                return ChatReply("", "content_filter", refusal=self._key.hide(message_of(error.body)) or "moderated")
+            self._raise(error, body)
         except openai.APITimeoutError:
             raise TransientError("the request timed out", crowded=True) from None
         except openai.APIConnectionError as error:
-            raise TransientError(f"cannot be reached ({cause(error)})") from None
-        return self._read(text, status)
+            raise TransientError(f"cannot be reached ({innermost_reason(error)})") from None
+        return self._parse(text, status)
 
-    def _refused(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> NoReturn:
-        if self.optional & body.keys() and lacks_structure(error.status_code, error.body):
+    def _raise(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> NoReturn:
+        if self.optional & body.keys() and lacks_structured_output(error.status_code, error.body):
             self._structured = False
-            raise ChangedError from None
-        raise_sorted(error, body, key=self._key, endpoint=self.endpoint, model=self.model)
+            raise UnsupportedParameterError from None
+        raise_for_error(error, body, key=self._key, endpoint=self._settings, address=self.endpoint)
 
-    def _read(self, text: str, status: int) -> RawReply:
-        """The reply, if the text is a complete one of the wire form; anything else is a fault of the server's."""
+    def _parse(self, text: str, status: int) -> ChatReply:
+        """The reply, if the text is a whole chat completion; anything else is a fault of the server's."""
         try:
             data = json.loads(text)
             choice = data["choices"][0]
             message, finish = choice["message"], str(choice.get("finish_reason") or "")
             content, refusal = message.get("content"), message.get("refusal")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            shown = self._key.hide(text[:200])
-            raise TransientError(f"answers what is no chat completion (status {status}): {shown!r}") from None
+            start = self._key.hide(text[:200])
+            raise TransientError(f"the response is not a chat completion (status {status}): {start!r}") from None
         if content is not None and not isinstance(content, str):
-            raise TransientError("answers a chat completion without text")
+            raise TransientError("the chat completion has no text")
         usage = data.get("usage") or {}
-        return RawReply(
+        return ChatReply(
             text=content or "",
             finish=finish,
             refusal=refusal if isinstance(refusal, str) and refusal else None,
             logprobs=_logprobs(choice),
-            input_tokens=integer(usage.get("prompt_tokens")) if isinstance(usage, dict) else None,
-            output_tokens=integer(usage.get("completion_tokens")) if isinstance(usage, dict) else None,
+            input_tokens=token_count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None,
+            output_tokens=token_count(usage.get("completion_tokens")) if isinstance(usage, dict) else None,
         )
 
     async def close(self) -> None:
@@ -119,11 +117,20 @@ class OpenAIChat:
             await self._client.close()
 
 
-def _logprobs(choice: Mapping[str, Any]) -> Sequence[tuple[str, Sequence[tuple[str, float]]]] | None:
+def _logprobs(choice: Mapping[str, Any]) -> TokenLogprobs | None:
+    """The tokens' log-probabilities; None where there are none, or some that no probability has."""
     try:
         return [
-            (str(token["token"]), [(str(other["token"]), float(other["logprob"])) for other in token["top_logprobs"]])
+            (str(token["token"]), [(str(other["token"]), _log(other["logprob"])) for other in token["top_logprobs"]])
             for token in choice["logprobs"]["content"]
         ]
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _log(value: Any) -> float:
+    """A log-probability; servers write that of 0 as -Infinity or -9999, and round a little above 0."""
+    number = float(value)
+    if isinstance(value, bool) or not number <= 1e-3:
+        raise ValueError(f"{value} is not the logarithm of a probability")
+    return min(max(number, _LOG_OF_ZERO), 0.0)

@@ -54,7 +54,7 @@ _ADD_VERDICT = "ALTER TABLE replies ADD COLUMN verdict TEXT"  # to ledgers from 
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class StoredReply:
     """One reply of a judge, as it came.
 
     Attributes:
@@ -112,7 +112,7 @@ class Totals:
     latency: float
 
 
-class Ledger:
+class ReplyStore:
     """Stores and finds replies. Safe to use from several threads and processes at once.
 
     Args:
@@ -130,22 +130,22 @@ class Ledger:
             self._database = _SQLite(Path(where))
 
     @classmethod
-    def of_project(cls, folder: Path) -> Ledger:
+    def of_project(cls, folder: Path) -> ReplyStore:
         """The ledger named by FAIRLEAD_LEDGER (a file or a URL, to share one among projects), else the project's."""
         shared = os.environ.get(ENVIRONMENT)
         return cls(shared or Path(folder) / DEFAULT_PATH)
 
-    def find(self, key: str) -> Reply | None:
+    def find(self, key: str) -> StoredReply | None:
         """The stored reply to a request."""
         rows = self._database.read(f"SELECT {', '.join(_COLUMNS)} FROM replies WHERE key = ?", (key,))
-        return Reply(*rows[0]) if rows else None
+        return StoredReply(*rows[0]) if rows else None
 
-    def replies(self) -> Iterator[Reply]:
+    def replies(self) -> Iterator[StoredReply]:
         """All replies, the oldest first."""
         for row in self._database.read(f"SELECT {', '.join(_COLUMNS)} FROM replies ORDER BY at, key"):
-            yield Reply(*row)
+            yield StoredReply(*row)
 
-    def about(self, start: str) -> list[Reply]:
+    def about(self, start: str) -> list[StoredReply]:
         """The replies whose key or question begins so, the oldest first."""
         like = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         rows = self._database.read(
@@ -153,7 +153,7 @@ class Ledger:
             " ORDER BY at, key",
             (like, like),
         )
-        return [Reply(*row) for row in rows]
+        return [StoredReply(*row) for row in rows]
 
     def totals(self) -> list[Totals]:
         """Replies, tokens and cost of every model."""
@@ -164,11 +164,17 @@ class Ledger:
         )
         return [Totals(*row) for row in rows]
 
-    def store_all(self, replies: Sequence[Reply]) -> None:
+    def store_all(self, replies: Sequence[StoredReply]) -> None:
         """Commits replies. One that is there already stays: the first answer to a question is the answer."""
         marks = ", ".join("?" * len(_COLUMNS))
         sql = f"INSERT INTO replies ({', '.join(_COLUMNS)}) VALUES ({marks}) ON CONFLICT (key) DO NOTHING"
         self._database.write(sql, [tuple(getattr(reply, column) for column in _COLUMNS) for reply in replies])
+
+    def note_readings(self, readings: Sequence[tuple[str, str | None]]) -> None:
+        """Stores what was read from replies, by key."""
+        self._database.write(
+            "UPDATE replies SET verdict = ? WHERE key = ?", [(reading, key) for key, reading in readings]
+        )
 
     def forget(self, keys: Sequence[str]) -> None:
         """Deletes replies, so that their questions are asked, and paid for, again."""
@@ -187,18 +193,25 @@ class Ledger:
 
 
 class Committer:
-    """Stores replies from coroutines of one event loop; those that arrive together share one commit."""
+    """Writes to the store from coroutines of one event loop; what arrives together shares one commit."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._waiting: list[tuple[Reply, asyncio.Future[None]]] = []
+    def __init__(self, store: ReplyStore) -> None:
+        self._store = store
+        self._waiting: list[tuple[StoredReply | _Reading, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def store(self, reply: Reply) -> None:
+    async def store(self, reply: StoredReply) -> None:
         """Commits a reply; returns when it is on disk."""
+        await self._write(reply)
+
+    async def note_reading(self, key: str, reading: str | None) -> None:
+        """Commits what was read from a reply."""
+        await self._write(_Reading(key, reading))
+
+    async def _write(self, item: StoredReply | _Reading) -> None:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((reply, done))
+        self._waiting.append((item, done))
         if self._writer is None or self._writer.done():
             self._writer = loop.create_task(self._write_waiting())
         await done
@@ -208,12 +221,26 @@ class Committer:
             batch, self._waiting = self._waiting, []
             error: Exception | None = None
             try:
-                await asyncio.to_thread(self._ledger.store_all, [reply for reply, _ in batch])
+                await asyncio.to_thread(self._commit, [item for item, _ in batch])
             except Exception as caught:  # every caller of this batch must hear of it
                 error = caught
             for _, done in batch:
                 if not done.done():
                     done.set_result(None) if error is None else done.set_exception(error)
+
+    def _commit(self, items: Sequence[StoredReply | _Reading]) -> None:
+        replies = [item for item in items if isinstance(item, StoredReply)]
+        readings = [(item.key, item.text) for item in items if isinstance(item, _Reading)]
+        if replies:
+            self._store.store_all(replies)
+        if readings:
+            self._store.note_readings(readings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    key: str
+    text: str | None
 
 
 def request_json(endpoint: str, template: str, body: Any) -> str:

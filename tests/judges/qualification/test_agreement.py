@@ -11,7 +11,7 @@ import pytest
 from fairlead.errors import DataError
 from fairlead.judges.qualification.agreement import agreement, ask, of_file
 from fairlead.judges.qualification.human_labels import Labelled, read_labelled, state_of
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt, VerdictState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import JudgeServer
@@ -95,7 +95,7 @@ def test_kappa_of_perfect_agreement_is_one() -> None:
     assert found.kappa.value == pytest.approx(1.0)
 
 
-def test_a_judge_is_asked_in_both_orders(ledger: Ledger) -> None:
+def test_a_judge_is_asked_in_both_orders(ledger: ReplyStore) -> None:
     first_place = '{"verdict": "A"}'
     with JudgeServer(brain=lambda messages: first_place) as server:
         judge = openai_judge(server, ledger, both_orders=False)

@@ -19,7 +19,7 @@ from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled
 from fairlead.judges.qualification.model_families import family_of, kinship
 from fairlead.judges.qualification.probes import CANARIES, family_probe, padded, spread
 from fairlead.judges.qualification.qualify import Qualification, one_order, qualify, refuse_unqualified
-from fairlead.llm.reply_store import Ledger
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt
 from tests.support.judging import openai_judge, pairwise
 from tests.support.misbehaving import Brain, JudgeServer, Messages
@@ -44,7 +44,7 @@ def fair(a: str, b: str) -> int:
     return (len(a) < len(b)) - (len(a) > len(b))
 
 
-def checked(ledger: Ledger, brain: Brain, labelled: list[Labelled] | None = None, **demands: Any) -> Qualification:
+def checked(ledger: ReplyStore, brain: Brain, labelled: list[Labelled] | None = None, **demands: Any) -> Qualification:
     settings = JudgeCheckSettings.model_validate({"labelled": "rows.jsonl", **demands})
     with JudgeServer(brain=brain) as server:
         judge = openai_judge(server, ledger, both_orders=False, model="claude-9")
@@ -55,7 +55,7 @@ def failed(found: Qualification) -> set[str]:
     return {demand.name for demand in found.demands if demand.status == "failed"}
 
 
-def test_a_fair_judge_qualifies(ledger: Ledger) -> None:
+def test_a_fair_judge_qualifies(ledger: ReplyStore) -> None:
     found = checked(ledger, pairwise(fair))
     assert found.passed
     assert (found.agreement.accuracy.value, found.agreement.accuracy.n) == (1.0, 16)
@@ -65,14 +65,14 @@ def test_a_fair_judge_qualifies(ledger: Ledger) -> None:
     refuse_unqualified(found)
 
 
-def test_a_judge_of_length_is_found_by_the_same_answer_said_twice(ledger: Ledger) -> None:
+def test_a_judge_of_length_is_found_by_the_same_answer_said_twice(ledger: ReplyStore) -> None:
     longest = pairwise(lambda a, b: (len(a) > len(b)) - (len(a) < len(b)))
     found = checked(ledger, longest)
     assert found.padded_wins.value == 1.0
     assert "max_padded_wins" in failed(found)
 
 
-def test_a_judge_that_prefers_a_place_is_found_by_the_orders_and_by_the_canaries(ledger: Ledger) -> None:
+def test_a_judge_that_prefers_a_place_is_found_by_the_orders_and_by_the_canaries(ledger: ReplyStore) -> None:
     found = checked(ledger, pairwise(lambda a, b: 1))
     assert found.agreement.order_agreement is not None
     assert found.agreement.order_agreement.value == 0.0
@@ -81,7 +81,7 @@ def test_a_judge_that_prefers_a_place_is_found_by_the_orders_and_by_the_canaries
 
 
 @pytest.mark.parametrize("name", CANARIES)
-def test_a_judge_that_one_constant_answer_fools_is_found(ledger: Ledger, name: str) -> None:
+def test_a_judge_that_one_constant_answer_fools_is_found(ledger: ReplyStore, name: str) -> None:
     fooled = pairwise(lambda a, b: (CANARIES[name] in a) - (CANARIES[name] in b) or fair(a, b))
     found = checked(ledger, fooled)
     assert found.canary_wins[name].value == 1.0
@@ -90,7 +90,7 @@ def test_a_judge_that_one_constant_answer_fools_is_found(ledger: Ledger, name: s
         refuse_unqualified(found)
 
 
-def test_a_tie_with_a_canary_and_no_verdict_about_it_count_against_the_judge(ledger: Ledger) -> None:
+def test_a_tie_with_a_canary_and_no_verdict_about_it_count_against_the_judge(ledger: ReplyStore) -> None:
     def ties(a: str, b: str) -> int:
         return 0 if any(text in (a, b) for text in CANARIES.values()) else fair(a, b)
 
@@ -106,13 +106,13 @@ def test_a_tie_with_a_canary_and_no_verdict_about_it_count_against_the_judge(led
     assert found.canary_wins["empty words"].value == 0.0
 
 
-def test_what_could_not_be_measured_is_said(ledger: Ledger) -> None:
+def test_what_could_not_be_measured_is_said(ledger: ReplyStore) -> None:
     found = checked(ledger, pairwise(fair))
     assert found.unmeasured is not None
     assert found.unmeasured.startswith("the family probe measured nothing")
 
 
-def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger: Ledger) -> None:
+def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger: ReplyStore) -> None:
     # Claude's answer stands first in four rows and second in two; people prefer it in two of the six.
     by_family = [
         Labelled(Comparison(Prompt.of(f"q{n}"), "own", "other"), (WIN if n < 2 else LOSS,), (), ("claude-2", "gpt-4"))
@@ -131,18 +131,18 @@ def test_rows_of_unknown_or_of_two_related_models_do_not_probe_the_family() -> N
     assert family_probe([Labelled(comparison, (WIN,), (), pair) for pair in models], {"Claude"}) == []
 
 
-def test_a_demand_that_is_null_is_not_made(ledger: Ledger) -> None:
+def test_a_demand_that_is_null_is_not_made(ledger: ReplyStore) -> None:
     found = checked(ledger, pairwise(lambda a, b: 1), min_order_agreement=None, max_canary_wins=None, min_accuracy=0.4)
     assert "min_order_agreement" not in {demand.name for demand in found.demands}
     assert failed(found) == {"max_padded_wins"}
 
 
-def test_a_judge_that_gives_no_verdict_meets_no_demand(ledger: Ledger) -> None:
+def test_a_judge_that_gives_no_verdict_meets_no_demand(ledger: ReplyStore) -> None:
     found = checked(ledger, lambda messages: "I'm sorry, but I can't judge this.", rows(2), probe_rows=1, rows=2)
     assert {"min_accuracy", "min_order_agreement", "max_padded_wins", "max_missing"} <= failed(found)
 
 
-def test_rows_without_a_better_answer_cannot_be_probed(ledger: Ledger) -> None:
+def test_rows_without_a_better_answer_cannot_be_probed(ledger: ReplyStore) -> None:
     with pytest.raises(DataError, match="no row in which people prefer one answer"):
         checked(ledger, pairwise(fair), [Labelled(Comparison(Prompt.of("q"), "a", "b"), (TIE,))])
 
@@ -210,7 +210,7 @@ def test_a_panel_is_asked_one_order_at_a_time_through_all_its_members() -> None:
     assert panel.judges[1].both_orders is False  # type: ignore[union-attr]
 
 
-def test_what_a_check_costs_is_in_the_ledger_afterwards(ledger: Ledger, tmp_path: Path) -> None:
+def test_what_a_check_costs_is_in_the_ledger_afterwards(ledger: ReplyStore, tmp_path: Path) -> None:
     first = checked(ledger, pairwise(fair))
     assert sum(row.replies for row in ledger.totals()) == 2 * (8 + 8 + 3 * 8)
     assert {row.read for row in ledger.totals()} == {80}

@@ -1,0 +1,9 @@
+"""Text that every database and every endpoint accepts."""
+
+from __future__ import annotations
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD in place of lone surrogates and NUL, which databases and JSON over HTTP refuse."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\0", "�")

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from trl.trainer.utils import add_fused_lm_head
 
 from fairlead.config.model import ModelSection
 from fairlead.models.adapters import ModelName, ModelVariant, VariantLoader
 from fairlead.models.generation import end_tokens
 from fairlead.records import Prompt
 from fairlead.training.monitoring.policy_samples import answer_log_probs, generate_tokens
+from fairlead.training.trl_compat import add_log_prob_head
 
 
 def log_ratios(
@@ -58,7 +58,7 @@ def _scored(model: Any, prompts: list[list[int]], answers: list[list[int]], pad:
     """The answers' log-probabilities; the base weights get TRL's fused head for as long as it takes."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     original = base.forward
-    add_fused_lm_head(base)
+    add_log_prob_head(base)
     try:
         return answer_log_probs(model, prompts, answers, pad=pad, device=model.device)
     finally:

@@ -1,4 +1,4 @@
-"""A step computed in parts is the step: same gradient, same figures, fewer tokens at a time."""
+"""A step computed in microbatches is the step: same gradient, same figures, fewer tokens at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.preference_rows import ROWS, STEP, llama, trainer_of
 FEW = 40  # tokens; the batch has some 80 in three prompts, one of them with two pairs
 
 
-def one_step(kind: Any, tiny_model: Path, out: Path, most: int | None, **config: Any) -> tuple[Any, list[int]]:
-    """A trainer after one step, and the tokens of each of its forwards; without `most`, TRL's trainer."""
+def one_step(kind: Any, tiny_model: Path, out: Path, max_tokens: int | None, **config: Any) -> tuple[Any, list[int]]:
+    """A trainer after one step, and the tokens of each of its forwards; without `max_tokens`, TRL's trainer."""
     extra: dict[str, Any] = {"ref_model": llama(1)}
-    if most is not None:
-        extra["tokens_at_once"] = most
+    if max_tokens is not None:
+        extra["tokens_at_once"] = max_tokens
     trainer = trainer_of(kind, tiny_model, out, extra=extra, **{**STEP, **config})
     tokens: list[int] = []
 
@@ -48,9 +48,9 @@ def one_step(kind: Any, tiny_model: Path, out: Path, most: int | None, **config:
     ],
     ids=str,
 )
-def test_a_step_in_parts_is_trls_step(tiny_model: Path, tmp_path: Path, config: dict[str, Any]) -> None:
-    most = 20 if "gradient_accumulation_steps" in config else FEW
-    ours, tokens = one_step(DPOTrainer, tiny_model, tmp_path / "ours", most, **config)
+def test_a_step_in_microbatches_is_trls_step(tiny_model: Path, tmp_path: Path, config: dict[str, Any]) -> None:
+    max_tokens = 20 if "gradient_accumulation_steps" in config else FEW
+    ours, tokens = one_step(DPOTrainer, tiny_model, tmp_path / "ours", max_tokens, **config)
     theirs, _ = one_step(trl.DPOTrainer, tiny_model, tmp_path / "theirs", None, **config)
     assert len(tokens) > config.get("gradient_accumulation_steps", 1)
     logged, their_log = ours.state.log_history[0], theirs.state.log_history[0]
@@ -63,13 +63,13 @@ def test_a_step_in_parts_is_trls_step(tiny_model: Path, tmp_path: Path, config: 
     assert ours.state.num_input_tokens_seen == theirs.state.num_input_tokens_seen
 
 
-def test_no_part_is_larger_than_allowed_and_no_prompt_is_computed_twice(tiny_model: Path, tmp_path: Path) -> None:
+def test_no_microbatch_is_larger_than_allowed_and_no_prompt_is_computed_twice(tiny_model: Path, tmp_path: Path) -> None:
     _, whole = one_step(DPOTrainer, tiny_model, tmp_path / "whole", 10_000)
-    _, parts = one_step(DPOTrainer, tiny_model, tmp_path / "parts", FEW)
+    _, cut = one_step(DPOTrainer, tiny_model, tmp_path / "cut", FEW)
     assert len(whole) == 1
-    assert len(parts) > 1
-    assert max(parts) <= FEW
-    assert sum(parts) == sum(whole)
+    assert len(cut) > 1
+    assert max(cut) <= FEW
+    assert sum(cut) == sum(whole)
 
 
 @pytest.mark.parametrize("losses", [["aot"], ["sigmoid", "aot_unpaired"]], ids=str)
@@ -78,7 +78,7 @@ def test_a_loss_of_the_whole_batch_is_not_cut(tiny_model: Path, tmp_path: Path, 
     assert len(tokens) == 1
 
 
-def test_parts_hold_every_pair_once_with_what_belongs_to_it(tiny_model: Path, tmp_path: Path) -> None:
+def test_microbatches_hold_every_pair_once_with_what_belongs_to_it(tiny_model: Path, tmp_path: Path) -> None:
     trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, precompute_ref_log_probs=True)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(ROWS))])
 
@@ -89,27 +89,31 @@ def test_parts_hold_every_pair_once_with_what_belongs_to_it(tiny_model: Path, tm
         half = len(rows) // 2
         return [(rows[i], rows[half + i], float(inputs["ref_chosen_logps"][i])) for i in range(half)]
 
-    parts = split(batch, FEW)
-    assert sorted(pair for part in parts for pair in pairs_of(part.inputs)) == sorted(pairs_of(batch))
-    assert sum(part.weights[""] for part in parts) == pytest.approx(1)
+    microbatches = split(batch, FEW)
+    pairs = [pair for microbatch in microbatches for pair in pairs_of(microbatch.inputs)]
+    assert sorted(pairs) == sorted(pairs_of(batch))
+    assert sum(microbatch.pair_share for microbatch in microbatches) == pytest.approx(1)
+    for name in ("sft", "entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy"):
+        assert sum(microbatch.share(name) for microbatch in microbatches) == pytest.approx(1)
     assert len(split(batch, 1)) == 3  # a prompt's two pairs stay together
     assert len(split({**batch, "pixel_values": [1, 2]}, 1)) == 1
     left = {name: values.flip(1) if values.dim() == 2 else values for name, values in batch.items()}
     assert len(split(left, 1)) == 1
 
 
-def test_prompts_that_begin_alike_share_parts_large_enough_to_pay(tiny_model: Path, tmp_path: Path) -> None:
+def test_prompts_that_begin_alike_share_microbatches_large_enough_to_pay(tiny_model: Path, tmp_path: Path) -> None:
     system = "the service of the database is full | " * 3
     rows = [{**row, "prompt": f"{system}{row['prompt']} {n}"} for n, row in enumerate([*ROWS, *ROWS])]
     trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows, max_length=256, precompute_ref_log_probs=True)
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(rows))])
     common = int((batch["input_ids"] == batch["input_ids"][0]).all(dim=0).int().argmin())
     assert common > FEW / 2
-    sizes = [int(part.inputs["attention_mask"].sum()) for part in split(batch, FEW)]
-    parts = [build_layout(*_as_given(part.inputs)).input_ids.numel() for part in split(batch, FEW)]
-    assert 1 < len(parts) < len(rows)
-    assert max(parts) <= 4 * common
-    assert sum(parts) < sum(sizes) / 2
+    microbatches = split(batch, FEW)
+    sizes = [int(microbatch.inputs["attention_mask"].sum()) for microbatch in microbatches]
+    computed = [build_layout(*_as_given(microbatch.inputs)).input_ids.numel() for microbatch in microbatches]
+    assert 1 < len(computed) < len(rows)
+    assert max(computed) <= 4 * common
+    assert sum(computed) < sum(sizes) / 2
 
 
 def _as_given(inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import subprocess
@@ -24,7 +25,7 @@ from fairlead import DPOTrainer
 from fairlead.config.training import LOSSES
 from fairlead.errors import ReferenceMismatchError, TrainingError
 from fairlead.training.dpo_trainer.prompt_sampler import prompt_batches
-from tests.support.preference_rows import ROWS, llama, trainer_of
+from tests.support.preference_rows import ROWS, STEP, llama, trainer_of
 
 SETTINGS = [
     *({"loss_type": [loss], "label_smoothing": 0.1} for loss in LOSSES),
@@ -149,7 +150,7 @@ def test_a_fresh_adapter_has_its_base_as_reference_and_a_trained_one_itself(tiny
     assert {trainer.reference for trainer in fresh} == {base.reference}
     assert [trainer.reference_rows["computed"] for trainer in fresh] == [0, 0]
     for trainer in fresh:
-        trainer.check_reference_figures()
+        trainer.check_policy_is_reference()
     for settings in ({"init_lora_weights": False}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}):
         other = reference_of("-".join(settings), **settings)
         assert other.reference != base.reference, settings
@@ -190,7 +191,7 @@ def test_the_reference_is_computed_without_dropout(tiny_model: Path, tmp_path: P
         DPOTrainer, tiny_model, tmp_path, model=model, precompute_ref_log_probs=True, disable_dropout=False
     )
     trainer.model.train()
-    trainer.check_reference_figures()
+    trainer.check_policy_is_reference()
     assert trainer.model.training  # it is left as it was
 
 
@@ -201,7 +202,7 @@ def test_the_reference_is_the_model_in_memory_not_the_one_on_disk(tiny_model: Pa
     with torch.no_grad():
         model.lm_head.weight.mul_(1.5)
     trainer = trainer_of(DPOTrainer, tiny_model, tmp_path / "out", model=model)
-    trainer.check_reference_figures()
+    trainer.check_policy_is_reference()
     trainer.model.train()
     loss, metrics = first_loss(trainer)
     assert loss == pytest.approx(math.log(2), abs=1e-5)
@@ -252,13 +253,32 @@ def test_a_reference_of_ones_own_is_respected(tiny_model: Path, tmp_path: Path) 
 # The rows
 
 
+CUT_TO_EQUAL = {"prompt": "the", "chosen": " disk" * 30 + " is", "rejected": " disk" * 30 + " full"}
+
+
 def test_pairs_that_truncation_empties_or_equals_are_dropped_and_named(tiny_model: Path, tmp_path: Path) -> None:
-    rows = [*ROWS, {"prompt": "the", "chosen": " disk" * 30 + " is", "rejected": " disk" * 30 + " full"}]
+    rows = [*ROWS, CUT_TO_EQUAL]
     with pytest.raises(TrainingError, match=r"1 of 5 pairs are empty or equal once cut to 24 tokens \(rows 4\)"):
-        trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows, max_length=24)
+        trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows, max_length=24, extra={"max_dropped": 0.01})
     trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows, max_length=24, extra={"max_dropped": 0.2})
     assert trainer.dropped == {"train": [4]}
     assert len(trainer.train_dataset) == 4
+
+
+def test_without_a_limit_dropped_pairs_are_a_warning_as_long_as_some_are_left(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with TRL's trainer, which drops such pairs whatever their share."""
+    rows = [*ROWS, CUT_TO_EQUAL, CUT_TO_EQUAL]
+    with caplog.at_level(logging.WARNING):
+        trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows, max_length=24, **STEP)
+    assert trainer.dropped == {"train": [4, 5]}
+    dropped = [record.message for record in caplog.records if "dropped" in record.message]
+    assert dropped == ["2 of 6 pairs are empty or equal once cut to 24 tokens (rows 4, 5): dropped"]
+    trainer.train()
+    assert trainer.state.global_step == 1
+    with pytest.raises(TrainingError, match=r"2 of 2 pairs are empty or equal .* none is left"):
+        trainer_of(DPOTrainer, tiny_model, tmp_path, rows=rows[4:], max_length=24)
 
 
 def test_pairs_of_a_prompt_share_a_batch_as_far_as_they_fit() -> None:

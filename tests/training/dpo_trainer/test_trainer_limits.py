@@ -163,8 +163,9 @@ LONG = [{"prompt": "the disk of the database " * 8, "chosen": " is full", "rejec
         ),
     ],
 )
+@pytest.mark.parametrize("reference", [None, 1], ids=["from the reference", "far from the reference"])
 def test_odd_rows_train_as_trls(
-    tiny_model: Path, tmp_path: Path, rows: list[dict[str, str]], settings: dict[str, Any]
+    tiny_model: Path, tmp_path: Path, rows: list[dict[str, str]], settings: dict[str, Any], reference: int | None
 ) -> None:
     if rows is MERGED:
         tokenizer = AutoTokenizer.from_pretrained(tiny_model)
@@ -172,19 +173,22 @@ def test_odd_rows_train_as_trls(
         alone = [tokenizer(row["prompt"])["input_ids"] for row in rows]
         assert any(ids[: len(prompt)] != prompt for ids, prompt in zip(whole, alone, strict=True))
     logs = []
-    for kind, extra in ((DPOTrainer, {"max_dropped": 0.5}), (trl.DPOTrainer, {})):
+    for kind in (DPOTrainer, trl.DPOTrainer):
         trainer = trainer_of(
-            kind, tiny_model, tmp_path / kind.__module__, rows=rows, extra=extra,
-            model=llama(max_position_embeddings=32),
+            kind, tiny_model, tmp_path / kind.__module__, rows=rows, model=llama(max_position_embeddings=32),
+            extra={} if reference is None else {"ref_model": llama(reference, max_position_embeddings=32)},
             per_device_train_batch_size=8, precompute_ref_log_probs=True, **STEP, **settings,
         )  # fmt: skip
         trainer.train()
-        logs.append(trainer.state.log_history[0])
+        logs.append(dict(trainer.state.log_history[0]))
+    if reference is None:
+        for log in logs:
+            log.pop("rewards/accuracies")  # the sign of margins that are 0 but for rounding
     assert logs[0] == pytest.approx(logs[1], abs=1e-4, rel=1e-4)
 
 
 def test_a_prompt_that_fills_the_context_is_dropped_and_the_others_train(tiny_model: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, rows=LONG, max_length=24, extra={"max_dropped": 0.5}, **STEP)
+    trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, rows=LONG, max_length=24, **STEP)
     assert trainer.dropped == {"train": [0]}
     trainer.train()
     assert trainer.state.global_step == 1

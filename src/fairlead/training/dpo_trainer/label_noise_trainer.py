@@ -72,7 +72,6 @@ class WatchedDPOTrainer(DPOTrainer):
     """
 
     data_collator: Any
-    _signature_columns: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._margins: list[float] = []
@@ -90,11 +89,10 @@ class WatchedDPOTrainer(DPOTrainer):
 
         self.data_collator = with_columns
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        self._signature_columns = [*dict.fromkeys([*self._signature_columns, *_COLUMNS])]
+    def columns_in_batches(self, columns: list[str]) -> list[str]:
+        return [*dict.fromkeys([*super().columns_in_batches(columns), *_COLUMNS])]
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+    def batch_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         inputs = dict(inputs)
         error, weight = inputs.pop(ERROR, None), inputs.pop(WEIGHT, None)
         kept: list[Tensor] = []
@@ -105,7 +103,7 @@ class WatchedDPOTrainer(DPOTrainer):
                 kept.append(outputs.log_probs)
             return outputs
 
-        found = super()._compute_loss(forward, inputs, return_outputs)
+        found = super().batch_loss(forward, inputs, return_outputs)
         training = self.model.training
         if not kept or "ref_chosen_logps" not in inputs or (training and error is None):
             return found
@@ -149,5 +147,5 @@ class WatchedDPOTrainer(DPOTrainer):
         if not self.model.training and self._margins:
             share = confidently_wrong(self._margins)
             if share is not None:
-                self._metrics["eval"]["rewards/confidently_wrong"] = [share]
+                self.batch_metrics("eval")["rewards/confidently_wrong"] = [share]
         super().log(logs, start_time)

@@ -25,6 +25,7 @@ from torch.distributed.tensor import DTensor
 
 from fairlead.errors import DataError
 from fairlead.files import disk_errors
+from fairlead.training.trl_compat import lora_matrix, without_peft_names
 
 CODE_VERSION = "1"
 """Changes whenever the same weights and tokens would give other log-probabilities."""
@@ -106,12 +107,9 @@ def _reference_tensors(model: nn.Module, adapter: str | None) -> Iterator[tuple[
     """The reference's tensors by names that do not depend on PEFT's wrapping."""
     adapters = set(model.peft_config) if isinstance(model, PeftModel) else set()
     for name, tensor in model.state_dict(keep_vars=True).items():
-        parts = name.removeprefix("base_model.model.").split(".") if adapters else name.split(".")
-        owner = next((part for part in parts if part in adapters), None)
-        if owner is not None and owner != adapter:
-            continue
-        kept = [part for part in parts if part not in ("base_layer", "original_module", owner)]
-        yield ".".join(kept), tensor
+        plain, owner = without_peft_names(name, adapters)
+        if owner is None or owner == adapter:
+            yield plain, tensor
 
 
 def _digest(tensor: Tensor) -> str:
@@ -132,9 +130,9 @@ def _adds_nothing(model: nn.Module, adapter: str) -> bool:
     if not isinstance(config, LoraConfig) or config.bias != "none":
         return False
     own = {name: tensor for name, tensor in model.named_parameters() if adapter in name.split(".")}
-    second = [tensor for name, tensor in own.items() if ".lora_B." in name]
+    second = [tensor for name, tensor in own.items() if lora_matrix(name) == "B"]
     whole = all(tensor.numel() and not isinstance(tensor, DTensor) for tensor in second)
-    only = all(".lora_A." in name or ".lora_B." in name for name in own)
+    only = all(lora_matrix(name) for name in own)
     return whole and only and bool(second) and not any(bool(tensor.any()) for tensor in second)
 
 

@@ -13,15 +13,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, LogitsProcessorList
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import use_adapter
 
 from fairlead.models.generation import GumbelNoise, end_tokens
 from fairlead.records import content_id
+from fairlead.training.trl_compat import adapter_in_use, reference_adapter, scored_log_probs, without_checkpointing
 
-_IGNORED = -100
 _ROWS_AT_ONCE = 32
 
 
@@ -36,7 +33,7 @@ class PolicySamples:
 
     def __init__(self, trainer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         self._trainer, self.prompts, self.max_new_tokens = trainer, [list(p) for p in prompts], max_new_tokens
-        self._tokenizer = trainer._tokenizer
+        self._tokenizer = trainer.tokenizer
         self._ends = end_tokens(self._model, self._tokenizer)
         self._start: list[Tensor] | None = None
         if trainer.ref_model is None and not isinstance(self._model, PeftModel):
@@ -88,7 +85,7 @@ class PolicySamples:
         if trainer.ref_model is not None:
             yield trainer.ref_model
         elif isinstance(policy, PeftModel):
-            with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
+            with adapter_in_use(policy, reference_adapter(policy)):
                 yield trainer.model
         else:
             assert self._start is not None
@@ -112,7 +109,7 @@ class PolicySamples:
         try:
             with (
                 torch.no_grad(),
-                disable_gradient_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs),
+                without_checkpointing(trainer.model, trainer.args.gradient_checkpointing_kwargs),
                 trainer.accelerator.autocast(),
             ):
                 yield
@@ -163,22 +160,11 @@ def answer_log_probs(
     found: list[Tensor] = []
     for first in range(0, len(answers), _ROWS_AT_ONCE):
         part = slice(first, first + _ROWS_AT_ONCE)
-        rows = [(list(p), list(a)) for p, a in zip(prompts[part], answers[part], strict=True)]
-        ids = pad_sequence([torch.tensor(p + a) for p, a in rows], batch_first=True, padding_value=pad)
-        mask = pad_sequence([torch.ones(len(p) + len(a), dtype=torch.long) for p, a in rows], batch_first=True)
-        labels = pad_sequence(
-            [torch.tensor([_IGNORED] * len(p) + a) for p, a in rows], batch_first=True, padding_value=_IGNORED
-        )
-        log_probs = model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            labels=labels.to(device),
-            use_cache=False,
-            fused_lm_head=True,
-        ).log_probs
-        # Prompt-learning adapters put virtual tokens before the row.
-        log_probs = log_probs[:, 1 - ids.shape[1] :].float().cpu()
-        found += [row[wanted] for row, wanted in zip(log_probs, labels[:, 1:] != _IGNORED, strict=True)]
+        rows = [
+            ([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
+            for prompt, answer in zip(prompts[part], answers[part], strict=True)
+        ]
+        found += scored_log_probs(model, rows, pad_id=pad, device=device)
     return found
 
 

@@ -11,7 +11,6 @@ dropout ask for the scores.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fairlead.training.shared_prefix.layout import Layout, UnsupportedError
+from fairlead.training.trl_compat import eager_attention
 
 PREFIX = "shared_prefix:"
 KNOWN = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
@@ -67,20 +67,13 @@ def _twin(original: str) -> Attention:
         layout = kwargs.pop("shared_prefix", None)
         if layout is not None:
             return _shared_prefix_attention(module, query, key, value, layout, **kwargs), None
-        delegate = _eager_of(module) if original == "eager" else ALL_ATTENTION_FUNCTIONS[original]
+        delegate = eager_attention(module) if original == "eager" else ALL_ATTENTION_FUNCTIONS[original]
+        if delegate is None:
+            raise UnsupportedError(f"{type(module).__name__} has no eager attention beside it")
         result: tuple[Tensor, Tensor | None] = delegate(module, query, key, value, attention_mask, **kwargs)
         return result
 
     return attention
-
-
-def _eager_of(module: nn.Module) -> Attention:
-    """The `eager_attention_forward` that stands beside the attention module's class."""
-    for cls in type(module).__mro__:
-        found: Attention | None = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
-        if found is not None:
-            return found
-    raise UnsupportedError(f"{type(module).__name__} has no eager attention beside it")
 
 
 def _shared_prefix_attention(

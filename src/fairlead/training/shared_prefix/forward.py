@@ -17,7 +17,6 @@ from typing import Any
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig, PreTrainedModel
-from trl.trainer.utils import FusedCausalLMOutput, maybe_gather_lm_head_ctx
 
 from fairlead.training.shared_prefix.attention import PREFIX, register
 from fairlead.training.shared_prefix.layout import (
@@ -28,6 +27,14 @@ from fairlead.training.shared_prefix.layout import (
     packed_backbone,
 )
 from fairlead.training.shared_prefix.lm_head import HeadSettings, token_scores
+from fairlead.training.trl_compat import (
+    attention_implementation,
+    calls_registered_attention,
+    gathered_head,
+    load_balancing_loss,
+    log_prob_output,
+    set_attention_implementation,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +68,10 @@ class PackedForward:
         """From now on TRL's own forward answers."""
         self.reason = reason
         for config, original in self._attention:
-            config._attn_implementation = original
+            set_attention_implementation(config, original)
         self._say(reason)
 
-    def run(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> FusedCausalLMOutput:
+    def run(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> Any:
         """The log-probabilities of a padded batch.
 
         Raises:
@@ -83,16 +90,17 @@ class PackedForward:
         output = packed_backbone(model.base_model, layout, self._config.num_hidden_layers, **extra)
         result = self._score(model, layout, output.last_hidden_state[0])
         if router:
-            result.aux_loss = self._load_balancing(output.router_logits, layout)
+            # That of the padded batch: every token counts as often as it stood there.
+            result.aux_loss = load_balancing_loss(output.router_logits, self._config, layout.multiplicity)
             result.loss = result.loss + getattr(self._config, "router_aux_loss_coef", 0.0) * result.aux_loss
         return result
 
-    def _score(self, model: PreTrainedModel, layout: Layout, hidden: Tensor) -> FusedCausalLMOutput:
+    def _score(self, model: PreTrainedModel, layout: Layout, hidden: Tensor) -> Any:
         head = model.get_output_embeddings()
         weight, bias = head.weight, head.bias
         if isinstance(weight, DTensor):
             weight, bias = weight.full_tensor(), None if bias is None else bias.full_tensor()
-        with maybe_gather_lm_head_ctx(weight, bias):
+        with gathered_head(weight, bias):
             wanted = hidden[layout.sources].to(weight.device)
             scores = token_scores(wanted, weight, bias, layout.targets.to(weight.device), self._settings)
 
@@ -100,7 +108,7 @@ class PackedForward:
             return None if values is None else layout.scatter(values.to(layout.scored.device))
 
         log_probs = layout.scatter(scores.log_probs.to(layout.scored.device))
-        return FusedCausalLMOutput(
+        return log_prob_output(
             loss=-log_probs.sum() / layout.scored.sum().clamp(min=1),
             log_probs=log_probs,
             entropy=scatter(scores.entropy),
@@ -110,21 +118,12 @@ class PackedForward:
             label_mask=layout.scored,
         )
 
-    def _load_balancing(self, router_logits: tuple[Tensor, ...], layout: Layout) -> Tensor:
-        """The load-balancing loss of the padded batch: every token counts as often as it stood there."""
-        from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
-
-        loss: Tensor = load_balancing_loss_func(
-            router_logits, self._config.num_experts, self._config.num_experts_per_tok, layout.multiplicity
-        )
-        return loss
-
     def _take_over_attention(self, model: PreTrainedModel) -> None:
         for module in model.modules():
             config = getattr(module, "config", None)
-            if isinstance(config, PreTrainedConfig) and not config._attn_implementation.startswith(PREFIX):
-                original = config._attn_implementation
-                config._attn_implementation = register(original)
+            if isinstance(config, PreTrainedConfig) and not attention_implementation(config).startswith(PREFIX):
+                original = attention_implementation(config)
+                set_attention_implementation(config, register(original))
                 self._attention.append((config, original))
 
     def _say(self, reason: str) -> None:
@@ -132,7 +131,7 @@ class PackedForward:
             self._said.add(reason)
             logger.warning("prompts are not shared, TRL's own forward is used: %s", reason)
 
-    def answer(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> FusedCausalLMOutput | None:
+    def answer(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> Any:
         """`run`, or None where TRL's own forward has to answer."""
         if self.reason is not None:
             return None
@@ -198,7 +197,7 @@ def _require_known(model: PreTrainedModel) -> None:
         (text is not config, "it takes more than text"),
         (not getattr(config, "is_causal", True), "it is not causal"),
         (getattr(text, "use_bidirectional_attention", None), "it looks in both directions"),
-        (not model._supports_attention_backend, "it does not use transformers' attention interface"),
+        (not calls_registered_attention(model), "it does not use transformers' attention interface"),
         (not kinds <= _LAYERS, f"it has layers of the kind {', '.join(sorted(kinds - _LAYERS))}"),
         (not hasattr(text, "num_hidden_layers"), "it does not say how many layers it has"),
     ):

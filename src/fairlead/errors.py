@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from fairlead.escape import one_line
+from fairlead.escape import one_line, shorten
 
 
 class FairleadError(Exception):
@@ -82,15 +82,26 @@ class ProjectBusyError(FairleadError):
     exit_code = 4
 
 
-def some(items: Iterable[object], most: int = 5) -> str:
+def some(items: Iterable[object], most: int = 5, most_chars: int = 160) -> str:
     """The first few items of a list, for an error that must stay one line."""
     items = list(items)
-    text = ", ".join(str(item) for item in items[:most])
-    return text + (f" and {len(items) - most} more" if len(items) > most else "")
+    names: list[str] = []
+    for item in items[:most]:
+        names.append(shorten(str(item), 80))
+        if sum(map(len, names)) + 2 * len(names) > most_chars:
+            names.pop()
+            break
+    left = len(items) - len(names)
+    return ", ".join(names) + (f" and {left} more" if left else "")
 
 
-def known_names(name: object, known: Iterable[str], most: int = 8) -> str:
-    """What to write in place of an unknown name: the nearest known one, or the first few known ones."""
+def known_names(name: object, known: Iterable[str], most: int = 12) -> str:
+    """What to write in place of an unknown name: the nearest known one, or some known ones, the most similar first."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {some(known, most)}"
+    text = str(name)[:100]
+    near = difflib.get_close_matches(text, known, n=1)
+    if near:
+        return f"did you mean {near[0]}?"
+    if len(known) > most:
+        known.sort(key=lambda other: -difflib.SequenceMatcher(None, text, other).ratio())
+    return f"known: {some(known, most)}"

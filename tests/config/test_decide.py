@@ -16,7 +16,7 @@ DOCUMENTS = {"documents": "d"}
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"waive": "  "}, "wants a reason"),
+        ({"waive": "  "}, "give the reason in words"),
         ({"instructions": ["a", "a"]}, "two of them are the same"),
         ({"instructions": [" "]}, "one of them is empty"),
         ({"models": [LOCAL, LOCAL]}, "models has two named m"),
@@ -27,10 +27,10 @@ DOCUMENTS = {"documents": "d"}
         ({"retrieval": {**DOCUMENTS, "chunk_words": 20, "overlap_words": 20}}, "must be less than chunk_words"),
         ({"few_shot": {"ks": []}}, "at least 1"),
         ({"models": [{"kind": "anthropic", "model": "m", "temperature": 0.0}]}, "for kind openai only"),
-        ({"models": [{"kind": "openai", "model": "m", "max_cost": 1.0}]}, "needs both prices"),
+        ({"models": [{"kind": "openai", "model": "m", "max_cost": 1.0}]}, "max_cost needs both prices"),
         ({"models": [{"kind": "openai", "model": "m", "price_per_million_input_tokens": 1.0}]}, "give both"),
         ({"models": [{"kind": "openai", "model": "m", "base_url": "http://a:b@c/v1"}]}, "must hold no key"),
-        ({"models": [{"kind": "openai", "model": "m", "base_url": "c/v1"}]}, "wants http"),
+        ({"models": [{"kind": "openai", "model": "m", "base_url": "c/v1"}]}, "must begin with http"),
         ({"wave": "typo"}, "Extra inputs"),
     ],
 )

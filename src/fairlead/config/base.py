@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 
 
@@ -23,6 +23,14 @@ def _no_boolean(value: object) -> object:
     return value
 
 
+def _distinct(values: list[Any]) -> list[Any]:
+    twice = next((value for number, value in enumerate(values) if value in values[:number]), None)
+    if twice is not None:
+        raise ValueError(f"has {twice} twice")
+    return values
+
+
+Distinct = AfterValidator(_distinct)  # for a list whose repetitions would be work for nothing, or an error
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Integer = Annotated[int, BeforeValidator(_no_boolean)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
@@ -53,6 +61,13 @@ class PathMark:
 
     names: Literal["file", "function", "model", "dataset"]
 
+
+@dataclass(frozen=True)
+class SecrecyMark:
+    """The value is never quoted in a message: people paste keys there."""
+
+
+NeverQuoted = SecrecyMark()
 
 FilePath = Annotated[str, PathMark("file")]  # a file, or a folder of files
 FunctionPath = Annotated[str, PathMark("function")]  # file.py:function
@@ -151,10 +166,10 @@ def _paths(value: Any, annotation: Any, marks: list[Any], key: str) -> Iterator[
             yield from _paths(getattr(value, name), field.annotation, field.metadata, f"{key}.{name}" if key else name)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
-            yield from _paths(item, _item_annotation(annotation), [], f"{key}.{number}")
+            yield from _paths(item, item_annotation(annotation), [], f"{key}.{number}")
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _paths(item, _item_annotation(annotation), [], f"{key}.{name}")
+            yield from _paths(item, item_annotation(annotation), [], f"{key}.{name}")
     elif isinstance(value, str):
         mark = next((mark for mark in [*marks, *_marks(annotation)] if isinstance(mark, PathMark)), None)
         if mark is not None:
@@ -162,13 +177,13 @@ def _paths(value: Any, annotation: Any, marks: list[Any], key: str) -> Iterator[
             yield NamedPath(key, text, mark.names)
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
+def alternatives(annotation: Any) -> Iterator[Any]:
     """The members of a union, or the annotation itself, without `Annotated`."""
     if get_origin(annotation) is Annotated:
-        yield from _alternatives(get_args(annotation)[0])
+        yield from alternatives(get_args(annotation)[0])
     elif get_origin(annotation) in (Union, types.UnionType):
         for member in get_args(annotation):
-            yield from _alternatives(member)
+            yield from alternatives(member)
     else:
         yield annotation
 
@@ -184,9 +199,9 @@ def _marks(annotation: Any) -> Iterator[Any]:
             yield from _marks(member)
 
 
-def _item_annotation(annotation: Any) -> Any:
+def item_annotation(annotation: Any) -> Any:
     """The type of what a list or a mapping holds; None where it holds anything."""
-    for member in _alternatives(annotation):
+    for member in alternatives(annotation):
         if get_origin(member) in (list, dict):
             return get_args(member)[-1]
     return None

@@ -19,7 +19,7 @@ def _compiles(pattern: str) -> str:
     try:
         regex.compile(pattern)
     except regex.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"invalid regular expression: {error}") from error
     return pattern
 
 
@@ -97,7 +97,7 @@ class FunctionCheck(_CheckSettings):
     @classmethod
     def _valid(cls, function: str) -> str:
         if ".py:" not in function:
-            raise ValueError("wants file.py:function")
+            raise ValueError("must be file.py:function")
         return function
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.config.base import (
     Count,
     CountOrZero,
+    Distinct,
     FilePath,
     Integer,
     ModelPath,
@@ -20,6 +20,7 @@ from fairlead.config.base import (
     PresenceInKey,
     Section,
 )
+from fairlead.config.endpoint import OptionalKeyVariable, OptionalUrl, check_prices
 
 Search = Literal["bm25", "embeddings", "both"]
 Selection = Literal["fixed", "random", "nearest"]
@@ -52,8 +53,8 @@ class EndpointModel(Section):
     kind: Literal["openai", "anthropic"]
     model: str = Field(description="the model's name on the endpoint")
     name: str | None = Field(None, description="its name in the table; the model's if not given")
-    base_url: Annotated[str | None, NotInKey] = Field(None, description="endpoint; the provider's own if not given")
-    api_key_env: Annotated[str | None, NotInKey] = Field(
+    base_url: OptionalUrl = Field(None, description="endpoint; the provider's own if not given")
+    api_key_env: OptionalKeyVariable = Field(
         None, description="variable that holds the key; the provider's usual one if neither it nor base_url is given"
     )
     temperature: NotNegative | None = Field(0.0, description="null leaves it to models that accept none; openai only")
@@ -74,25 +75,9 @@ class EndpointModel(Section):
         None, description="price of a million tokens it writes"
     )
 
-    @field_validator("base_url")
-    @classmethod
-    def _url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("wants http://… or https://…")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("must hold no key: keys come from the environment only, see api_key_env")
-        return url
-
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
-        if (prices[0] is None) != (prices[1] is None):
-            raise ValueError("give both price_per_million_input_tokens and price_per_million_output_tokens")
-        if self.max_cost is not None and prices[0] is None:
-            raise ValueError("max_cost needs both prices to be counted")
+        check_prices(self.price_per_million_input_tokens, self.price_per_million_output_tokens, self.max_cost)
         if self.kind == "anthropic" and "temperature" in self.model_fields_set:
             raise ValueError("temperature is for kind openai only")
         return self
@@ -124,8 +109,8 @@ class WriterSettings(Section):
 class FewShotSettings(Section):
     """Examples from the SFT rows, put before the prompt as earlier turns."""
 
-    ks: Annotated[list[Count], Field(min_length=1)] = Field([1, 4], description="how many examples")
-    selection: Annotated[list[Selection], Field(min_length=1)] = Field(
+    ks: Annotated[list[Count], Field(min_length=1), Distinct] = Field([1, 4], description="how many examples")
+    selection: Annotated[list[Selection], Field(min_length=1), Distinct] = Field(
         ["fixed", "random", "nearest"],
         description="the same for all prompts, drawn for each, or the most similar by BM25 (and by decide.embedding)",
     )
@@ -135,8 +120,8 @@ class RetrievalSettings(Section):
     """Passages from a folder of documents, put before the prompt."""
 
     documents: FilePath = Field(description="folder of text, Markdown, HTML and PDF files")
-    ks: Annotated[list[Count], Field(min_length=1)] = Field([3], description="how many passages")
-    search: Annotated[list[Search], Field(min_length=1)] = Field(
+    ks: Annotated[list[Count], Field(min_length=1), Distinct] = Field([3], description="how many passages")
+    search: Annotated[list[Search], Field(min_length=1), Distinct] = Field(
         ["bm25"], description="bm25, embeddings (of decide.embedding), or both joined by their ranks"
     )
     chunk_words: Annotated[Integer, Field(ge=5)] = Field(150, description="longest passage, in words")
@@ -187,7 +172,7 @@ class DecideSection(Section):
     @classmethod
     def _reason(cls, waive: str | None) -> str | None:
         if waive is not None and not waive.strip():
-            raise ValueError("wants a reason, in words")
+            raise ValueError("give the reason in words")
         return waive
 
     @field_validator("instructions")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, CountOrZero, FilePath, Fraction, Integer, NotNegative, Number, Section
+from fairlead.config.base import Count, CountOrZero, Distinct, FilePath, Fraction, Integer, NotNegative, Number, Section
 from fairlead.config.checks import CheckSettings
 from fairlead.config.judges import JudgeSettings
 
@@ -49,7 +49,7 @@ class EvalSection(Section):
     judge: JudgeSettings | None = Field(
         None, description="judge of the comparison; the judge of the pairs if not given"
     )
-    pairwise: list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]] = Field(
+    pairwise: Annotated[list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]], Distinct] = Field(
         ["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"], description="which models are judged against each other"
     )
     scores: bool = Field(False, description="also ask the judge for a score from 1 to 10 for every answer")

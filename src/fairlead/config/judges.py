@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from fairlead.config.base import (
     Count,
@@ -14,6 +13,7 @@ from fairlead.config.base import (
     Fraction,
     Integer,
     ModelPath,
+    NeverQuoted,
     NotInKey,
     NotNegative,
     Number,
@@ -21,6 +21,7 @@ from fairlead.config.base import (
     Section,
 )
 from fairlead.config.checks import CheckSettings
+from fairlead.config.endpoint import KeyVariable, OptionalKeyVariable, OptionalUrl, check_prices
 
 
 class RubricSettings(Section):
@@ -67,7 +68,7 @@ class EndpointSettings(PromptedSettings):
     """What every judge behind an endpoint has: patience and a purse."""
 
     model: str = Field(description="the judge model's name on the endpoint")
-    base_url: Annotated[str | None, NotInKey] = Field(None, description="endpoint; the provider's own if not given")
+    base_url: OptionalUrl = Field(None, description="endpoint; the provider's own if not given")
     concurrency: Annotated[Count, NotInKey] = Field(
         64, description="most requests under way at once; the server's own limit is found"
     )
@@ -87,27 +88,9 @@ class EndpointSettings(PromptedSettings):
         None, description="price of a million tokens that the judge writes"
     )
 
-    @field_validator("base_url")
-    @classmethod
-    def _url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("wants http://… or https://…")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("must hold no key: keys come from the environment only, see api_key_env")
-        return url
-
     @model_validator(mode="after")
     def _prices(self) -> Self:
-        prices = (self.price_per_million_input_tokens, self.price_per_million_output_tokens)
-        if (prices[0] is None) != (prices[1] is None):
-            raise ValueError("give both price_per_million_input_tokens and price_per_million_output_tokens")
-        if self.max_cost is not None and prices[0] is None:
-            raise ValueError(
-                "max_cost needs price_per_million_input_tokens and price_per_million_output_tokens to be counted"
-            )
+        check_prices(self.price_per_million_input_tokens, self.price_per_million_output_tokens, self.max_cost)
         return self
 
 
@@ -115,7 +98,7 @@ class OpenAISettings(EndpointSettings):
     """A model behind an OpenAI-compatible endpoint: hosted, vLLM, llama.cpp, Ollama."""
 
     kind: Literal["openai"]
-    api_key_env: Annotated[str | None, NotInKey] = Field(
+    api_key_env: OptionalKeyVariable = Field(
         "OPENAI_API_KEY", description="environment variable that holds the key; null for servers without one"
     )
     temperature: NotNegative | None = Field(
@@ -133,7 +116,7 @@ class AnthropicSettings(EndpointSettings):
     """A model behind Anthropic's API."""
 
     kind: Literal["anthropic"]
-    api_key_env: Annotated[str, NotInKey] = Field(
+    api_key_env: Annotated[KeyVariable, NotInKey, NeverQuoted] = Field(
         "ANTHROPIC_API_KEY", description="environment variable that holds the key"
     )
     temperature: Annotated[Number, Field(ge=0, le=1)] | None = Field(

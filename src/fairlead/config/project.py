@@ -8,24 +8,33 @@ here, so that the resolved config that a run saves says everything.
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from fairlead.config.base import CountOrZero, Section
+from fairlead.config.base import Integer, Section
 from fairlead.config.data import DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection, EvalSection, ProbeSettings
+from fairlead.config.explain import explain
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
 from fairlead.config.model import ModelSection
 from fairlead.config.monitoring import WatchSettings
+from fairlead.config.release import (
+    DATA_FIGURES,
+    SINGLE_FIGURES,
+    GateSection,
+    ReleaseSettings,
+    ReportSection,
+    default_criteria,
+    why_unmeasured,
+)
 from fairlead.config.release import Criterion as Criterion
-from fairlead.config.release import GateSection, ReleaseSettings, ReportSection, default_criteria
 from fairlead.config.sampling import PairsSection, SampleSection
 from fairlead.config.training import DpoSection, LoraSection, SftSection
+from fairlead.config.yaml_file import read_yaml
 from fairlead.errors import ConfigError
 
 CONFIG_NAME = "fairlead.yaml"
@@ -40,7 +49,7 @@ class Config(Section):
     """The whole of `fairlead.yaml`."""
 
     name: str = Field("project", description="name of the project, shown on the report")
-    seed: CountOrZero = Field(0, description="seed of everything random")
+    seed: Annotated[Integer, Field(ge=0, lt=2**32)] = Field(0, description="seed of everything random")
     model: ModelSection
     data: DataSection
     decide: DecideSection = DecideSection()
@@ -95,21 +104,34 @@ class Config(Section):
         if not self.eval.metrics and not self.eval.pairwise and not self.eval.scores:
             problems.append("eval compares nothing: give eval.metrics, eval.pairwise or eval.scores")
         names = [metric.name for metric in self.eval.metrics]
-        table = [*names, *(["judge_score"] if self.eval.scores else [])]
-        measured: dict[str, list[str]] = {"table": table, "pairwise": list(self.eval.pairwise)}
-        for criterion in self.gate.criteria or []:
-            kind, _, rest = criterion.figure.partition(".")
-            if kind in measured and rest.split(".")[0] not in measured[kind]:
-                known = ", ".join(measured[kind]) or "none"
-                problems.append(
-                    f"gate.criteria names {criterion.figure}, which eval does not measure ({kind}: {known})"
-                )
+        problems += [
+            f"gate.criteria names {criterion.figure}, which {why}"
+            for criterion in self.gate.criteria or []
+            if (why := why_unmeasured(criterion.figure, self._measured, margin=criterion.not_worse_by is not None))
+        ]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problems.append(f"eval.metrics has two metrics named {twice[0]}")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def _measured(self) -> dict[str, Sequence[str] | None]:
+        """What the stages measure, as `why_unmeasured` reads it."""
+        metrics = [metric.name for metric in self.eval.metrics]
+        trained = ["sft", "pairs", "dpo"] if self.sft is not None else ["pairs", "dpo"]
+        return {
+            "table": [*metrics, *(["judge_score"] if self.eval.scores else [])],
+            "pairwise": list(self.eval.pairwise),
+            "training": trained,
+            "data": DATA_FIGURES,
+            "data_check": ["failed", "warned"],
+            "answers": None,
+            "warnings": None,
+            **({"probe": None} if self.probe is not None else {}),
+            **dict.fromkeys(SINGLE_FIGURES, ()),
+        }
 
     @property
     def dev_prompts(self) -> int:
@@ -136,22 +158,9 @@ def load_config(folder: Path) -> Config:
     """
     path = Path(folder) / CONFIG_NAME
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
+        data = read_yaml(path)
+    except FileNotFoundError as error:
         raise ConfigError("no such file", where=str(path), remedy=f"make one: fairlead init {folder}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("not UTF-8", where=str(path), remedy="save it as UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})", where=str(path)) from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(f"not YAML: {problem}", where=f"{path}{line}") from error
-    if not isinstance(data, dict):
-        raise ConfigError("must be a mapping of keys to values", where=str(path), remedy="see fairlead init")
     return parse_config(data, where=str(path))
 
 
@@ -161,34 +170,4 @@ def parse_config(data: dict[str, Any], *, where: str = CONFIG_NAME) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(item) for item in error.errors()), where=where) from error
-
-
-def _explain(item: Any) -> str:
-    """One problem of pydantic's as `key: what is wrong`."""
-    # Names of union members in the location are pydantic's, not the user's: drop those of a discriminated union.
-    loc = [str(part) for part in item["loc"] if not str(part).startswith(("function-", "tagged-union"))]
-    key = ".".join(loc) or "config"
-    if item["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_nearest(loc)}"
-    if item["type"] == "missing":
-        return f"{key}: is missing"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "value_error" and not item["loc"]:
-        return message
-    given = item.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
-    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _nearest(loc: list[str]) -> str:
-    """The known key nearest to an unknown one, as a suggestion."""
-    section: Any = Config
-    for part in loc[:-1]:
-        annotation = section.model_fields[part].annotation if part in getattr(section, "model_fields", {}) else None
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if section is None:
-            return ""
-    near = difflib.get_close_matches(loc[-1], section.model_fields, n=1)
-    return f", did you mean {near[0]}?" if near else f" (known: {', '.join(section.model_fields)})"
+        raise ConfigError(explain(error, data, Config), where=where) from error

@@ -6,11 +6,21 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, CountOrZero, FilePath, Fraction, ModelPath, NotNegative, Number, Section
+from fairlead.config.base import (
+    Count,
+    CountOrZero,
+    Distinct,
+    FilePath,
+    Fraction,
+    ModelPath,
+    NotNegative,
+    Number,
+    Section,
+)
 
 
 class SampleSection(Section):
-    temperatures: Annotated[list[NotNegative], Field(min_length=1)] = Field(
+    temperatures: Annotated[list[NotNegative], Field(min_length=1), Distinct] = Field(
         [0.7, 1.2], description="temperatures of the SFT model's completions, per prompt"
     )
     per_temperature: Count = Field(1, description="completions at each temperature")
@@ -23,7 +33,9 @@ class SampleSection(Section):
         None,
         description="YAML file of principles: the model criticises and revises its first completion by one of them",
     )
-    models: list[ModelPath] = Field([], description="other models that answer too: folders or hub ids")
+    models: Annotated[list[ModelPath], Distinct] = Field(
+        [], description="other models that answer too: folders or hub ids"
+    )
     batch_size: Count = Field(32, description="completions generated at once; also the size of a resumable chunk")
 
     @model_validator(mode="after")

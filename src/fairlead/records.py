@@ -286,20 +286,98 @@ class Score:
         return self.state.missing
 
 
+class DropReason(StrEnum):
+    """Why a well-formed row of a file makes no preference pair; the value is the sentence that people read."""
+
+    EMPTY_PROMPT = "empty prompt"
+    EMPTY_CHOSEN = "empty chosen"
+    EMPTY_REJECTED = "empty rejected"
+    IDENTICAL = "identical chosen and rejected"
+    EQUAL_SCORES = "equal scores"
+    REJECTED_SCORES_HIGHER = "rejected has the higher score"
+    NO_VERDICT = "no verdict"
+    TOO_FEW_RATED = "fewer than two rated generations"
+    PROMPT_ENDS_IN_ANSWER = "the prompt ends in the assistant's turn"
+    SEVERAL_TURNS = "chosen and rejected are not one answer each to the same prompt"
+    NOT_THE_ASSISTANT = "the last turn is not the assistant's"
+    ONLY_TOOL_CALLS = "a turn holds tool calls and no text"
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How the answer of a pair was drawn: the fields of its `Completion` that draw it again."""
+
+    model: str
+    sampling: Sampling
+    seed: int
+    index: int
+    finish: Literal["stop", "length"] = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The origin of a pair that was sampled and judged here.
+
+    Attributes:
+        judge: identity of the judge.
+        verdict: the `comparison_id` of the verdict that the pair rests on.
+        reason: the judge's words.
+        calls: ledger keys of the replies that the verdict rests on.
+        flags: what people should look at in the verdict.
+    """
+
+    chosen: Draw
+    rejected: Draw
+    judge: str
+    verdict: str
+    reason: str = ""
+    calls: tuple[str, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    kind: Literal["sampled"] = "sampled"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The origin of a pair that was read from a file or a data set.
+
+    Attributes:
+        source: the file or the hub id, "" before the pair has a place.
+        row: number of the row; its line, in a file of JSON lines.
+        format: the name of the form in which the row was read.
+        columns: what else the row holds.
+        request: OpenAI's options of the request (tools and the like), where they are not the defaults.
+        outcome: win, loss or draw of the model, where the row compares it with a baseline.
+        chosen_model, rejected_model: who wrote the answers, "" where the row does not say.
+    """
+
+    source: str = ""
+    row: int = 0
+    format: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] | None = None
+    outcome: str = ""
+    chosen_model: str = ""
+    rejected_model: str = ""
+    kind: Literal["imported"] = "imported"
+
+
+Provenance = Sampled | Imported
+
+
 @dataclass(frozen=True, slots=True)
 class Preference:
     """A triple {prompt, chosen, rejected} with where it comes from.
 
     Attributes:
         margin: how much better `chosen` is in the judge's units, None where unknown.
-        provenance: model, sampling, seeds, judge and verdict, or file and row of an import.
+        provenance: how the pair was sampled and judged, or where it was read; None where nobody knows.
     """
 
     prompt: Prompt
     chosen: str
     rejected: str
     margin: float | None = None
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     @property
     def id(self) -> str:
@@ -334,6 +412,8 @@ def to_json(record: Record) -> dict[str, Any]:
         return _prompt_to_json(record)
     if isinstance(record, Example | Comparison | Answer | Preference):
         data["prompt"] = _prompt_to_json(record.prompt)
+    if isinstance(record, Preference) and record.provenance is None:
+        data["provenance"] = {}  # null would mean that the row says nothing of it
     return data
 
 
@@ -385,6 +465,20 @@ def preference_from_json(data: Mapping[str, Any]) -> Preference:
         prompt_from_json(data["prompt"]),
         data["chosen"],
         data["rejected"],
-        data.get("margin"),
-        data.get("provenance", {}),
+        data["margin"],
+        _provenance_from_json(data["provenance"]),
     )
+
+
+def _provenance_from_json(data: Mapping[str, Any]) -> Provenance | None:
+    if not data:
+        return None
+    if data["kind"] == "imported":
+        return Imported(**data)
+    draws = {side: _draw_from_json(data[side]) for side in ("chosen", "rejected")}
+    flags = tuple(Flag(flag) for flag in data["flags"])
+    return Sampled(**{**data, **draws, "calls": tuple(data["calls"]), "flags": flags})
+
+
+def _draw_from_json(data: Mapping[str, Any]) -> Draw:
+    return Draw(**{**data, "sampling": Sampling(**data["sampling"])})

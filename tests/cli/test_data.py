@@ -17,7 +17,7 @@ from fairlead.data.readers import read_preferences
 from fairlead.errors import ConfigError, DataError, LeakError
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json
-from tests.support.pairs import clean, pair
+from tests.support.pairs import SAMPLED, clean, pair
 
 runner = CliRunner()
 
@@ -180,7 +180,7 @@ def test_show_puts_chosen_beside_rejected_with_the_reason(tmp_path: Path) -> Non
     steering = "x\x1b[2J[red]y"
     pairs = [
         *clean(2),
-        pair(2, chosen=steering, rejected="nope", provenance={"judge": "rubric:1", "reason": "as told"}),
+        pair(2, chosen=steering, rejected="nope", provenance=SAMPLED),
     ]
     text = said("show", written(tmp_path, pairs), "--from", 3)
     assert "row 3" in text

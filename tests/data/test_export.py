@@ -11,7 +11,8 @@ import pytest
 from fairlead.data.export import FORMS, export
 from fairlead.data.readers import read_preferences
 from fairlead.errors import DataError
-from fairlead.records import Message, Preference, Prompt
+from fairlead.records import Imported, Message, Preference, Prompt
+from tests.support.pairs import SAMPLED
 
 PAIRS = [
     Preference(
@@ -28,7 +29,7 @@ PAIRS = [
         "chosen\nwith lines",
         " rejected ",
         0.5,
-        {"judge": "rubric", "calls": ["k"], "chosen": {"seed": 3, "temperature": 0.7}},
+        SAMPLED,
     ),
     Preference(Prompt.of("plain"), "a", "b"),
 ]
@@ -63,7 +64,8 @@ def test_columns_of_any_depth_and_the_tools_of_requests_come_back(tmp_path: Path
     }
     (tmp_path / "in.jsonl").write_text(json.dumps(row) + "\n")
     pairs = read_preferences("in.jsonl", tmp_path).preferences
-    assert (pairs[0].provenance["metadata"], pairs[0].provenance["tags"]) == (row["metadata"], row["tags"])
+    assert isinstance(pairs[0].provenance, Imported)
+    assert pairs[0].provenance.columns == {"metadata": row["metadata"], "tags": row["tags"]}
     for form, name in NAMES.items():
         export(pairs, form, tmp_path / name)
         assert read_preferences(name, tmp_path).preferences == pairs

@@ -7,7 +7,8 @@ import pytest
 from fairlead.data.fields import UnusableRowError
 from fairlead.data.formats import FORMATS, detect
 from fairlead.errors import DataError
-from fairlead.records import Message, Preference, Prompt, to_json
+from fairlead.records import Imported, Message, Preference, Prompt, to_json
+from tests.support.pairs import SAMPLED
 
 
 def user(text: str) -> dict[str, str]:
@@ -111,7 +112,7 @@ def test_gold_and_cluster_come_along() -> None:
 
 
 def test_fairlead_rows_come_back_as_they_were() -> None:
-    pair = Preference(Prompt(ASK, {"a": 1}, "c"), "x", "y", 0.5, {"judge": "rubric", "calls": ["k"]})
+    pair = Preference(Prompt(ASK, {"a": 1}, "c"), "x", "y", 0.5, SAMPLED)
     assert FORMATS["fairlead"](to_json(pair)) == pair
 
 
@@ -151,7 +152,7 @@ def test_an_image_in_openai_messages_is_refused() -> None:
 
 def test_generations_are_paired_best_against_worst_with_their_models() -> None:
     pair = FORMATS["distilabel"]({**ROWS["distilabel"], "generation_models": ["m0", "m1", "m2"]})
-    assert (pair.margin, pair.provenance) == (4, {"chosen_model": "m1", "rejected_model": "m0"})
+    assert (pair.margin, pair.provenance) == (4, Imported(chosen_model="m1", rejected_model="m0"))
 
 
 def test_a_generation_without_a_rating_is_neither_best_nor_worst() -> None:
@@ -244,7 +245,7 @@ def test_argilla_records_that_prefer_nothing_make_no_pair(responses: dict[str, A
 def test_the_tools_of_a_request_are_kept() -> None:
     request = {"tools": [{"type": "function", "function": {"name": "f"}}], "parallel_tool_calls": False}
     pair = FORMATS["openai"]({**ROWS["openai"], "input": {"messages": [user("hi")], **request}})
-    assert pair.provenance == {"request": request}
+    assert pair.provenance == Imported(request=request)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_alpaca_eval_prefers_the_model_above_one_and_a_half(
     preference: float, chosen: str, outcome: str, margin: float
 ) -> None:
     pair = FORMATS["alpaca_eval"]({**ROWS["alpaca_eval"], "preference": preference})
-    assert (pair.chosen, pair.provenance["outcome"], pair.margin) == (chosen, outcome, margin)
+    assert (pair.chosen, pair.provenance, pair.margin) == (chosen, Imported(outcome=outcome), margin)
 
 
 @pytest.mark.parametrize("preference", [None, 0.0, 2.5])
@@ -265,8 +266,14 @@ def test_alpaca_eval_without_a_verdict_makes_no_pair(preference: float | None) -
 
 
 def test_gold_and_provenance_may_be_json_text() -> None:
-    pair = FORMATS["standard"]({**ROWS["standard"], "gold": '{"a": 1}', "provenance": '{"judge": "j"}'})
-    assert (pair.prompt.gold, pair.provenance) == ({"a": 1}, {"judge": "j"})
+    own = '{"kind": "imported", "source": "a.jsonl", "row": 3}'
+    pair = FORMATS["standard"]({**ROWS["standard"], "gold": '{"a": 1}', "provenance": own})
+    assert (pair.prompt.gold, pair.provenance) == ({"a": 1}, Imported("a.jsonl", 3))
+
+
+def test_a_provenance_of_another_form_is_kept_as_a_column() -> None:
+    pair = FORMATS["standard"]({**ROWS["standard"], "provenance": '{"judge": "j"}'})
+    assert pair.provenance == Imported(columns={"provenance": {"judge": "j"}})
 
 
 ANSWERS = {
@@ -313,6 +320,8 @@ def test_a_missing_field_is_named(name: str, column: str) -> None:
         ("fairlead", {"prompt": "hi"}, "'prompt' must be an object with messages"),
         ("fairlead", {"margin": True}, "'margin' must be a finite number, not True"),
         ("fairlead", {"provenance": []}, "'provenance' must be an object"),
+        ("fairlead", {"provenance": {"kind": "sampled"}}, r"'provenance\.chosen' does not fit: field required"),
+        ("fairlead", {"provenance": {"kind": "imported", "row": "x"}}, r"'provenance\.row' does not fit"),
     ],
 )
 def test_a_wrong_type_is_named(name: str, change: dict[str, Any], message: str) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from fairlead.config.data import CHECK_NAMES, DataCheckSettings
-from fairlead.data.quality import Finding, Report, check_pairs
-from fairlead.records import Preference, Prompt
-from tests.support.pairs import ACTS, THINGS, clean, pair
+from fairlead.data.quality import check_pairs
+from fairlead.documents.data_check import DataCheck, Finding
+from fairlead.records import DropReason, Interval, Preference, Prompt
+from tests.support.pairs import ACTS, SAMPLED, THINGS, clean, pair
 
 TRIAL = DataCheckSettings()
 
 
-def report(pairs: Sequence[Preference], settings: DataCheckSettings = TRIAL, **given: Any) -> Report:
+def report(pairs: Sequence[Preference], settings: DataCheckSettings = TRIAL, **given: Any) -> DataCheck:
     places = [str(n) for n in range(1, len(pairs) + 1)]
     return check_pairs(pairs, places, settings, source="pairs.jsonl", similarity=0.8, mend="drop {}".format, **given)
 
@@ -115,7 +117,7 @@ def test_answers_in_two_languages_are_mixed_where_the_prompt_tells_none() -> Non
 
 
 def test_nothing_at_all_is_a_report_too() -> None:
-    found = report([], dropped=[("1", "no verdict"), ("2", "no verdict")])
+    found = report([], dropped=[("1", DropReason.NO_VERDICT), ("2", DropReason.NO_VERDICT)])
     assert (found.pairs, found.status) == (0, "fail")
 
 
@@ -132,10 +134,10 @@ def test_without_eval_prompts_the_overlap_is_not_said_to_be_checked() -> None:
 
 def test_rows_that_reading_dropped_are_counted_by_what_is_wrong_with_them() -> None:
     dropped = [
-        ("3", "equal scores"),
-        ("5", "identical chosen and rejected"),
-        ("7", "empty chosen"),
-        ("8", "no verdict"),
+        ("3", DropReason.EQUAL_SCORES),
+        ("5", DropReason.IDENTICAL),
+        ("7", DropReason.EMPTY_CHOSEN),
+        ("8", DropReason.NO_VERDICT),
     ]
     found = {f.check: f for f in report(clean(20), dropped=dropped).findings}
     assert found["equal_ratings"].rows == ("3",)
@@ -153,8 +155,13 @@ def of_lengths(longer: int, shorter: int) -> list[Preference]:
 
 def test_length_alone_is_the_auc_of_the_pairs() -> None:
     found = finding("length", of_lengths(30, 10))
-    assert found.figures["auc"] == pytest.approx(0.75)
-    assert found.figures["low"] < 0.75 < found.figures["high"]
+    auc = found.figures["auc"]
+    assert isinstance(auc, Interval)
+    assert auc.low is not None
+    assert auc.high is not None
+    assert auc.value == pytest.approx(0.75)
+    assert auc.low < 0.75 < auc.high
+    assert auc.n == 40
     for longer, shorter, status in ((11, 9, "pass"), (90, 10, "warn"), (100, 0, "fail"), (0, 100, "fail")):
         assert finding("length", of_lengths(longer, shorter)).status == status
     assert "shorter answers" in finding("length", of_lengths(0, 100)).remedy
@@ -186,6 +193,12 @@ def test_too_few_rows_depend_on_what_they_are_for(count: int, purpose: str, stat
     assert finding("rows", clean(count), DataCheckSettings.model_validate({"purpose": purpose})).status == status
 
 
+def test_the_findings_come_back_from_their_file(tmp_path: Path) -> None:
+    checked = report([*clean(20), *CASES["mixed_languages"][0]], eval_texts=["Something else?"])
+    checked.write(tmp_path / "data_check.json")
+    assert DataCheck.read(tmp_path / "data_check.json") == checked
+
+
 def test_a_waived_failure_stays_a_failure_and_no_longer_counts() -> None:
     pairs = [*clean(20), pair(500, rejected="Use AKIAABCDEFGHIJKLMNOP.")]
     assert report(pairs).status == "fail"
@@ -203,7 +216,7 @@ def test_a_waiver_needs_a_name_and_a_reason(waive: dict[str, str]) -> None:
 
 
 def test_who_sampled_an_answer_says_how_it_ended() -> None:
-    whole = pair(500, chosen=f"{LONG}, and then", provenance={"chosen": {"finish": "stop"}})
-    cut = pair(501, provenance={"rejected": {"finish": "length"}})
+    whole = pair(500, chosen=f"{LONG}, and then", provenance=SAMPLED)
+    cut = pair(501, provenance=replace(SAMPLED, rejected=replace(SAMPLED.rejected, finish="length")))
     found = finding("truncated", [*clean(10), whole, cut])
     assert (found.rows, found.figures["kinds"]) == (("12",), {"rejected": 1})

@@ -10,7 +10,8 @@ import pytest
 
 from fairlead.data.readers import Dropped, read_examples, read_preferences, read_prompts
 from fairlead.errors import DataError
-from fairlead.records import Example, Message, Preference, Prompt, to_json
+from fairlead.records import DropReason, Example, Imported, Message, Preference, Prompt, to_json
+from tests.support.pairs import SAMPLED
 
 PAIR = {"prompt": "hi", "chosen": "hello", "rejected": "go"}
 
@@ -92,12 +93,12 @@ def test_json_jsonl_and_parquet_give_the_same_pairs(tmp_path: Path) -> None:
 def test_provenance_names_source_row_format_and_keeps_the_other_columns(tmp_path: Path) -> None:
     lines(tmp_path / "a.jsonl", {**PAIR, "id": 7, "source": "web", "tags": ["x"], "note": None})
     (pair,) = read_preferences("a.jsonl", tmp_path).preferences
-    kept = {"id": 7, "column_source": "web", "tags": ["x"]}
-    assert pair.provenance == {"source": "a.jsonl", "row": 1, "format": "standard", **kept}
+    kept = {"id": 7, "source": "web", "tags": ["x"]}
+    assert pair.provenance == Imported("a.jsonl", 1, "standard", kept)
 
 
 def test_fairlead_rows_keep_their_provenance(tmp_path: Path) -> None:
-    pair = Preference(Prompt((Message("user", "hi"),)), "x", "y", 1.0, {"judge": "rubric"})
+    pair = Preference(Prompt((Message("user", "hi"),)), "x", "y", 1.0, SAMPLED)
     lines(tmp_path / "a.jsonl", to_json(pair))
     assert read_preferences("a.jsonl", tmp_path).preferences == [pair]
 
@@ -117,7 +118,7 @@ def test_a_row_without_preference_is_dropped_and_listed(tmp_path: Path, change: 
     lines(tmp_path / "a.jsonl", PAIR, {**PAIR, **change})
     imported = read_preferences("a.jsonl", tmp_path)
     assert len(imported.preferences) == 1
-    assert imported.dropped == [Dropped(f"{tmp_path / 'a.jsonl'}:2", reason, "2")]
+    assert imported.dropped == [Dropped(f"{tmp_path / 'a.jsonl'}:2", DropReason(reason), "2")]
 
 
 def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_a_data_set_of_the_hub_is_read_like_a_file(tmp_path: Path, monkeypatch: 
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_list([PAIR | {"n": split}]))
     (pair,) = read_preferences("owner/name", tmp_path, split="test").preferences
-    assert pair.provenance == {"source": "owner/name", "row": 1, "format": "standard", "n": "test"}
+    assert pair.provenance == Imported("owner/name", 1, "standard", {"n": "test"})
 
 
 def test_a_format_named_wrongly_lists_the_known_ones(tmp_path: Path) -> None:

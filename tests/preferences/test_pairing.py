@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from fairlead.files import dump_json
 from fairlead.preferences.pairing import comparisons_for, preferences_from
-from fairlead.records import Comparison, Completion, Prompt, Sampling, Verdict, VerdictState
+from fairlead.records import (
+    Comparison,
+    Completion,
+    Prompt,
+    Sampled,
+    Sampling,
+    Verdict,
+    VerdictState,
+    preference_from_json,
+    to_json,
+)
 
 PROMPT = Prompt.of("p")
 
@@ -64,7 +77,9 @@ def test_provenance_names_both_draws_the_judge_and_the_verdict() -> None:
         [PROMPT], drawn("a", "b"), [verdict("a", "b", VerdictState.LOSS)], recipe="all", margin=0.0
     )
     provenance = found[0].provenance
-    assert provenance["chosen"]["seed"] == 1
-    assert provenance["rejected"]["seed"] == 0
-    assert provenance["judge"] == "judge"
-    assert provenance["verdict"] == Comparison(PROMPT, "a", "b").id
+    assert isinstance(provenance, Sampled)
+    assert provenance.chosen.seed == 1
+    assert provenance.rejected.seed == 0
+    assert provenance.judge == "judge"
+    assert provenance.verdict == Comparison(PROMPT, "a", "b").id
+    assert preference_from_json(json.loads(dump_json(to_json(found[0])))) == found[0]

@@ -9,7 +9,7 @@ import pytest
 from fairlead.errors import DataError
 from fairlead.preferences import prompt_variants
 from fairlead.preferences.pairing import Recipe, comparisons_for, preferences_from
-from fairlead.records import Comparison, Completion, Example, Message, Prompt, Sampling, Verdict, VerdictState
+from fairlead.records import Comparison, Completion, Example, Message, Prompt, Sampled, Sampling, Verdict, VerdictState
 
 SYSTEM, ASK = Message("system", "Be brief."), Message("user", "Is the disk full?")
 PROMPT = Prompt((SYSTEM, ASK), {"answer": "yes"})
@@ -111,7 +111,8 @@ def test_the_provenance_names_the_models_that_stood_against_each_other() -> None
     [pair], _ = preferences_from(
         [PROMPT], [drawn("sft", "a"), drawn("other", "b")], [judged("a", "b", L)], recipe="models", margin=0
     )
-    assert (pair.provenance["chosen"]["model"], pair.provenance["rejected"]["model"]) == ("other", "sft")
+    assert isinstance(pair.provenance, Sampled)
+    assert (pair.provenance.chosen.model, pair.provenance.rejected.model) == ("other", "sft")
 
 
 def test_an_empty_answer_never_makes_a_pair() -> None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fairlead.records import Preference, Prompt
+from fairlead.records import Draw, Preference, Prompt, Sampled, Sampling
 
 THINGS = ("disk", "network", "database", "cache", "queue", "router", "mail server", "login", "backup", "printer")
 
 
 ACTS = ("is full", "is slow", "does not start", "loses data", "was moved", "needs an update", "is unreachable")
+
+
+SAMPLED = Sampled(
+    Draw("sft", Sampling(temperature=0.7), seed=3, index=0),
+    Draw("sft", Sampling(temperature=1.2), seed=4, index=1),
+    judge="rubric:1",
+    verdict="0123456789abcdef",
+    reason="as told",
+    calls=("k",),
+)
 
 
 def pair(n: int, **change: Any) -> Preference:

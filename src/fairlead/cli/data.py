@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,9 @@ import typer
 from rich.table import Table
 
 from fairlead.cli.common import AsJson, out, print_json
+from fairlead.documents.data_check import DataCheck
 from fairlead.errors import ConfigError, some
+from fairlead.records import Interval
 
 app = typer.Typer()
 
@@ -43,7 +44,7 @@ def check(
         source, split=split, form=form, evaluation=evaluation, settings=_settings(purpose, waive), similarity=similarity
     )
     if as_json:
-        print_json(asdict(report) | {"status": report.status})
+        print_json(report.model_dump(mode="json"))
     else:
         _show_report(report)
     raise typer.Exit(1 if report.status == "fail" or (strict and report.status == "warn") else 0)
@@ -168,7 +169,7 @@ def _settings(purpose: str, waive: list[str] | None) -> Any:
         raise ConfigError(str(first["msg"]).removeprefix("Value error, "), where=f"--{where}") from error
 
 
-def _show_report(report: Any) -> None:
+def _show_report(report: DataCheck) -> None:
     table = Table("check", "status", "figures", "rows")
     for finding in report.findings:
         figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding.figures.items())
@@ -184,6 +185,9 @@ def _show_report(report: Any) -> None:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Interval):
+        ends = "" if value.low is None else f" [{_short(value.low)}, {_short(value.high)}]"
+        return f"{_short(value.value)}{ends} (n = {value.n})"
     if isinstance(value, dict):
         return "(" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + ")"
     return "—" if value is None else str(value)

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from fairlead.data.fields import Row, UnusableRowError, about, number, text_field, wrong
-from fairlead.records import Message, Preference, Prompt
+from fairlead.records import DropReason, Message, Preference, Prompt
 
 _PROMPTS = ("instruction", "prompt", "input", "question")
 _SYSTEMS = ("system_prompt", "system")
@@ -37,11 +37,11 @@ def argilla(row: Row) -> Preference:
         list(_suggestions(row.get("suggestions"))), answers
     )
     if said is None:
-        raise UnusableRowError("no verdict")
+        raise UnusableRowError(DropReason.NO_VERDICT)
     worth, rated = said
     best, worst = max(worth, key=worth.__getitem__), min(worth, key=worth.__getitem__)
     if worth[best] == worth[worst]:
-        raise UnusableRowError("equal scores")
+        raise UnusableRowError(DropReason.EQUAL_SCORES)
     margin = worth[best] - worth[worst] if rated else None
     return Preference(prompt, text_field(fields, best), text_field(fields, worst), margin)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from fairlead.config.data import CheckName, DataCheckSettings
-from fairlead.data.quality import Report, check_of, check_pairs
+from fairlead.data.quality import check_of, check_pairs
+from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError
-from fairlead.files import write_json
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
-from fairlead.records import Preference, Prompt
+from fairlead.records import DropReason, Preference, Prompt
 from fairlead.text.near_duplicates import asked
 
 
@@ -38,11 +37,11 @@ def run(context: Context) -> Figures:
         eval_texts=[asked(prompt) for prompt in held],
         mend=lambda name: f"in fairlead.yaml: data_check: {{drop: [{name}]}}; then run: fairlead run",
     )
-    write_json(context.out / "data_check.json", asdict(report) | {"status": report.status})
+    report.write(context.out / "data_check.json")
     refuse_failed(report)
     # They are gone already, so nothing of them is trained on; what is left may still be too little.
     unread: dict[str, int] = context.inputs["prepare"].manifest.figures.get("dropped_import", {})
-    left_out = [f"{check_of(reason)} ({count} rows left out at import)" for reason, count in unread.items()]
+    left_out = [f"{check_of(DropReason(reason))} ({count} rows left out at import)" for reason, count in unread.items()]
     return {
         "status": "warn" if left_out and report.status == "pass" else report.status,
         "warned": [f.check for f in report.findings if f.status == "warn"] + left_out,
@@ -65,7 +64,7 @@ def without_faults(
     return kept, {check: len(found) for check, found in rows_of.items()}
 
 
-def refuse_failed(report: Report) -> None:
+def refuse_failed(report: DataCheck) -> None:
     """Stops before training.
 
     Raises:

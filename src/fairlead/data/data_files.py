@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config.data import CHECK_NAMES, DataCheckSettings
-from fairlead.data.quality import Report, check_pairs
-from fairlead.data.readers import Imported, prompts_of, read_preferences, read_prompts
+from fairlead.data.quality import check_pairs
+from fairlead.data.readers import LoadedPreferences, prompts_of, read_preferences, read_prompts
 from fairlead.data.splits import split_by_prompt
+from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError, LeakError, some
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json
@@ -27,7 +28,7 @@ def check_file(
     evaluation: Path | None,
     settings: DataCheckSettings,
     similarity: float,
-) -> tuple[Report, Imported]:
+) -> tuple[DataCheck, LoadedPreferences]:
     """Checks a file, a saved data set or one of the hub, also one that holds no usable pair.
 
     Raises:
@@ -52,7 +53,7 @@ def check_file(
     return report, imported
 
 
-def clean_file(report: Report, imported: Imported, drop: Sequence[str], out: Path) -> dict[str, Any]:
+def clean_file(report: DataCheck, imported: LoadedPreferences, drop: Sequence[str], out: Path) -> dict[str, Any]:
     """Writes the pairs without those that the named checks are about; rows that make no pair are left out anyway.
 
     Raises:

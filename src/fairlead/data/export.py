@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fairlead.data.formats import PLAIN_REQUEST
 from fairlead.errors import DataError
 from fairlead.files import disk_errors, dump_json, write_jsonl
-from fairlead.records import Message, Preference
+from fairlead.records import Imported, Message, Preference
 
 Row = dict[str, Any]
 
@@ -27,8 +28,8 @@ def trl(pair: Preference) -> Row:
 
 def openai(pair: Preference) -> Row:
     """OpenAI's form of preference fine-tuning, with the tools that the request came with."""
-    request = pair.provenance.get("request")
-    options = request if isinstance(request, Mapping) else PLAIN_REQUEST
+    request = pair.provenance.request if isinstance(pair.provenance, Imported) else None
+    options = PLAIN_REQUEST if request is None else request
     return {
         "input": {**options, "messages": [_turn(m) for m in pair.prompt.messages]},
         "preferred_output": [{"role": "assistant", "content": pair.chosen}],
@@ -68,7 +69,7 @@ def _about(pair: Preference) -> Row:
         "margin": pair.margin,
         "cluster": pair.prompt.cluster,
         "gold": dump_json(dict(pair.prompt.gold)),
-        "provenance": dump_json(dict(pair.provenance)),
+        "provenance": dump_json({} if pair.provenance is None else asdict(pair.provenance)),
     }
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from fairlead.errors import DataError, some
-from fairlead.records import Message, Prompt, Role
+from fairlead.escape import shorten
+from fairlead.records import DropReason, Imported, Message, Prompt, Provenance, Role
 
 Row = Mapping[str, Any]
 
@@ -28,8 +31,15 @@ _ROLES: dict[str, Role] = {
 }
 
 
+_PROVENANCE: TypeAdapter[Provenance] = TypeAdapter(Annotated[Provenance, Field(discriminator="kind")])
+
+
 class UnusableRowError(Exception):
-    """A well-formed row that holds no preference; the message is the reason under which it is counted."""
+    """A well-formed row that holds no preference."""
+
+    def __init__(self, reason: DropReason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def field(row: Row, name: str) -> Any:
@@ -88,6 +98,23 @@ def object_field(row: Row, name: str) -> dict[str, Any]:
     return dict(value or {})
 
 
+def provenance_field(row: Row) -> Provenance | None:
+    """The `provenance` that Fairlead wrote, None where there is none; an object of another form is kept as a column.
+
+    Raises:
+        DataError: if it is no object, or an incomplete one of Fairlead's.
+    """
+    value = object_field(row, "provenance")
+    if value.get("kind") not in ("sampled", "imported"):
+        return Imported(columns={"provenance": value}) if value else None
+    try:
+        return _PROVENANCE.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        raise DataError(f"field 'provenance.{where}' does not fit: {first['msg'].lower()}") from error
+
+
 def message_of(turn: Any, where: str) -> Message:
     """One turn; `where` names it in errors."""
     if not isinstance(turn, Mapping):
@@ -110,8 +137,14 @@ def number(value: Any, name: str) -> float:
     return float(value)
 
 
-def wrong(name: str, wanted: str, value: Any) -> DataError:
-    """The error of a field that holds something else than is wanted."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "…"
-    return DataError(f"field {name!r} must be {wanted}, not {shown}")
+def wrong(name: str, expected: str, value: Any) -> DataError:
+    """The error of a field that holds something else than is expected."""
+    return DataError(f"field {shorten(name)!r} must be {expected}, not {quoted(value)}")
+
+
+def quoted(value: Any) -> str:
+    """A value as a message quotes it: its beginning, on one line."""
+    try:
+        return shorten(repr(value), 60)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of too many digits
+        return f"a value of type {type(value).__name__}"

@@ -20,14 +20,14 @@ from fairlead.data.fields import (
     message_of,
     messages_field,
     number,
-    object_field,
     prompt_field,
+    provenance_field,
     text_field,
     wrong,
 )
 from fairlead.errors import DataError, some
 from fairlead.files import dump_json
-from fairlead.records import Message, Preference, Prompt, Role
+from fairlead.records import DropReason, Imported, Message, Preference, Prompt, Role
 
 Reader = Callable[[Row], Preference]
 
@@ -96,8 +96,8 @@ def sharegpt(row: Row) -> Preference:
 def openai(row: Row) -> Preference:
     """OpenAI's preference fine-tuning: `input.messages`, and `preferred_output`, `non_preferred_output` of one turn.
 
-    What else `input` holds (tools, parallel_tool_calls), if it is not `PLAIN_REQUEST`, is kept in the provenance as
-    `request`.
+    What else `input` holds (tools, parallel_tool_calls), if it is not `PLAIN_REQUEST`, is the `request` of the
+    provenance.
     """
     request = field(row, "input")
     if not isinstance(request, Mapping):
@@ -107,7 +107,8 @@ def openai(row: Row) -> Preference:
     other = {key: value for key, value in request.items() if key != "messages"}
     if not other or other == PLAIN_REQUEST:
         return pair
-    return replace(pair, provenance={"request": other, **pair.provenance})
+    origin = pair.provenance or Imported()
+    return replace(pair, provenance=replace(origin, request=other) if isinstance(origin, Imported) else origin)
 
 
 def distilabel(row: Row) -> Preference:
@@ -135,10 +136,10 @@ def alpaca_eval(row: Row) -> Preference:
     prompt = Prompt.of(text_field(row, "instruction"), **about(row))
     preference = row.get("preference")
     if preference is None or not 1 <= number(preference, "preference") <= 2:
-        raise UnusableRowError("no verdict")
+        raise UnusableRowError(DropReason.NO_VERDICT)
     outcome = "win" if preference > 1.5 else "loss" if preference < 1.5 else "draw"
     answers = (baseline, model) if outcome == "loss" else (model, baseline)
-    return Preference(prompt, *answers, abs(2 * preference - 3), {"outcome": outcome})
+    return Preference(prompt, *answers, abs(2 * preference - 3), Imported(outcome=outcome))
 
 
 def fairlead(row: Row) -> Preference:
@@ -244,9 +245,9 @@ def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
     """The one assistant answer in `turns`, which may repeat the prompt before it."""
     rest = turns[len(prompt) :] if tuple(turns[: len(prompt)]) == tuple(prompt) else turns
     if len(rest) != 1:
-        raise UnusableRowError("chosen and rejected are not one answer each to the same prompt")
+        raise UnusableRowError(DropReason.SEVERAL_TURNS)
     if rest[0].role != "assistant":
-        raise UnusableRowError("the last turn is not the assistant's")
+        raise UnusableRowError(DropReason.NOT_THE_ASSISTANT)
     return rest[0].content
 
 
@@ -261,7 +262,7 @@ def _transcript(row: Row, name: str) -> tuple[Message, ...]:
 
 def _from_common_turns(row: Row, chosen: Sequence[Message], rejected: Sequence[Message]) -> Preference:
     if tuple(chosen) == tuple(rejected):
-        raise UnusableRowError("identical chosen and rejected")
+        raise UnusableRowError(DropReason.IDENTICAL)
     pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
     prefix = tuple(message for message, _ in pairs)
     return _preference(row, Prompt(prefix, **about(row)), _after(prefix, chosen), _after(prefix, rejected))
@@ -293,21 +294,21 @@ def _best_and_worst(row: Row, prompt: Prompt, ratings: str) -> Preference:
         if value is not None and value == value and texts[place] is not None  # NaN is no rating
     }
     if len(rated) < 2:
-        raise UnusableRowError("fewer than two rated generations")
+        raise UnusableRowError(DropReason.TOO_FEW_RATED)
     best, worst = max(rated, key=rated.__getitem__), min(rated, key=rated.__getitem__)
     if rated[best] == rated[worst]:
-        raise UnusableRowError("equal scores")
+        raise UnusableRowError(DropReason.EQUAL_SCORES)
     for place in (best, worst):
         if not isinstance(texts[place], str):
             raise wrong(f"generations[{place}]", "a string", texts[place])
     models = row.get("generation_models") or row.get("model_names")
-    named = isinstance(models, list) and len(models) == len(texts)
-    origin = {"chosen_model": models[best], "rejected_model": models[worst]} if models and named else {}
+    names = models if isinstance(models, list) and len(models) == len(texts) else [""] * len(texts)
+    origin = Imported(chosen_model=str(names[best] or ""), rejected_model=str(names[worst] or ""))
     return Preference(prompt, texts[best], texts[worst], rated[best] - rated[worst], origin)
 
 
 def _preference(row: Row, prompt: Prompt, chosen: str, rejected: str) -> Preference:
-    return Preference(prompt, chosen, rejected, _margin(row), object_field(row, "provenance"))
+    return Preference(prompt, chosen, rejected, _margin(row), provenance_field(row))
 
 
 def _margin(row: Row) -> float | None:

@@ -6,14 +6,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.records import Preference
+from fairlead.records import Imported, Preference, Sampled
 
 
 def pages(pairs: Sequence[Preference], places: Sequence[str], most_chars: int) -> Iterator[RenderableType]:
@@ -35,11 +35,22 @@ def _page(pair: Preference, place: str, most_chars: int) -> RenderableType:
         Text(shown(pair.prompt.text, most_chars), style="bold"),
         table,
     ]
-    for name in ("judge", "reason"):
-        said = pair.provenance.get(name)
-        if isinstance(said, str) and said:
-            blocks.append(Text(f"{name}: {shown(said, most_chars)}", style="dim"))
+    for name, text in _verdict(pair).items():
+        blocks.append(Text(f"{name}: {shown(text, most_chars)}", style="dim"))
     return Group(*blocks)
+
+
+def _verdict(pair: Preference) -> dict[str, str]:
+    """The judge and its reason, as the pair was judged here or as columns of the imported row give them."""
+    match pair.provenance:
+        case Sampled(judge=judge, reason=reason):
+            columns: Mapping[str, object] = {"judge": judge, "reason": reason}
+        case Imported(columns=columns):
+            pass
+        case _:
+            return {}
+    texts = {name: columns.get(name) for name in ("judge", "reason")}
+    return {name: text for name, text in texts.items() if isinstance(text, str) and text}
 
 
 def shown(text: str, most: int) -> str:

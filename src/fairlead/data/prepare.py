@@ -2,58 +2,135 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
 
 from fairlead.config.data import DataSection
-from fairlead.data.readers import read_examples, read_preferences, read_prompts
+from fairlead.data.fields import quoted
+from fairlead.data.readers import LoadedPreferences, read_examples, read_preferences, read_prompts
 from fairlead.data.splits import split_by_prompt
-from fairlead.errors import LeakError
+from fairlead.documents.prepare import PrepareCounts, PreparedRows
+from fairlead.errors import DataError, LeakError
 from fairlead.files import write_jsonl
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline.stage import Context, Figures, resolve
 from fairlead.records import Example, Message, Preference, Prompt, to_json
 from fairlead.text.near_duplicates import asked, overlaps
 
 Row = TypeVar("Row", Prompt, Example, Preference)
 
-_MOST_FOR_DEV = 0.2  # of the training prompts; the rest is to be learned from
+_LARGEST_DEV_SHARE = 0.2  # of the training prompts; the rest is to be learned from
+
+
+@dataclass(frozen=True)
+class _Kept(Generic[Row]):
+    """The rows of one kind that are kept, and how many were left out."""
+
+    rows: list[Row]
+    counts: PreparedRows
 
 
 def run(context: Context) -> Figures:
-    """Writes sft, prompts, preferences, dev and eval, each a .jsonl that is empty where the config names none."""
-    data: DataSection = context.section("data")
+    """Writes sft, prompts, preferences, dev and eval, each a .jsonl that is empty where the config names none.
+
+    counts.json says how many rows of each were left out, and why.
+    """
     context.progress.line("      reading the data, looking for duplicates and leaks")
-    evals = _distinct(_with_system(read_prompts(context.path(data.eval)), data.system), lambda p: p.id)
-    examples = read_examples(context.path(data.sft)) if data.sft else []
-    prompts = read_prompts(context.path(data.prompts)) if data.prompts else []
-    preferences: Sequence[Preference] = []
-    dropped_import: dict[str, int] = {}
-    if data.preferences:
-        imported = read_preferences(
-            data.preferences, context.folder, split=data.preferences_split, format=data.preferences_format
-        )
-        preferences = imported.preferences
-        for row in imported.dropped:
-            dropped_import[row.reason] = dropped_import.get(row.reason, 0) + 1
-    figures: Figures = {"eval": len(evals), "dropped_import": dropped_import}
-    write_jsonl(context.out / "eval.jsonl", map(to_json, evals))
-    eval_texts = [asked(prompt) for prompt in evals]
-    examples = [replace(e, prompt=_add_system(e.prompt, data.system)) for e in examples]
-    preferences = [replace(p, prompt=_add_system(p.prompt, data.system)) for p in preferences]
-    sft = _clean("sft", examples, lambda e: (e.prompt.id, e.answer), eval_texts, data, figures)
-    tasks = _clean("prompts", _with_system(prompts, data.system), lambda p: p.id, eval_texts, data, figures)
-    pairs = _clean("preferences", preferences, lambda p: p.id, eval_texts, data, figures)
-    dev = _dev(context, data, eval_texts, tasks or [e.prompt for e in sft] or [p.prompt for p in pairs], figures)
-    write_jsonl(context.out / "dev.jsonl", map(to_json, dev))
-    dev_texts = [asked(prompt) for prompt in dev]
-    sft = _without("sft", sft, dev_texts, data, figures)
-    tasks = _without("prompts", tasks, dev_texts, data, figures)
-    pairs = _without("preferences", pairs, dev_texts, data, figures)
-    write_jsonl(context.out / "sft.jsonl", map(to_json, sft))
-    write_jsonl(context.out / "prompts.jsonl", map(to_json, tasks))
-    write_jsonl(context.out / "preferences.jsonl", map(to_json, pairs))
+    data: DataSection = context.section("data")
+    dev_prompts: int = context.section("dev_prompts")
+    counts = prepare_files(data, context.folder, context.out, dev_prompts=dev_prompts, seed=context.seed)
+    counts.write(context.out / "counts.json")
+    return figures_of(counts)
+
+
+def prepare_files(data: DataSection, folder: Path, out: Path, *, dev_prompts: int, seed: int) -> PrepareCounts:
+    """Reads the data files and writes the rows that are kept.
+
+    Args:
+        folder: the project folder, against which the paths of `data` are resolved.
+        dev_prompts: without `data.dev`, how many training prompts are kept out for the decision; 0 keeps out none.
+
+    Raises:
+        DataError: if a file cannot be read or a row of it cannot be used.
+        LeakError: if an eval prompt stands in training data and `data.on_leak` is fail.
+    """
+    evals = _clean("eval", _prompts(data.eval, folder, data), lambda p: p.id, [], data)
+    eval_texts = [asked(prompt) for prompt in evals.rows]
+    imported = _imported(folder, data)
+    examples = read_examples(resolve(folder, data.sft)) if data.sft else []
+    sft = _clean("sft", _with_system(examples, data), lambda e: (e.prompt.id, e.answer), eval_texts, data)
+    tasks = _clean_prompts("prompts", folder, eval_texts, data)
+    pairs = _clean("preferences", _with_system(imported.preferences, data), lambda p: p.id, eval_texts, data)
+    training = tasks.rows or [e.prompt for e in sft.rows] or [p.prompt for p in pairs.rows]
+    dev = _clean_prompts("dev", folder, eval_texts, data) if data.dev else _drawn_dev(training, dev_prompts, seed, data)
+    dev_texts = [asked(prompt) for prompt in dev.rows]
+    sft, tasks, pairs = (
+        _without_dev(sft, dev_texts, data),
+        _without_dev(tasks, dev_texts, data),
+        _without_dev(pairs, dev_texts, data),
+    )
+    for name, rows in (
+        ("eval", evals.rows),
+        ("dev", dev.rows),
+        ("sft", sft.rows),
+        ("prompts", tasks.rows),
+        ("preferences", pairs.rows),
+    ):
+        write_jsonl(out / f"{name}.jsonl", (to_json(row) for row in rows))
+    return PrepareCounts(
+        eval=evals.counts,
+        dev=dev.counts,
+        sft=sft.counts,
+        prompts=tasks.counts,
+        preferences=pairs.counts,
+        dropped_import=Counter(row.reason for row in imported.dropped),
+    )
+
+
+def figures_of(counts: PrepareCounts) -> Figures:
+    """The counts under flat names, for people."""
+    figures: Figures = {"dropped_import": {str(reason): n for reason, n in counts.dropped_import.items()}}
+    for name, rows in counts.by_kind().items():
+        figures[name] = rows.kept
+        figures[f"{name}_duplicates"] = rows.duplicates
+        figures[f"{name}_leaks_dropped"] = rows.leaks_dropped
+        figures[f"{name}_dev_dropped"] = rows.dev_dropped
     return figures
+
+
+def _imported(folder: Path, data: DataSection) -> LoadedPreferences:
+    if data.preferences is None:
+        return LoadedPreferences([], [], [], "")
+    return read_preferences(data.preferences, folder, split=data.preferences_split, format=data.preferences_format)
+
+
+def _prompts(name: str, folder: Path, data: DataSection) -> list[Prompt]:
+    """The prompts of a file.
+
+    Raises:
+        DataError: if two rows ask the same and have different gold, because only one of them can be right.
+    """
+    prompts = read_prompts(resolve(folder, name))
+    first: dict[str, tuple[int, Prompt]] = {}
+    for number, prompt in enumerate(prompts, 1):
+        earlier, same = first.setdefault(prompt.id, (number, prompt))
+        if same.gold != prompt.gold:
+            raise DataError(
+                f"prompts {earlier} and {number} ask the same ({quoted(asked(prompt))}) with different gold: "
+                f"{quoted(same.gold)} and {quoted(prompt.gold)}",
+                where=name,
+                remedy="correct the gold of one of them, or delete it",
+            )
+    return _with_system(prompts, data)
+
+
+def _clean_prompts(name: str, folder: Path, eval_texts: Sequence[str], data: DataSection) -> _Kept[Prompt]:
+    source: str | None = getattr(data, name)
+    if source is None:
+        return _Kept([], PreparedRows())
+    return _clean(name, _prompts(source, folder, data), lambda p: p.id, eval_texts, data)
 
 
 def _clean(
@@ -62,65 +139,61 @@ def _clean(
     identity: Callable[[Row], object],
     eval_texts: Sequence[str],
     data: DataSection,
-    figures: Figures,
-) -> list[Row]:
+) -> _Kept[Row]:
     """Rows without repeats and without any that an eval prompt overlaps."""
     distinct = _distinct(rows, identity)
     texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in distinct]
     leaks = overlaps(texts, eval_texts, data.similarity)
     if leaks and data.on_leak == "fail":
-        where = getattr(data, name)
         raise LeakError(
             f"{len(leaks)} prompts are eval prompts or nearly so, such as {texts[min(leaks)][:60]!r}",
-            where=str(where),
+            where=str(getattr(data, name)),
             remedy="take them out of the file, or set data.on_leak: drop",
         )
-    figures[name] = len(distinct) - len(leaks)
-    figures[f"{name}_duplicates"] = len(rows) - len(distinct)
-    figures[f"{name}_leaks_dropped"] = len(leaks)
-    return [row for number, row in enumerate(distinct) if number not in leaks]
+    kept = [row for number, row in enumerate(distinct) if number not in leaks]
+    return _Kept(kept, PreparedRows(kept=len(kept), duplicates=len(rows) - len(distinct), leaks_dropped=len(leaks)))
 
 
-def _dev(
-    context: Context, data: DataSection, eval_texts: Sequence[str], training: Sequence[Prompt], figures: Figures
-) -> list[Prompt]:
-    """The prompts of the decision: those of `data.dev`, else some of the training prompts, kept out by content."""
-    if data.dev:
-        rows = _with_system(read_prompts(context.path(data.dev)), data.system)
-        return _clean("dev", rows, lambda p: p.id, eval_texts, data, figures)
-    wanted: int = context.section("dev_prompts")
+def _drawn_dev(training: Sequence[Prompt], wanted: int, seed: int, data: DataSection) -> _Kept[Prompt]:
+    """Some of the training prompts, drawn by content and kept out of training for the decision."""
     if not wanted or not training:
-        figures["dev"] = 0
-        return []
+        return _Kept([], PreparedRows())
     distinct = _distinct(training, lambda p: p.id)
-    share = min(wanted / len(distinct), _MOST_FOR_DEV)
-    _, chosen = split_by_prompt(distinct, share, seed=context.seed, threshold=data.similarity)
-    figures["dev"] = len(chosen)
-    return [distinct[number] for number in chosen]
+    share = min(wanted / len(distinct), _LARGEST_DEV_SHARE)
+    _, drawn = split_by_prompt(distinct, share, seed=seed, threshold=data.similarity)
+    return _Kept([distinct[number] for number in drawn], PreparedRows(kept=len(drawn)))
 
 
-def _without(name: str, rows: list[Row], dev_texts: Sequence[str], data: DataSection, figures: Figures) -> list[Row]:
+def _without_dev(kept: _Kept[Row], dev_texts: Sequence[str], data: DataSection) -> _Kept[Row]:
     """Rows that no dev prompt overlaps."""
     if not dev_texts:
-        return rows
-    near = overlaps([asked(row if isinstance(row, Prompt) else row.prompt) for row in rows], dev_texts, data.similarity)
-    figures[name] = len(rows) - len(near)
-    figures[f"{name}_dev_dropped"] = len(near)
-    return [row for number, row in enumerate(rows) if number not in near]
+        return kept
+    texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in kept.rows]
+    near = overlaps(texts, dev_texts, data.similarity)
+    rows = [row for number, row in enumerate(kept.rows) if number not in near]
+    return _Kept(rows, kept.counts.model_copy(update={"kept": len(rows), "dev_dropped": len(near)}))
 
 
 def _distinct(rows: Sequence[Row], identity: Callable[[Row], object]) -> list[Row]:
-    seen: dict[object, Row] = {}
+    first: dict[object, Row] = {}
     for row in rows:
-        seen.setdefault(identity(row), row)
-    return list(seen.values())
+        first.setdefault(identity(row), row)
+    return list(first.values())
 
 
-def _with_system(prompts: Sequence[Prompt], system: str | None) -> list[Prompt]:
-    return [_add_system(prompt, system) for prompt in prompts]
+def _with_system(rows: Sequence[Row], data: DataSection) -> list[Row]:
+    """The rows with the system instruction of the config before every prompt that has none."""
+    if data.system is None:
+        return list(rows)
+    return [
+        _add_system(row, data.system)
+        if isinstance(row, Prompt)
+        else replace(row, prompt=_add_system(row.prompt, data.system))
+        for row in rows
+    ]
 
 
-def _add_system(prompt: Prompt, system: str | None) -> Prompt:
-    if system is None or any(m.role == "system" for m in prompt.messages):
+def _add_system(prompt: Prompt, system: str) -> Prompt:
+    if any(m.role == "system" for m in prompt.messages):
         return prompt
     return Prompt((Message("system", system), *prompt.messages), prompt.gold, prompt.cluster)

@@ -14,7 +14,17 @@ from fairlead.data.fields import Row, UnusableRowError
 from fairlead.data.formats import FORMATS
 from fairlead.errors import DataError, some
 from fairlead.files import dump_json, read_json, read_jsonl, read_text
-from fairlead.records import Example, Message, Preference, Prompt, to_json
+from fairlead.records import (
+    DropReason,
+    Example,
+    Imported,
+    Message,
+    Preference,
+    Prompt,
+    Provenance,
+    Sampled,
+    to_json,
+)
 
 T = TypeVar("T")
 
@@ -27,13 +37,13 @@ class Dropped:
     """A row that was left out: where it stands (in words, and by number), and why."""
 
     where: str
-    reason: str
+    reason: DropReason
     place: str
 
 
 @dataclass(frozen=True)
-class Imported:
-    """What an import gave.
+class LoadedPreferences:
+    """The pairs of a file or data set, and the rows that make none.
 
     Attributes:
         places: number of each pair's row; its line, in a file of JSON lines.
@@ -95,7 +105,7 @@ def prompts_of(path: Path) -> list[Prompt]:
 
 def read_preferences(
     source: str, folder: Path, *, split: str = "train", format: str | None = None, allow_none: bool = False
-) -> Imported:
+) -> LoadedPreferences:
     """Preference pairs from a JSON, JSONL or Parquet file, the folder of a saved data set, or the hub.
 
     Rows that hold no preference (an empty or identical answer, equal scores) are dropped and listed.
@@ -122,16 +132,13 @@ def read_preferences(
     for placed in rows:
         try:
             preference = _located(FORMATS[name], placed, f" (format {name})")
-            if name == "alpaca_eval":
-                outcomes[preference.provenance["outcome"]] += 1
+            if isinstance(preference.provenance, Imported) and preference.provenance.outcome:
+                outcomes[preference.provenance.outcome] += 1
             _check_usable(preference)
-        except UnusableRowError as reason:
-            dropped.append(Dropped(placed.where, str(reason), str(placed.number)))
+        except UnusableRowError as error:
+            dropped.append(Dropped(placed.where, error.reason, str(placed.number)))
             continue
-        if placed.row.get("provenance") is None:
-            provenance = _provenance(placed, source, name) | dict(preference.provenance)
-            preference = replace(preference, provenance=provenance)
-        preferences.append(preference)
+        preferences.append(replace(preference, provenance=_provenance(preference, placed, source, name)))
         places.append(str(placed.number))
     if not preferences and not allow_none:
         raise DataError(
@@ -139,7 +146,7 @@ def read_preferences(
             where=source,
             remedy="check the rows, or name their form in data.preferences_format",
         )
-    return Imported(preferences, places, dropped, name, dict(outcomes))
+    return LoadedPreferences(preferences, places, dropped, name, dict(outcomes))
 
 
 def _rows(path: Path) -> list[_Placed]:
@@ -264,34 +271,41 @@ def _answer_turns(row: Row, name: str) -> tuple[Message, ...]:
     return fields.messages_field(row, name)
 
 
-def _fault(prompt: Prompt) -> str | None:
+def _fault(prompt: Prompt) -> DropReason | None:
     """Why a prompt cannot be asked, None if it can."""
     if not prompt.messages or not prompt.messages[-1].content.strip():
-        return "empty prompt"
+        return DropReason.EMPTY_PROMPT
     if prompt.messages[-1].role == "assistant":
-        return "the prompt ends in the assistant's turn"
+        return DropReason.PROMPT_ENDS_IN_ANSWER
     return None
 
 
 def _check_usable(preference: Preference) -> None:
     """Raises UnusableRowError if the pair prefers nothing, or contradicts its own scores."""
-    faults = {
-        _fault(preference.prompt) or "": _fault(preference.prompt) is not None,
-        "empty chosen": not preference.chosen.strip(),
-        "empty rejected": not preference.rejected.strip(),
-        "identical chosen and rejected": preference.chosen.strip() == preference.rejected.strip(),
-        "equal scores": preference.margin == 0,
-        "rejected has the higher score": preference.margin is not None and preference.margin < 0,
-    }
-    for reason, holds in faults.items():
-        if holds:
-            raise UnusableRowError(reason)
+    reason = _fault(preference.prompt)
+    chosen, rejected = preference.chosen.strip(), preference.rejected.strip()
+    if reason is None and not chosen:
+        reason = DropReason.EMPTY_CHOSEN
+    elif reason is None and not rejected:
+        reason = DropReason.EMPTY_REJECTED
+    elif reason is None and chosen == rejected:
+        reason = DropReason.IDENTICAL
+    elif reason is None and preference.margin is not None and preference.margin <= 0:
+        reason = DropReason.EQUAL_SCORES if preference.margin == 0 else DropReason.REJECTED_SCORES_HIGHER
+    if reason is not None:
+        raise UnusableRowError(reason)
 
 
-def _provenance(placed: _Placed, source: str, form: str) -> dict[str, Any]:
-    """Where a pair stands; a column of the row with one of these names becomes `column_<name>`."""
-    own = {"source": source, "row": placed.number, "format": form}
-    return {(f"column_{k}" if k in own else k): v for k, v in formats.leftovers(placed.row, form).items()} | own
+def _provenance(preference: Preference, placed: _Placed, source: str, form: str) -> Provenance | None:
+    """Where a pair stands, with what else its row holds; the provenance that a row of Fairlead's own names stays."""
+    origin = preference.provenance
+    if isinstance(origin, Sampled) or (origin is None and placed.row.get("provenance") is not None):
+        return origin
+    origin = origin or Imported()
+    if origin.source:
+        return origin
+    columns = {**formats.leftovers(placed.row, form), **origin.columns}
+    return replace(origin, source=source, row=placed.number, format=form, columns=columns)
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from fairlead.preferences.prompt_variants import FEW_SHOT, REVISION
-from fairlead.records import Comparison, Completion, Preference, Prompt, Verdict, VerdictState
+from fairlead.records import Comparison, Completion, Draw, Preference, Prompt, Sampled, Verdict, VerdictState
 
 Recipe = Literal["best_worst", "all", "revision", "models"]
 
@@ -147,22 +147,17 @@ def _extremes(judged: Sequence[Judged]) -> list[Judged]:
 
 
 def _preference(prompt: Prompt, pair: Judged) -> Preference:
-    def origin(completion: Completion) -> dict[str, object]:
-        data = asdict(completion)
-        return {key: data[key] for key in ("model", "sampling", "seed", "index", "finish")}
-
-    return Preference(
-        prompt,
-        pair.chosen.text,
-        pair.rejected.text,
-        pair.verdict.margin,
-        {
-            "chosen": origin(pair.chosen),
-            "rejected": origin(pair.rejected),
-            "judge": pair.verdict.judge,
-            "verdict": pair.verdict.comparison_id,
-            "reason": pair.verdict.reason,
-            "flags": list(pair.verdict.flags),
-            "calls": list(pair.verdict.calls),
-        },
+    provenance = Sampled(
+        chosen=_draw(pair.chosen),
+        rejected=_draw(pair.rejected),
+        judge=pair.verdict.judge,
+        verdict=pair.verdict.comparison_id,
+        reason=pair.verdict.reason,
+        calls=pair.verdict.calls,
+        flags=pair.verdict.flags,
     )
+    return Preference(prompt, pair.chosen.text, pair.rejected.text, pair.verdict.margin, provenance)
+
+
+def _draw(completion: Completion) -> Draw:
+    return Draw(completion.model, completion.sampling, completion.seed, completion.index, completion.finish)

@@ -11,7 +11,7 @@ from fairlead.files import write_jsonl
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context, Figures
 from fairlead.preferences.pairing import preferences_from
-from fairlead.records import Preference, to_json
+from fairlead.records import Preference, Sampled, to_json
 
 
 def run(context: Context) -> Figures:
@@ -59,6 +59,6 @@ def run(context: Context) -> Figures:
         "validation": len(validation),
         "counts": counts,
         "dropped": dropped,
-        "flagged": sum(bool(pair.provenance.get("flags")) for pair in pairs),
+        "flagged": sum(isinstance(p.provenance, Sampled) and bool(p.provenance.flags) for p in pairs),
         "chosen_is_longer": sum(longer) / len(longer) if longer else None,
     }

@@ -14,12 +14,12 @@ from fairlead import Project
 from fairlead.checks import build_check
 from fairlead.config.judges import RubricSettings
 from fairlead.config.monitoring import WatchSettings
+from fairlead.config.stage_settings import DpoSettings
 from fairlead.config.training import DpoSection
 from fairlead.errors import TrainingError
 from fairlead.models.adapters import dpo_start, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
-from fairlead.progress import Silent
 from fairlead.records import Preference, Prompt
 from fairlead.training import dpo, hf_trainer
 from fairlead.training.dpo_trainer.label_noise import measure
@@ -132,7 +132,7 @@ class Lab:
         validation = case.change(drawn[:VALIDATION], rng)
         return case.change(drawn[VALIDATION : VALIDATION + case.pairs], rng), validation
 
-    def trainer(self, case: Case, seed: int, **more: Any) -> tuple[Any, Context]:
+    def trainer(self, case: Case, seed: int, **more: Any) -> tuple[Any, Context[DpoSettings]]:
         """The trainer of a case on pairs that the seed draws, as the `dpo` stage builds it."""
         train, validation = self.pairs_of(case, seed)
         section = DpoSection.model_validate({**HEALTHY, **case.settings, **more})
@@ -145,10 +145,9 @@ class Lab:
         out = self.scratch / f"{case.name.replace(' ', '-')}-{seed}" / "dpo"
         shutil.rmtree(out.parent, ignore_errors=True)
         out.mkdir(parents=True)
-        sections = {"model": model, "lora": self.project.config.lora, "dpo": section}
-        inputs = {key: self.made[key] for key in ("sft", "pairs")}
-        context = Context(self.project.folder, out, inputs, sections, seed, Silent())
-        start = dpo_start(variants_of({"sft": self.made["sft"]}))
+        config = self.project.config.model_copy(update={"model": model, "dpo": section, "seed": seed})
+        context = Project(self.project.folder, config=config).context("dpo", self.made, out)
+        start = dpo_start(variants_of({"sft": self.made["sft"].file("model")}))
         return dpo.build_trainer(context, section, model, start, train, validation), context
 
     def scores(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:

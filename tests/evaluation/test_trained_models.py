@@ -19,6 +19,7 @@ from fairlead import Project
 from fairlead.cli.evaluate import import_, score, try_
 from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.model import ModelSection
+from fairlead.config.stage_settings import DriftSettings
 from fairlead.errors import DataError
 from fairlead.evaluation import drift, reward_model
 from fairlead.evaluation.drift import accuracy, perplexity
@@ -29,7 +30,6 @@ from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.models.log_probs import Scored, answer_row, logprobs, text_rows
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
-from fairlead.progress import Silent
 from fairlead.records import Prompt, to_json
 from fairlead.statistics.intervals import proportion_interval
 
@@ -101,17 +101,11 @@ def test_the_accuracy_of_the_implicit_reward_counts_equal_rewards_half() -> None
     assert accuracy([]).value is None
 
 
-def context(project: Project, section: ProbeSettings, out: Path) -> Context:
+def context(project: Project, section: ProbeSettings, out: Path) -> Context[DriftSettings]:
     names = ("prepare", "sft", "pairs", "dpo")
     out.mkdir(exist_ok=True)
-    return Context(
-        folder=project.folder,
-        out=out,
-        inputs={name: project.artifact(name) for name in names},
-        sections={"probe": section, "model": project.config.model},
-        seed=0,
-        progress=Silent(),
-    )
+    variant = Project(project.folder, config=project.config.model_copy(update={"probe": section}))
+    return variant.context("probe", {name: project.artifact(name) for name in names}, out)
 
 
 def test_the_probe_measures_forgetting_drift_and_the_implicit_reward(project: Project, tmp_path: Path) -> None:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fairlead.config.data import DataCheckSettings, DataSection
+from fairlead.config.data import DataCheckSettings
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection, EvalSection
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.model import ModelSection
-from fairlead.config.project import GateSection
+from fairlead.config.release import GateSection
+from fairlead.config.stage_settings import DecideSettings
 from fairlead.decide.permission import read_decision
 from fairlead.decide.stage import run
+from fairlead.documents.prepare import PrepareCounts
 from fairlead.files import write_jsonl
+from fairlead.pipeline import outputs as files
 from fairlead.pipeline.artifacts import Artifact, Store
-from fairlead.pipeline.stage import Context
+from fairlead.pipeline.stage import Context, Inputs
 from fairlead.progress import Silent
 from fairlead.records import Example, Preference, Prompt, to_json
-
-SECTIONS = (
-    "data_check",
-    "decide",
-    "model",
-    "answers",
-    "eval.metrics",
-    "eval.max_missing",
-    "eval_judge",
-    "gate.criteria",
-    "data.similarity",
-)
 
 
 class Shown(Silent):
@@ -51,15 +41,14 @@ def prepared(
     sft: Sequence[Example] = (),
     prompts: Sequence[Prompt] = (),
     preferences: Sequence[Preference] = (),
-    figures: Mapping[str, Any] | None = None,
+    counts: PrepareCounts | None = None,
 ) -> Artifact:
     store = Store(folder / "artifacts")
     out = store.partial("prepare", "k")
     for name, rows in (("dev", dev), ("sft", sft), ("prompts", prompts), ("preferences", preferences)):
         write_jsonl(out / f"{name}.jsonl", map(to_json, rows))
-    return store.finish(
-        "prepare", "k", outputs=["dev.jsonl"], inputs={}, config={}, figures=figures or {}, seconds=0, seed=0
-    )
+    (counts or PrepareCounts()).write(out / "counts.json")
+    return store.finish("prepare", "k", outputs=["dev.jsonl"], inputs={}, config={}, figures={}, seconds=0, seed=0)
 
 
 def decide(
@@ -75,24 +64,26 @@ def decide(
     progress: Shown | None = None,
 ) -> tuple[dict[str, Any], Artifact]:
     """The decision and its artifact."""
-    everything: dict[str, Any] = {
-        "decide": DecideSection.model_validate(section),
-        "model": ModelSection(name=str(model)),
-        "answers": AnswersSection(max_new_tokens=max_new_tokens, batch_size=64),
-        "eval": EvalSection.model_validate({"metrics": list(metrics)}),
-        "eval_judge": judge,
-        "data": DataSection(eval="eval.jsonl"),
-        "data_check": DataCheckSettings(),
-        "gate": GateSection.model_validate({"criteria": list(criteria)}) if criteria else GateSection(),
-    }
-    config = type("Config", (), everything)
+    settings = DecideSettings.model_construct(
+        decide=DecideSection.model_validate(section),
+        model=ModelSection(name=str(model)),
+        answers=AnswersSection(max_new_tokens=max_new_tokens, batch_size=64),
+        metrics=EvalSection.model_validate({"metrics": list(metrics)}).metrics,
+        max_missing=0.1,
+        judge=judge,
+        criteria=GateSection.model_validate({"criteria": list(criteria)}).criteria if criteria else None,
+        similarity=0.8,
+        data_check=DataCheckSettings(),
+    )
     store = Store(folder / "artifacts")
     out = store.partial("decide", "k")
+    declared = (files.DEV_PROMPTS, files.SFT_ROWS, files.TASK_PROMPTS, files.READY_PAIRS, files.PREPARE_COUNTS)
     context = Context(
+        stage="decide",
         folder=folder,
         out=out,
-        inputs={"prepare": prepare},
-        sections={name: attrgetter(name)(config) for name in SECTIONS},
+        settings=settings,
+        inputs=Inputs({"prepare": prepare}, declared),
         seed=0,
         progress=progress or Silent(),
     )

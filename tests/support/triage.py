@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from random import Random
 
+from fairlead.documents.prepare import PrepareCounts, PreparedRows
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.records import Example, Prompt
 from tests.support.decide_projects import prepared
@@ -32,4 +33,4 @@ def triage(folder: Path, count: int) -> Artifact:
         Prompt.of(text, gold={"severity": color}, cluster=f"c{n}") for n, (text, color) in enumerate(tickets(count, 1))
     ]
     sft = [Example(Prompt.of(text), f"{STYLES[0]} : {color}") for text, color in tickets(40, 2)]
-    return prepared(folder, dev, sft=sft, figures={"sft": 40, "sft_duplicates": 3})
+    return prepared(folder, dev, sft=sft, counts=PrepareCounts(sft=PreparedRows(kept=40, duplicates=3)))

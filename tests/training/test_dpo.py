@@ -14,8 +14,6 @@ from fairlead import Project
 from fairlead.errors import ReferenceMismatchError
 from fairlead.models.adapters import dpo_start, variants_of
 from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context
-from fairlead.progress import Silent
 from fairlead.training.dpo import build_trainer
 from tests.support.projects import tiny_config, write_config
 
@@ -28,10 +26,9 @@ def context_and_trainer(folder: Path, **dpo: Any) -> Any:
     write_config(folder, config)
     project = Project(folder)
     made = project.run("pairs")
-    sections = {name: getattr(project.config, name) for name in ("model", "lora", "dpo")}
-    context = Context(folder, folder / "scratch" / "dpo", {k: made[k] for k in ("sft", "pairs")}, sections, 0, Silent())
+    context = project.context("dpo", made, folder / "scratch" / "dpo")
     pairs = datasets.preferences(made["pairs"].file("train.jsonl"))
-    start = dpo_start(variants_of({"sft": made["sft"]}))
+    start = dpo_start(variants_of({"sft": made["sft"].file("model")}))
     return build_trainer(context, project.config.dpo, project.config.model, start, pairs, pairs[:4])
 
 

@@ -18,6 +18,9 @@ from fairlead.config.base import (
     Section,
 )
 
+Recipe = Literal["best_worst", "all", "revision", "models"]
+JudgedBy = Literal["comparisons", "scores"]
+
 
 class SampleSection(Section):
     temperatures: Annotated[list[NotNegative], Field(min_length=1), Distinct] = Field(
@@ -52,12 +55,12 @@ class SampleSection(Section):
 
 
 class PairsSection(Section):
-    recipe: Literal["best_worst", "all", "revision", "models"] = Field(
+    recipe: Recipe = Field(
         "best_worst",
         description="the best against the worst, all pairs above the margin, a revision that the judge prefers against "
         "what it revises, or answers of different models",
     )
-    judged_by: Literal["comparisons", "scores"] = Field(
+    judged_by: JudgedBy = Field(
         "comparisons",
         description="scores asks for one score per completion instead of a verdict per pair; it has a margin",
     )

@@ -5,43 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairlead.config.data import CheckName, DataCheckSettings
+from fairlead.config.stage_settings import DataCheckStageSettings
 from fairlead.data.quality import check_of, check_pairs
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
-from fairlead.records import DropReason, Preference, Prompt
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
+from fairlead.records import Preference, Prompt
 from fairlead.text.near_duplicates import asked
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[DataCheckStageSettings]) -> Metrics:
     """Writes data_check.json.
 
     Raises:
         DataError: naming every check that failed and is not waived.
     """
-    settings: DataCheckSettings = context.section("data_check")
+    settings = context.settings.data_check
     pairs: list[Preference] = []
     places: list[str] = []
-    for name in ("train", "validation"):
-        part = datasets.preferences(context.inputs["pairs"].file(f"{name}.jsonl"))
+    for name, output in (("train", files.TRAIN_PAIRS), ("validation", files.VALIDATION_PAIRS)):
+        part = context.read(output)
         pairs += part
         places += [f"{name}:{number}" for number in range(1, len(part) + 1)]
-    held = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
+    held = context.read(files.EVAL_PROMPTS)
     report = check_pairs(
         pairs,
         places,
         settings,
         source="pairs",
-        similarity=context.section("data.similarity"),
+        similarity=context.settings.similarity,
         eval_texts=[asked(prompt) for prompt in held],
         mend=lambda name: f"in fairlead.yaml: data_check: {{drop: [{name}]}}; then run: fairlead run",
     )
     report.write(context.out / "data_check.json")
     refuse_failed(report)
     # They are gone already, so nothing of them is trained on; what is left may still be too little.
-    unread: dict[str, int] = context.inputs["prepare"].manifest.figures.get("dropped_import", {})
-    left_out = [f"{check_of(DropReason(reason))} ({count} rows left out at import)" for reason, count in unread.items()]
+    unread = context.read(files.PREPARE_COUNTS).dropped_import
+    left_out = [f"{check_of(reason)} ({count} rows left out at import)" for reason, count in unread.items()]
     return {
         "status": "warn" if left_out and report.status == "pass" else report.status,
         "warned": [f.check for f in report.findings if f.status == "warn"] + left_out,

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from fairlead.config.data import DataSection
+from fairlead.config.stage_settings import PrepareSettings
 from fairlead.data.fields import quoted
 from fairlead.data.readers import LoadedPreferences, read_examples, read_preferences, read_prompts
 from fairlead.data.splits import split_by_prompt
 from fairlead.documents.prepare import PrepareCounts, PreparedRows
 from fairlead.errors import DataError, LeakError
 from fairlead.files import write_jsonl
-from fairlead.pipeline.stage import Context, Figures, resolve
+from fairlead.pipeline.stage import Context, Metrics, resolve
 from fairlead.records import Example, Message, Preference, Prompt, to_json
 from fairlead.text.near_duplicates import asked, overlaps
 
@@ -32,14 +33,14 @@ class _Kept(Generic[Row]):
     counts: PreparedRows
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[PrepareSettings]) -> Metrics:
     """Writes sft, prompts, preferences, dev and eval, each a .jsonl that is empty where the config names none.
 
     counts.json says how many rows of each were left out, and why.
     """
     context.progress.line("      reading the data, looking for duplicates and leaks")
-    data: DataSection = context.section("data")
-    dev_prompts: int = context.section("dev_prompts")
+    data = context.settings.data
+    dev_prompts = context.settings.dev_prompts
     counts = prepare_files(data, context.folder, context.out, dev_prompts=dev_prompts, seed=context.seed)
     counts.write(context.out / "counts.json")
     return figures_of(counts)
@@ -89,9 +90,9 @@ def prepare_files(data: DataSection, folder: Path, out: Path, *, dev_prompts: in
     )
 
 
-def figures_of(counts: PrepareCounts) -> Figures:
+def figures_of(counts: PrepareCounts) -> Metrics:
     """The counts under flat names, for people."""
-    figures: Figures = {"dropped_import": {str(reason): n for reason, n in counts.dropped_import.items()}}
+    figures: Metrics = {"dropped_import": {str(reason): n for reason, n in counts.dropped_import.items()}}
     for name, rows in counts.by_kind().items():
         figures[name] = rows.kept
         figures[f"{name}_duplicates"] = rows.duplicates

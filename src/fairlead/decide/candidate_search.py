@@ -6,6 +6,7 @@ Instructions first; examples, and passages, on the best instruction; then the be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection
@@ -36,7 +37,7 @@ class Campaign:
 
     def __init__(
         self,
-        context: Context,
+        context: Context[Any],
         section: DecideSection,
         material: Material,
         scorer: Scorer,

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fairlead.config.checks import CheckSettings
 from fairlead.config.decide import DecideSection, Target
-from fairlead.config.evaluation import AnswersSection
-from fairlead.config.model import ModelSection
+from fairlead.config.stage_settings import DecideSettings
 from fairlead.decide import document
 from fairlead.decide.answerers import LocalRespondent, Respondent, base_respondent, open_respondent
 from fairlead.decide.candidate_search import Campaign
@@ -21,27 +19,27 @@ from fairlead.decide.training_data import examine
 from fairlead.decide.verdict import conditions, five_lines, reach_verdict
 from fairlead.errors import DataError
 from fairlead.files import write_atomic, write_json, write_jsonl
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Example, Prompt, content_id
 
 _TUNING = 3  # with a writer, every third dev prompt shows it failures, and no candidate is scored on it
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[DecideSettings]) -> Metrics:
     """Writes decision.json, decision.md (the same for people) and answers.jsonl (the rows behind them)."""
-    section: DecideSection = context.section("decide")
+    section = context.settings.decide
     if section.waive is not None:
         return _write(context, document.waived(section.waive), [])
-    metrics: list[CheckSettings] = context.section("eval.metrics")
-    targets = targets_of(section, context.section("gate.criteria"), [metric.name for metric in metrics])
-    scorer = Scorer(metrics, targets, context.section("eval_judge"), context.folder)
+    metrics = context.settings.metrics
+    targets = targets_of(section, context.settings.criteria, [metric.name for metric in metrics])
+    scorer = Scorer(metrics, targets, context.settings.judge, context.folder)
     scored, tuning = split_dev(_dev_prompts(context), writer=section.writer is not None)
     examples = _examples(context)
     material, left_out = gather(section, context.folder, examples, context.seed)
     for item in left_out:
         context.progress.line(f"      left out: {item.name}: {item.reason}")
-    limit: float = context.section("eval.max_missing")
+    limit = context.settings.max_missing
     campaign = Campaign(context, section, material, scorer, scored=scored, tuning=tuning, max_missing=limit)
     trials, served = _measure(context, section, campaign, material, len(scored))
     values = [scorer.values(trial, scored) for trial in trials]
@@ -51,13 +49,13 @@ def run(context: Context) -> Figures:
     ]
     verdict = reach_verdict(candidates, prompts=len(scored), min_prompts=section.min_prompts)
     training = examine(
-        datasets.examples(context.inputs["prepare"].file("sft.jsonl")),
-        datasets.prompts(context.inputs["prepare"].file("prompts.jsonl")),
-        datasets.preferences(context.inputs["prepare"].file("preferences.jsonl")),
+        context.read(files.SFT_ROWS),
+        context.read(files.TASK_PROMPTS),
+        context.read(files.READY_PAIRS),
         scorer.checks,
-        context.inputs["prepare"].manifest.figures,
-        settings=context.section("data_check"),
-        similarity=context.section("data.similarity"),
+        context.read(files.PREPARE_COUNTS),
+        settings=context.settings.data_check,
+        similarity=context.settings.similarity,
     )
     decision = document.decision(
         verdict,
@@ -84,7 +82,9 @@ def run(context: Context) -> Figures:
     return _write(context, decision, _answer_rows(trials, values, scored))
 
 
-def _write(context: Context, decision: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Figures:
+def _write(
+    context: Context[DecideSettings], decision: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]
+) -> Metrics:
     write_json(context.out / "decision.json", decision)
     write_atomic(context.out / "decision.md", document.markdown(decision))
     write_jsonl(context.out / "answers.jsonl", answers)
@@ -95,8 +95,8 @@ def _shown(targets: Sequence[Target]) -> str:
     return ", ".join(f"{target.metric} ≥ {target.at_least:g}" for target in targets)
 
 
-def _dev_prompts(context: Context) -> list[Prompt]:
-    dev = datasets.prompts(context.inputs["prepare"].file("dev.jsonl"))
+def _dev_prompts(context: Context[DecideSettings]) -> list[Prompt]:
+    dev = context.read(files.DEV_PROMPTS)
     if not dev:
         raise DataError(
             "there are no dev prompts to decide on",
@@ -118,19 +118,18 @@ def split_dev(prompts: Sequence[Prompt], *, writer: bool) -> tuple[list[Prompt],
     return scored, tuning
 
 
-def _examples(context: Context) -> list[Example]:
+def _examples(context: Context[DecideSettings]) -> list[Example]:
     """The SFT rows; without them the better answers of ready pairs."""
-    prepared = context.inputs["prepare"]
-    examples = datasets.examples(prepared.file("sft.jsonl"))
-    return examples or [Example(p.prompt, p.chosen) for p in datasets.preferences(prepared.file("preferences.jsonl"))]
+    examples = context.read(files.SFT_ROWS)
+    return examples or [Example(p.prompt, p.chosen) for p in context.read(files.READY_PAIRS)]
 
 
 def _measure(
-    context: Context, section: DecideSection, campaign: Campaign, material: Material, prompts: int
+    context: Context[DecideSettings], section: DecideSection, campaign: Campaign, material: Material, prompts: int
 ) -> tuple[list[Trial], Usage | None]:
     """Every candidate on every model, the base first, and what a fine-tuned base would take to serve."""
-    answers: AnswersSection = context.section("answers")
-    model: ModelSection = context.section("model")
+    answers = context.settings.answers
+    model = context.settings.model
     base = base_respondent(model, context.folder, answers, seed=context.seed, price_per_hour=section.price_per_hour)
     with _bench(context, base, material, prompts) as bench:
         instructions = campaign.instructions(bench)
@@ -145,7 +144,9 @@ def _measure(
 
 
 @contextmanager
-def _bench(context: Context, respondent: Respondent, material: Material, prompts: int) -> Iterator[Bench]:
+def _bench(
+    context: Context[DecideSettings], respondent: Respondent, material: Material, prompts: int
+) -> Iterator[Bench]:
     """A bench whose bar grows with the candidates, because which follow depends on what came before."""
     with context.progress.task("decide", f"asking {respondent.name}", prompts) as bar:
         done = 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from fairlead.checks import Check
 from fairlead.config.data import DataCheckSettings
 from fairlead.data.quality import check_pairs
 from fairlead.decide.scoring import LEVEL, interval_of
 from fairlead.decide.verdict import Training
+from fairlead.documents.prepare import PrepareCounts
 from fairlead.records import Example, Interval, Preference, Prompt
 
 _MOST = 2000  # rows whose quality is measured; more would not change the figure
@@ -27,7 +27,7 @@ def examine(
     prompts: Sequence[Prompt],
     preferences: Sequence[Preference],
     checks: Mapping[str, Check],
-    prepared: Mapping[str, Any],
+    prepared: PrepareCounts,
     *,
     settings: DataCheckSettings,
     similarity: float,
@@ -36,11 +36,11 @@ def examine(
 
     Args:
         settings: the `data_check` section.
-        prepared: figures of the stage `prepare`, for what it dropped.
+        prepared: what the stage `prepare` kept and dropped.
     """
     distinct = {p.id for p in prompts} | {e.prompt.id for e in examples} | {p.prompt.id for p in preferences}
     dropped = {
-        words: sum(int(prepared.get(f"{kind}_{key}") or 0) for kind in ("sft", "prompts", "preferences"))
+        words: sum(getattr(rows, key) for rows in (prepared.sft, prepared.prompts, prepared.preferences))
         for key, words in _DROPPED.items()
     }
     answers = Counter(example.answer for example in examples)

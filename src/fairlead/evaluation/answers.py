@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fairlead.config.evaluation import AnswersSection
-from fairlead.config.model import ModelSection
+from fairlead.config.stage_settings import AnswersSettings
 from fairlead.escape import code_block, markdown
 from fairlead.files import write_atomic, write_jsonl
 from fairlead.models.adapters import ModelName, VariantLoader, variants_of
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.models.resumable import generate_resumable
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion, Prompt, Sampling, to_json
 
 _BATCHES_PER_CHUNK = 16  # within a chunk the batch stays full; at its end it runs empty
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[AnswersSettings]) -> Metrics:
     """Writes answers.jsonl (every variant's answers, variant by variant) and samples.md (side by side, for people)."""
-    section: AnswersSection = context.section("answers")
-    model: ModelSection = context.section("model")
-    prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
+    section = context.settings.answers
+    model = context.settings.model
+    prompts = context.read(files.EVAL_PROMPTS)
     sampling = Sampling(section.temperature, section.top_p, section.max_new_tokens)
-    variants = variants_of(context.inputs)
+    variants = variants_of(files.trained_models(context.inputs))
     requests = [ViewRequest(prompt, sampling, variant=name) for prompt in prompts for name in variants]
     known = 0
     with context.progress.task("answers", "held-out prompts", len(requests)) as bar:

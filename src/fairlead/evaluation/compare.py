@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fairlead.config.evaluation import EvalSection
-from fairlead.config.judges import JudgeSettings
+from fairlead.config.stage_settings import EvalSettings
 from fairlead.documents.evaluation import Plan
 from fairlead.evaluation.caveats import answer_figures, warnings_of
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
@@ -19,8 +19,8 @@ from fairlead.judges.build import open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
 from fairlead.judges.qualification.model_families import SHARED_JUDGE, kinship
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion, ModelPair, Prompt, ScoreState, to_json
 from fairlead.statistics.power import plan, plan_line
 
@@ -60,10 +60,10 @@ class _Judged:
     disagreement: float | None = None
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[EvalSettings]) -> Metrics:
     """Writes comparison.json (table, pairwise, warnings), scores.jsonl and verdicts.jsonl (the rows behind them)."""
-    section: EvalSection = context.section("eval")
-    settings: JudgeSettings | None = context.section("eval_judge")
+    section = context.settings.eval
+    settings = context.settings.eval_judge
     held = _read(context)
     metrics: dict[str, Values] = measure(section.metrics, held.prompts, held.texts, context.folder)
     planned = plan(held.clusters)
@@ -75,7 +75,7 @@ def run(context: Context) -> Figures:
     if judged.scores is not None:
         metrics[JUDGE_SCORE] = judged.scores
     comparison = _comparison(held, metrics, judged, planned)
-    training: JudgeSettings | None = context.section("judge")
+    training = context.settings.judge
     if judged.name is not None and (common := kinship(training, settings)) is not None:
         comparison["warnings"].append({"name": SHARED_JUDGE, "text": common.sentence})
         context.progress.line(f"      warning: {common.sentence}")
@@ -115,15 +115,15 @@ def _comparison(held: _Held, metrics: Mapping[str, Values], judged: _Judged, pla
     }
 
 
-def _read(context: Context) -> _Held:
-    prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))
+def _read(context: Context[EvalSettings]) -> _Held:
+    prompts = context.read(files.EVAL_PROMPTS)
     answers: dict[str, list[Completion]] = {}
-    for answer in datasets.completions(context.inputs["answers"].file("answers.jsonl")):
+    for answer in context.read(files.ANSWERS):
         answers.setdefault(answer.model, []).append(answer)
     return _Held(prompts, answers)
 
 
-def _ask(section: EvalSection, held: _Held, judge: Judge, context: Context) -> _Judged:
+def _ask(section: EvalSection, held: _Held, judge: Judge, context: Context[EvalSettings]) -> _Judged:
     """Asks for every pair, then for scores, and stops where too much is missing."""
     judged = _Judged(judge.name)
     for pair in map(ModelPair.parse, section.pairwise):

@@ -16,7 +16,7 @@ import numpy as np
 
 from fairlead.checks import build_check
 from fairlead.config.evaluation import ProbeSettings
-from fairlead.config.model import ModelSection
+from fairlead.config.stage_settings import DriftSettings
 from fairlead.data.readers import read_prompts
 from fairlead.errors import DataError
 from fairlead.evaluation.table import ends
@@ -32,21 +32,22 @@ from fairlead.models.log_probs import (
     text_rows,
 )
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.progress import Progress
 from fairlead.records import Interval, Preference, Prompt, Sampling
 from fairlead.statistics.intervals import bounded_mean_interval as bounded
 from fairlead.statistics.intervals import mean_interval, paired_difference, proportion_interval
 
 _HELD_LOGITS = 2**28  # numbers of float32, one GiB
+DriftContext = Context[DriftSettings]
 
 
-def run(context: Context) -> Figures:
+def run(context: DriftContext) -> Metrics:
     """Writes probe.json: figures with their interval and n, by name and, where there are several, by variant."""
-    section: ProbeSettings = context.section("probe")
-    model: ModelSection = context.section("model")
-    variants = variants_of(context.inputs)
+    section = context.settings.probe
+    model = context.settings.model
+    variants = variants_of(files.trained_models(context.inputs))
     host = VariantLoader(model, context.folder, variants)
     reference = reference_name(variants)
     found: dict[str, Any] = {}
@@ -66,12 +67,12 @@ def run(context: Context) -> Figures:
     if section.task:
         prompts = read_prompts(context.path(section.task))
         found |= _general(host, list(variants), prompts, section, context)
-    held_out = datasets.preferences(context.inputs["pairs"].file("validation.jsonl"))
+    held_out = context.read(files.VALIDATION_PAIRS)
     # Training drops them too: nothing of their answers is left.
     pairs = [pair for pair in held_out if prompt_length(pair.prompt, host.tokenizer) < section.max_length]
     rewards = implicit_rewards(host, reference, pairs, section.max_length, section.batch_size, context.progress)
     found["implicit_reward_accuracy"] = ends(accuracy(rewards))
-    prompts = datasets.prompts(context.inputs["prepare"].file("eval.jsonl"))[: section.kl_prompts]
+    prompts = context.read(files.EVAL_PROMPTS)[: section.kl_prompts]
     prompts = [prompt for prompt in prompts if prompt_length(prompt, host.tokenizer) < section.max_length]
     if prompts:
         found["kl_from_reference"] = ends(_kl(host, reference, prompts, section, context))
@@ -111,7 +112,11 @@ def perplexity(sums: Sequence[float], windows: Sequence[Scored]) -> Interval:
 
 
 def _general(
-    host: VariantLoader, names: Sequence[ModelName], prompts: Sequence[Prompt], section: ProbeSettings, context: Context
+    host: VariantLoader,
+    names: Sequence[ModelName],
+    prompts: Sequence[Prompt],
+    section: ProbeSettings,
+    context: DriftContext,
 ) -> dict[str, dict[str, Any]]:
     """Every check of the general task, by variant, and its change over the base, paired by prompt."""
     sampling = Sampling(0.0, 1.0, section.max_new_tokens)
@@ -143,7 +148,11 @@ def _change(new: Sequence[float | None], old: Sequence[float | None]) -> Interva
 
 
 def _answers(
-    host: VariantLoader, requests: Sequence[ViewRequest], section: ProbeSettings, context: Context, what: str
+    host: VariantLoader,
+    requests: Sequence[ViewRequest],
+    section: ProbeSettings,
+    context: DriftContext,
+    what: str,
 ) -> list[Any]:
     done = 0
     with context.progress.task("probe", what, len(requests)) as bar:
@@ -196,7 +205,11 @@ def accuracy(rewards: Sequence[tuple[float, float]]) -> Interval:
 
 
 def _kl(
-    host: VariantLoader, reference: ModelName, prompts: Sequence[Prompt], section: ProbeSettings, context: Context
+    host: VariantLoader,
+    reference: ModelName,
+    prompts: Sequence[Prompt],
+    section: ProbeSettings,
+    context: DriftContext,
 ) -> Interval:
     """KL(π ‖ π_ref) in nats per answer, on answers drawn from π at temperature 1.
 

@@ -16,7 +16,6 @@ from fairlead.files import write_jsonl
 from fairlead.models.adapters import VariantLoader, reference_name, variants_of
 from fairlead.models.log_probs import answer_row, prompt_length
 from fairlead.models.one_pass import OnePassGenerator, ViewRequest
-from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 from fairlead.records import Completion, Example, Message, Preference, Prompt, Sampling, to_json
 
@@ -41,8 +40,7 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
         DataError: if no row can be scored.
     """
     every = _read(file, project.config.data.system)
-    inputs = trained(project)
-    variants = variants_of(inputs)
+    variants = variants_of(trained(project))
     host = VariantLoader(project.config.model, project.folder, variants)
     section, most = project.config.dpo, _most_tokens(project)
     rows = {n: r for n, r in enumerate(every, 1) if prompt_length(r.prompt, host.tokenizer) < most}
@@ -61,7 +59,7 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
     pairs = [(row["chosen_reward"], row["rejected_reward"]) for row in scored if "chosen_reward" in row]
     return {
         "file": str(file),
-        "model": inputs["dpo"].hash,
+        "model": project.artifact("dpo").hash,
         "beta": section.beta,
         "rows": len(rows),
         "prompt_too_long": [number for number in range(1, len(every) + 1) if number not in rows],
@@ -76,14 +74,14 @@ def _most_tokens(project: Project) -> int:
     return project.config.dpo.max_length
 
 
-def trained(project: Project) -> dict[str, Artifact]:
-    """The artifacts of the trained models.
+def trained(project: Project) -> dict[str, Path]:
+    """The folders of the trained models, by stage.
 
     Raises:
         ArtifactError: if one has not been made, naming the command that makes it.
     """
     names = {stage.name for stage in project.stages}
-    return {name: project.artifact(name) for name in ("sft", "dpo") if name in names}
+    return {name: project.artifact(name).file("model") for name in ("sft", "dpo") if name in names}
 
 
 def _read(file: Path, system: str | None) -> Sequence[Example | Preference]:

@@ -10,18 +10,19 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from fairlead.config.data import DataSection
-from fairlead.config.release import Criterion, GateSection
+from fairlead.config.release import Criterion
+from fairlead.config.stage_settings import GateSettings
 from fairlead.errors import ConfigError, some
 from fairlead.evaluation.caveats import NAMES
 from fairlead.files import dump_json, read_json, write_atomic, write_json
 from fairlead.gate.output import gate_markdown, junit
 from fairlead.judges.qualification.model_families import SHARED_JUDGE
-from fairlead.pipeline import datasets
-from fairlead.pipeline.artifacts import Artifact, package_versions
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.artifacts import Manifest, package_versions
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Preference, content_id
 from fairlead.statistics.power import prompts_needed
 from fairlead.text.near_duplicates import asked, overlaps
@@ -39,16 +40,22 @@ _HOLDS = {
 }
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[GateSettings]) -> Metrics:
     """Writes gate.json (the record), gate.md and gate.xml (JUnit): status, criteria, and hashes of what was judged."""
-    section: GateSection = context.section("gate")
-    for artifact in context.inputs.values():
+    section = context.settings.gate
+    for artifact in context.inputs.artifacts.values():
         artifact.verify()
-    comparison = read_json(context.inputs["eval"].file("comparison.json"))
+    manifests = context.inputs.manifests()
+    comparison = context.read(files.COMPARISON)
     figures = known_figures(
-        comparison, leaks=count_leaks(context), data=data_checks(context.inputs["pairs"]), stages=context.inputs
+        comparison,
+        leaks=count_leaks(context),
+        data=pair_faults(context.read(files.TRAIN_PAIRS), context.read(files.VALIDATION_PAIRS)),
+        data_check=_data_check(context),
+        training={name: manifests[name].figures for name in ("sft", "pairs", "dpo") if name in manifests},
+        probe=context.read(files.DRIFT) if context.inputs.has(files.DRIFT) else {},
     )
-    criteria: list[Criterion] = context.section("gate_criteria")
+    criteria = context.settings.criteria
     candidates = judge_candidates(criteria, section.min_prompts, figures)
     dpo = candidates["dpo"]
     record = {
@@ -58,14 +65,14 @@ def run(context: Context) -> Figures:
         "advice": advice({name: candidate["status"] for name, candidate in candidates.items()}),
         "prompts": comparison["prompts"],
         "judge": comparison["judge"],
-        "judged": {name: artifact.hash for name, artifact in sorted(context.inputs.items())},
-        "eval_prompts": context.inputs["prepare"].manifest.files["eval.jsonl"],
-        "adapter": weights(context.inputs["dpo"]),
-        "adapters": {name: weights(context.inputs[name]) for name in ("sft", "dpo") if name in context.inputs},
-        "template": template_hash(context.inputs["dpo"]),
+        "judged": {name: manifest.hash for name, manifest in sorted(manifests.items())},
+        "eval_prompts": manifests["prepare"].files["eval.jsonl"],
+        "adapter": weights(manifests["dpo"]),
+        "adapters": {name: weights(manifests[name]) for name in ("sft", "dpo") if name in manifests},
+        "template": template_hash(context.inputs.path(files.DPO_MODEL), manifests["dpo"]),
         "config": section.model_dump(mode="json") | {"criteria": [c.model_dump(mode="json") for c in criteria]},
-        "waived": context.section("decide.waive"),
-        "config_hash": content_id({name: dict(a.manifest.config) for name, a in sorted(context.inputs.items())}),
+        "waived": context.settings.waived,
+        "config_hash": content_id({name: manifest.config for name, manifest in sorted(manifests.items())}),
         "versions": package_versions(),
     }
     write_json(context.out / "gate.json", record)
@@ -74,38 +81,30 @@ def run(context: Context) -> Figures:
     return {"status": dpo["status"], "advice": record["advice"]}
 
 
-def weights(artifact: Artifact) -> dict[str, str]:
+def weights(manifest: Manifest) -> dict[str, str]:
     """SHA-256 of every file of a trained model."""
-    return {name: digest for name, digest in artifact.manifest.files.items() if name.startswith("model/")}
+    return {name: digest for name, digest in manifest.files.items() if name.startswith("model/")}
 
 
-def template_hash(artifact: Artifact) -> str | None:
+def template_hash(model: Path, manifest: Manifest) -> str | None:
     """SHA-256 of the chat template that the model is asked with, in a file of its own or in the tokenizer's config."""
-    found = artifact.manifest.files.get("model/chat_template.jinja")
-    if found is not None or "model/tokenizer_config.json" not in artifact.manifest.files:
+    found = manifest.files.get("model/chat_template.jinja")
+    if found is not None or "model/tokenizer_config.json" not in manifest.files:
         return found
-    template = read_json(artifact.file("model/tokenizer_config.json")).get("chat_template")
+    template = read_json(model / "tokenizer_config.json").get("chat_template")
     if template is None:
         return None
     text = template if isinstance(template, str) else dump_json(template)  # several templates, by name
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def count_leaks(context: Context) -> int:
+def count_leaks(context: Context[GateSettings]) -> int:
     """Training prompts that are eval prompts or near-duplicates of one, compared by content once more."""
-    data: DataSection = context.section("data")
-    prepared, pairs = context.inputs["prepare"], context.inputs["pairs"]
-    held = [asked(prompt) for prompt in datasets.prompts(prepared.file("eval.jsonl"))]
-    trained = [asked(example.prompt) for example in datasets.examples(prepared.file("sft.jsonl"))]
-    for name in ("train.jsonl", "validation.jsonl"):
-        trained += [asked(pair.prompt) for pair in datasets.preferences(pairs.file(name))]
-    return len(overlaps(trained, held, data.similarity))
-
-
-def data_checks(pairs: Artifact) -> dict[str, int]:
-    """Faults of the preference pairs, counted; `failed` is their sum."""
-    train, validation = (datasets.preferences(pairs.file(f"{name}.jsonl")) for name in ("train", "validation"))
-    return pair_faults(train, validation)
+    held = [asked(prompt) for prompt in context.read(files.EVAL_PROMPTS)]
+    trained = [asked(example.prompt) for example in context.read(files.SFT_ROWS)]
+    for output in (files.TRAIN_PAIRS, files.VALIDATION_PAIRS):
+        trained += [asked(pair.prompt) for pair in context.read(output)]
+    return len(overlaps(trained, held, context.settings.similarity))
 
 
 def pair_faults(train: Sequence[Preference], validation: Sequence[Preference]) -> dict[str, int]:
@@ -122,7 +121,13 @@ def pair_faults(train: Sequence[Preference], validation: Sequence[Preference]) -
 
 
 def known_figures(
-    comparison: Mapping[str, Any], *, leaks: int, data: Mapping[str, int], stages: Mapping[str, Artifact]
+    comparison: Mapping[str, Any],
+    *,
+    leaks: int,
+    data: Mapping[str, int],
+    data_check: Mapping[str, int],
+    training: Mapping[str, Any],
+    probe: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Every figure that a criterion may name, as nested mappings."""
     table = {row["metric"]: row for row in comparison["table"]}
@@ -140,9 +145,9 @@ def known_figures(
         "warnings": warned,
         "answers": comparison["answers"],
         "data": dict(data),
-        "data_check": _data_check(stages["data_check"]) if "data_check" in stages else {},
-        "training": {n: dict(stages[n].manifest.figures) for n in ("sft", "pairs", "dpo") if n in stages},
-        "probe": read_json(stages["probe"].file("probe.json")) if "probe" in stages else {},
+        "data_check": dict(data_check),
+        "training": dict(training),
+        "probe": dict(probe),
     }
 
 
@@ -152,10 +157,10 @@ def _credible(table: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
     return {"metrics_worse": sum(high < 0 for _, high in ends), "metrics_better": sum(low > 0 for low, _ in ends)}
 
 
-def _data_check(artifact: Artifact) -> dict[str, int]:
+def _data_check(context: Context[GateSettings]) -> dict[str, int]:
     """How many checks of the pairs failed (all of them waived, or training would not have begun), and warned."""
-    findings = read_json(artifact.file("data_check.json"))["findings"]
-    states = Counter(finding["status"] for finding in findings)
+    findings = context.read(files.DATA_CHECK).findings
+    states = Counter(finding.status for finding in findings)
     return {"failed": states["fail"], "warned": states["warn"]}
 
 

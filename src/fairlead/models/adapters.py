@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fairlead.config.model import ModelSection
 from fairlead.models.continuous_batching import NO_ADAPTER
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.pipeline.artifacts import Artifact
 
 ModelName = Literal["base", "sft", "dpo"]
 
@@ -47,13 +46,17 @@ def variant_after(start: ModelVariant, trained: Path) -> ModelVariant:
     return ModelVariant(start.base, trained) if is_adapter(trained) else ModelVariant(trained, None)
 
 
-def variants_of(inputs: Mapping[str, Artifact]) -> dict[ModelName, ModelVariant]:
-    """The variants that the given artifacts make: base always, sft and dpo where they were trained."""
+def variants_of(models: Mapping[str, Path]) -> dict[ModelName, ModelVariant]:
+    """The variants that trained models make: base always, sft and dpo where they were trained.
+
+    Args:
+        models: folder of each trained model, by stage.
+    """
     variants: dict[ModelName, ModelVariant] = {"base": ModelVariant()}
-    if "sft" in inputs:
-        variants["sft"] = variant_after(variants["base"], inputs["sft"].file("model"))
-    if "dpo" in inputs:
-        variants["dpo"] = variant_after(dpo_start(variants), inputs["dpo"].file("model"))
+    if "sft" in models:
+        variants["sft"] = variant_after(variants["base"], models["sft"])
+    if "dpo" in models:
+        variants["dpo"] = variant_after(dpo_start(variants), models["dpo"])
     return variants
 
 

@@ -3,24 +3,26 @@
     artifacts/<stage>/<key>/            a finished artifact; `manifest.json` is in it
     artifacts/<stage>/<key>.partial/    one that is being made, or was when the process died; the rerun goes on in it
 
-`key` is the identity of what goes in (stage, its version, its config sections, the hashes of its inputs); `hash` is
-the identity of what came out. Stages downstream depend on hashes, so a stage that is run again and gives the same
-bytes makes nothing after it stale.
+`key` is the identity of what goes in: the stage, its version, its part of the config, the hashes of the files that it
+reads. `hash` is the identity of what came out. Stages downstream depend on the hashes of the files that they read, so a
+stage that is run again and gives the same bytes makes nothing after it stale.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from fairlead.errors import ArtifactError
-from fairlead.files import disk_errors, hash_file, write_json
+from pydantic import Field
+
+from fairlead.documents.base import Document
+from fairlead.errors import ArtifactError, DataError
+from fairlead.files import disk_errors, hash_file
 from fairlead.records import content_id
 
 MANIFEST = "manifest.json"
@@ -30,15 +32,14 @@ _PACKAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Document):
     """What an artifact is made of and from.
 
     Attributes:
         key: identity of what went in.
         hash: identity of what came out: of the files in `files` that the stage counts as its output.
         inputs: hash of every input, by name.
-        config: the config sections that the stage read, resolved.
+        config: what the stage's key contains of the config, by dotted path.
         files: SHA-256 of every file, by path inside the artifact.
         figures: what the stage measured, for `fairlead status` and the report.
         seconds: wall time of the run that finished it.
@@ -47,14 +48,19 @@ class Manifest:
     stage: str
     key: str
     hash: str
-    inputs: Mapping[str, str]
-    config: Mapping[str, Any]
-    files: Mapping[str, str]
-    figures: Mapping[str, Any]
+    inputs: dict[str, str]
+    config: dict[str, Any]
+    files: dict[str, str]
+    figures: dict[str, Any]
     seconds: float
     seed: int
     created: str
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def content_hash(self) -> str:
+        """Identity of all that the manifest says, times included."""
+        return content_id(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,13 @@ class Artifact:
             raise ArtifactError(
                 f"has no {name}",
                 where=str(self.path),
-                remedy=f"run it again: fairlead {self.manifest.stage} --force",
+                remedy=self._again,
             )
         return path
+
+    def hash_of(self, name: str) -> str:
+        """Identity of one of its files, or of all files of a folder in it."""
+        return content_id({n: digest for n, digest in self.manifest.files.items() if _within(n, name)})
 
     def verify(self, outputs: Sequence[str] | None = None) -> None:
         """Compares every file with the manifest.
@@ -123,21 +133,27 @@ class Store:
             ArtifactError: if its manifest cannot be read.
         """
         path = self.path(stage, key)
-        try:
-            data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-            return Artifact(path, Manifest(**data))
-        except FileNotFoundError:
+        if not (path / MANIFEST).is_file():
             return None
-        except (ValueError, TypeError) as error:
+        try:
+            return Artifact(path, Manifest.read(path / MANIFEST))
+        except (DataError, ArtifactError) as error:
             raise ArtifactError(
-                f"cannot be read ({error})",
+                f"cannot be read ({error.what})",
                 where=str(path / MANIFEST),
                 remedy=f"delete the folder {path} and run again",
             ) from error
 
+    def is_started(self, stage: str, key: str) -> bool:
+        """Whether the artifact of this key is half made."""
+        return self._partial_path(stage, key).exists()
+
+    def _partial_path(self, stage: str, key: str) -> Path:
+        return self.path(stage, key).with_name(f"{key}.partial")
+
     def partial(self, stage: str, key: str) -> Path:
         """The folder in which the artifact of this key is made; made if absent, kept across kills."""
-        path = self.path(stage, key).with_name(f"{key}.partial")
+        path = self._partial_path(stage, key)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
@@ -183,7 +199,7 @@ class Store:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions=package_versions(),
         )
-        write_json(partial / MANIFEST, asdict(manifest))
+        manifest.write(partial / MANIFEST)
         final = self.path(stage, key)
         with disk_errors(final):
             if final.exists():
@@ -194,7 +210,12 @@ class Store:
 
 def _identity(stage: str, files: Mapping[str, str], outputs: Sequence[str]) -> str:
     """Identity of what came out: of the files that the stage counts as its output."""
-    return content_id(stage, {n: d for n, d in files.items() if any(n == o or n.startswith(f"{o}/") for o in outputs)})
+    return content_id(stage, {n: d for n, d in files.items() if any(_within(n, output) for output in outputs)})
+
+
+def _within(name: str, output: str) -> bool:
+    """Whether a file is an output, or lies in one that is a folder."""
+    return name == output or name.startswith(f"{output}/")
 
 
 def _files(folder: Path) -> Iterator[str]:

@@ -1,216 +1,247 @@
-"""The graph: which stages there are, what each reads, and what it makes.
-
-The functions are named by import path, because torch takes seconds to import and `fairlead status` should not.
-"""
+"""The graph: which stages there are, what each reads, and what it makes."""
 
 from __future__ import annotations
 
-from fairlead.config.project import Config
-from fairlead.pipeline.sources import (
-    data_sources,
-    decide_sources,
-    dpo_sources,
-    judge_check_sources,
-    judge_sources,
-    model_sources,
-    probe_sources,
-    sample_sources,
-    sweep_sources,
-)
-from fairlead.pipeline.stage import Stage
+from typing import Any
 
-_PREPARE = Stage(
+from fairlead.config import stage_settings as settings
+from fairlead.config.project import Config
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Output, Stage
+
+PREPARE = Stage(
     "prepare",
     "fairlead.data.prepare:run",
-    sections=("data", "dev_prompts"),
-    inputs=(),
-    outputs=("sft.jsonl", "prompts.jsonl", "preferences.jsonl", "eval.jsonl", "dev.jsonl"),
-    version=2,
-    sources=data_sources,
+    settings=settings.PrepareSettings,
+    outputs=(
+        files.SFT_ROWS,
+        files.TASK_PROMPTS,
+        files.READY_PAIRS,
+        files.EVAL_PROMPTS,
+        files.DEV_PROMPTS,
+        files.PREPARE_COUNTS,
+    ),
+    version=3,
     headline="eval",
     summary="read the data, drop duplicates and leaks",
 )
-_DECIDE = Stage(
+
+
+def _decide_inputs(config: Config) -> tuple[Output[Any], ...]:
+    """A waived decision reads nothing."""
+    if config.decide.waive is not None:
+        return ()
+    return (files.DEV_PROMPTS, files.SFT_ROWS, files.TASK_PROMPTS, files.READY_PAIRS, files.PREPARE_COUNTS)
+
+
+DECIDE = Stage(
     "decide",
     "fairlead.decide.stage:run",
-    sections=(
-        "decide",
-        "model",
-        "answers",
-        "eval.metrics",
-        "eval.max_missing",
-        "eval_judge",
-        "gate.criteria",
-        "data.similarity",
-        "data_check",
-    ),
-    inputs=("prepare",),
-    outputs=("decision.json", "decision.md", "answers.jsonl"),
+    settings=settings.DecideSettings,
+    inputs_if=_decide_inputs,
+    runs_after=("prepare",),
+    permission="fairlead.decide.permission:demand_fine_tuning",
+    outputs=(files.DECISION, files.DECISION_PAGE, files.CANDIDATE_ANSWERS),
     scratch=("candidates",),
-    sources=decide_sources,
+    version=2,
     headline="verdict",
     summary="whether prompts, examples or documents are enough",
 )
-_SFT = Stage(
-    "sft",
-    "fairlead.training.sft:run",
-    sections=("model", "lora", "sft"),
-    inputs=("prepare",),
-    guards=("decide",),
-    outputs=("model",),
-    scratch=("checkpoints",),
-    sources=model_sources,
-    headline="validation_loss",
-    summary="supervised fine-tuning of the base model",
-)
-_SAMPLE = Stage(
-    "sample",
-    "fairlead.preferences.sample:run",
-    sections=("model", "sample"),
-    inputs=("prepare", "sft"),
-    outputs=("completions.jsonl",),
-    scratch=("chunks",),
-    sources=sample_sources,
-    headline="completions",
-    summary="completions of the SFT model for every task prompt",
-)
-_JUDGE_CHECK = Stage(
+JUDGE_CHECK = Stage(
     "judge_check",
     "fairlead.judges.qualification.stage:run",
-    sections=("judge", "eval_judge", "judge_check"),
-    inputs=(),
-    outputs=("qualification.json",),
+    settings=settings.JudgeCheckStageSettings,
+    outputs=(files.QUALIFICATION,),
     version=3,
-    sources=judge_check_sources,
     headline="accuracy",
     summary="whether the judges can be trusted",
 )
-_JUDGE = Stage(
+SFT = Stage(
+    "sft",
+    "fairlead.training.sft:run",
+    settings=settings.SftSettings,
+    inputs=(files.SFT_ROWS,),
+    runs_after=("decide",),
+    outputs=(files.SFT_MODEL,),
+    scratch=("checkpoints",),
+    headline="validation_loss",
+    summary="supervised fine-tuning of the base model",
+)
+
+
+def _few_shot_examples(config: Config) -> tuple[Output[Any], ...]:
+    return (files.SFT_ROWS,) if config.sample.few_shot else ()
+
+
+SAMPLE = Stage(
+    "sample",
+    "fairlead.preferences.sample:run",
+    settings=settings.SampleSettings,
+    inputs=(files.TASK_PROMPTS, files.SFT_MODEL),
+    inputs_if=_few_shot_examples,
+    outputs=(files.COMPLETIONS,),
+    scratch=("chunks",),
+    headline="completions",
+    summary="completions of the SFT model for every task prompt",
+)
+JUDGE = Stage(
     "judge",
     "fairlead.preferences.judge:run",
-    sections=("judge", "pairs.recipe", "pairs.judged_by", "pairs.max_missing"),
-    inputs=("prepare", "sample"),
-    guards=("judge_check",),
-    outputs=("verdicts.jsonl", "comparisons.jsonl"),
-    version=2,
-    sources=judge_sources("judge"),
+    settings=settings.JudgeStageSettings,
+    inputs=(files.TASK_PROMPTS, files.COMPLETIONS),
+    runs_after=("judge_check",),
+    outputs=(files.VERDICTS, files.COMPARISONS, files.JUDGE_COUNTS),
+    version=3,
     headline="verdicts",
     summary="the judge's verdicts on the completions",
 )
-_PAIRS = Stage(
+
+
+def _sources_of_pairs(config: Config) -> tuple[Output[Any], ...]:
+    """Verdicts on completions, or ready pairs; the eval prompts only where pairs that overlap them are dropped."""
+    source: tuple[Output[Any], ...] = (files.READY_PAIRS,)
+    if config.data.prompts:
+        source = (files.TASK_PROMPTS, files.COMPLETIONS, files.VERDICTS)
+    return (*source, files.EVAL_PROMPTS) if config.data_check.drop else source
+
+
+PAIRS = Stage(
     "pairs",
     "fairlead.preferences.pairs:run",
-    sections=("pairs", "data", "data_check.drop"),
-    inputs=("prepare", "sample", "judge"),
-    outputs=("train.jsonl", "validation.jsonl"),
+    settings=settings.PairsSettings,
+    inputs_if=_sources_of_pairs,
+    outputs=(files.TRAIN_PAIRS, files.VALIDATION_PAIRS, files.PAIR_COUNTS),
+    version=2,
     headline="train",
     summary="preference triples, split",
 )
-_DATA_CHECK = Stage(
+DATA_CHECK = Stage(
     "data_check",
     "fairlead.data.check:run",
-    sections=("data_check", "data.similarity"),
-    inputs=("prepare", "pairs"),
-    outputs=("data_check.json",),
+    settings=settings.DataCheckStageSettings,
+    inputs=(files.TRAIN_PAIRS, files.VALIDATION_PAIRS, files.EVAL_PROMPTS, files.PREPARE_COUNTS),
+    outputs=(files.DATA_CHECK,),
     headline="status",
     summary="whether the pairs are fit to train on",
 )
-_DPO = Stage(
+
+
+def _sources_of_label_noise(config: Config) -> tuple[Output[Any], ...]:
+    """What the measured error of the labels rests on, where training uses it."""
+    if config.dpo.label_noise != "measured":
+        return ()
+    return (files.PAIR_COUNTS, files.QUALIFICATION)
+
+
+DPO = Stage(
     "dpo",
     "fairlead.training.dpo:run",
-    sections=("model", "lora", "dpo", "watch"),
-    inputs=("sft", "pairs", "judge_check"),
-    guards=("decide", "data_check"),
-    outputs=("model",),
+    settings=settings.DpoSettings,
+    inputs=(files.SFT_MODEL, files.TRAIN_PAIRS, files.VALIDATION_PAIRS),
+    inputs_if=_sources_of_label_noise,
+    runs_after=("decide", "data_check"),
+    outputs=(files.DPO_MODEL,),
+    records=(files.DIAGNOSIS,),
     scratch=("checkpoints",),
     version=2,
-    sources=dpo_sources,
     headline="validation_reward_gap",
     summary="direct preference optimisation from the SFT model",
 )
-_ANSWERS = Stage(
+ANSWERS = Stage(
     "answers",
     "fairlead.evaluation.answers:run",
-    sections=("model", "answers"),
-    inputs=("prepare", "sft", "dpo"),
-    outputs=("answers.jsonl", "samples.md"),
+    settings=settings.AnswersSettings,
+    inputs=(files.EVAL_PROMPTS, files.SFT_MODEL, files.DPO_MODEL),
+    outputs=(files.ANSWERS, files.SAMPLES),
     scratch=("chunks",),
-    sources=model_sources,
     headline="answers",
     summary="base, SFT and DPO answer the held-out prompts",
 )
-_EVAL = Stage(
+EVAL = Stage(
     "eval",
     "fairlead.evaluation.compare:run",
-    sections=("eval", "eval_judge", "judge"),
-    inputs=("prepare", "answers"),
-    guards=("judge_check",),
-    outputs=("comparison.json", "scores.jsonl", "verdicts.jsonl"),
+    settings=settings.EvalSettings,
+    inputs=(files.EVAL_PROMPTS, files.ANSWERS),
+    runs_after=("judge_check",),
+    outputs=(files.COMPARISON, files.SCORES, files.EVAL_VERDICTS),
     version=4,
-    sources=judge_sources("eval"),
     headline="win_rate",
     summary="metrics, scores and win rates with error bars",
 )
-_PROBE = Stage(
+DRIFT = Stage(
     "probe",
     "fairlead.evaluation.drift:run",
-    sections=("model", "probe"),
-    inputs=("prepare", "sft", "pairs", "dpo"),
-    outputs=("probe.json",),
-    sources=probe_sources,
+    settings=settings.DriftSettings,
+    inputs=(files.EVAL_PROMPTS, files.VALIDATION_PAIRS, files.SFT_MODEL, files.DPO_MODEL),
+    outputs=(files.DRIFT,),
     headline="implicit_reward_accuracy",
     summary="forgetting, drift from the reference, the implicit reward",
 )
-_GATE = Stage(
+GATE = Stage(
     "gate",
     "fairlead.gate.stage:run",
-    sections=("gate", "gate_criteria", "data", "decide.waive"),
-    inputs=("prepare", "sft", "pairs", "data_check", "dpo", "answers", "eval", "probe"),
-    outputs=("gate.json",),
-    version=3,
+    settings=settings.GateSettings,
+    inputs=(
+        files.EVAL_PROMPTS,
+        files.SFT_ROWS,
+        files.SFT_MODEL,
+        files.TRAIN_PAIRS,
+        files.VALIDATION_PAIRS,
+        files.DATA_CHECK,
+        files.DPO_MODEL,
+        files.ANSWERS,
+        files.COMPARISON,
+        files.DRIFT,
+    ),
+    with_manifests=True,
+    outputs=(files.GATE_RECORD,),
+    version=4,
     headline="status",
     summary="the criteria that a release must meet",
 )
-_REPORT = Stage(
+REPORT = Stage(
     "report",
     "fairlead.report.stage:run",
-    sections=("report", "name"),
+    settings=settings.ReportSettings,
     inputs=(
-        "prepare",
-        "decide",
-        "sft",
-        "sample",
-        "judge",
-        "pairs",
-        "data_check",
-        "dpo",
-        "answers",
-        "eval",
-        "probe",
-        "gate",
+        files.EVAL_PROMPTS,
+        files.DECISION,
+        files.SFT_MODEL,
+        files.COMPLETIONS,
+        files.JUDGE_COUNTS,
+        files.PAIR_COUNTS,
+        files.DATA_CHECK,
+        files.DPO_MODEL,
+        files.DIAGNOSIS,
+        files.ANSWERS,
+        files.COMPARISON,
+        files.DRIFT,
+        files.GATE_RECORD,
     ),
-    outputs=("report.md", "report.json"),
-    version=2,
-    sources=sweep_sources,
+    project_files=("sweep/sweep.md", "sweep/frontier.svg"),
+    with_manifests=True,
+    published=True,
+    outputs=(files.REPORT_PAGE, files.REPORT),
+    version=3,
     headline="status",
     summary="the table, the samples and the lineage",
 )
 
-_ALL = (
-    _PREPARE,
-    _DECIDE,
-    _JUDGE_CHECK,
-    _SFT,
-    _SAMPLE,
-    _JUDGE,
-    _PAIRS,
-    _DATA_CHECK,
-    _DPO,
-    _ANSWERS,
-    _EVAL,
-    _PROBE,
-    _GATE,
-    _REPORT,
+ALL = (
+    PREPARE,
+    DECIDE,
+    JUDGE_CHECK,
+    SFT,
+    SAMPLE,
+    JUDGE,
+    PAIRS,
+    DATA_CHECK,
+    DPO,
+    ANSWERS,
+    EVAL,
+    DRIFT,
+    GATE,
+    REPORT,
 )
 
 
@@ -225,4 +256,4 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         absent.add("judge_check")
     if config.probe is None:
         absent.add("probe")
-    return tuple(stage for stage in _ALL if stage.name not in absent)
+    return tuple(stage for stage in ALL if stage.name not in absent)

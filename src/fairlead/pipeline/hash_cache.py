@@ -15,10 +15,7 @@ class HashCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._known: dict[str, list[object]] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
+        self._known = _read(path)
         self._dirty = False
 
     def hash(self, path: Path) -> str:
@@ -50,3 +47,14 @@ class HashCache:
         if self._dirty:
             write_json(self._path, self._known)
             self._dirty = False
+
+
+def _read(path: Path) -> dict[str, list[object]]:
+    """What is remembered; nothing where the file is absent or damaged, because everything can be hashed again."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {name: entry for name, entry in content.items() if isinstance(entry, list) and len(entry) == 3}

@@ -1,56 +1,131 @@
 """What a stage is: a function, and all that it may read.
 
-A stage is one function, `run(context) -> figures`, that is given the artifacts of the stages it names, the config
-sections it names, and an empty (or, after a kill, half-filled) folder to work in. It can read nothing else: asking
-the context for a section that the stage does not declare is an error,
-so the key of an artifact can't miss anything.
+A stage is one function, `run(context) -> metrics`. It is given the files of other stages that it names, the part of
+the config that it names, and an empty (or, after a kill, half-filled) folder to work in. Asking for anything else is an
+error, so the key of an artifact, which is made from the same declarations, cannot miss an input.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from operator import attrgetter
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-from pydantic import BaseModel
+from typing import Any, Generic, TypeVar, cast
 
 from fairlead.config.project import Config
-from fairlead.pipeline.artifacts import Artifact
+from fairlead.config.stage_settings import StageSettings
+from fairlead.pipeline.artifacts import Artifact, Manifest
 from fairlead.progress import Progress
 
-Figures = dict[str, Any]
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
+S_co = TypeVar("S_co", bound=StageSettings, covariant=True)
+
+Metrics = dict[str, Any]  # what a stage measured, for people: status, the lock file, the report
 
 
 @dataclass(frozen=True)
-class Context:
-    """All that a stage may read.
+class Output(Generic[T_co]):
+    """A file or folder that a stage makes, and how another stage reads it.
 
     Attributes:
-        folder: the project folder, against which paths of the config are resolved.
-        out: the folder to fill; after a kill it holds what the killed run left.
-        inputs: the artifacts of the stages it declared, by name.
-        sections: the config sections it declared, by name.
+        stage: the stage that makes it.
+        name: its path in the artifact.
+        read: gives its content from its path.
     """
 
-    folder: Path
-    out: Path
-    inputs: Mapping[str, Artifact]
-    sections: Mapping[str, Any]
-    seed: int
-    progress: Progress
+    stage: str
+    name: str
+    read: Callable[[Path], T_co]
 
-    def section(self, name: str) -> Any:
-        """A declared section of the config.
+    def __str__(self) -> str:
+        return f"{self.stage}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of other stages that a stage declares, as far as their stages exist in the project.
+
+    Attributes:
+        artifacts: the finished artifacts, by stage.
+        declared: the outputs that may be read; all others are refused.
+        with_manifests: whether the manifests of those stages may be read too; then the stage's key contains them.
+    """
+
+    artifacts: Mapping[str, Artifact]
+    declared: tuple[Output[Any], ...]
+    with_manifests: bool = False
+
+    def has(self, output: Output[Any]) -> bool:
+        """Whether the project has the stage that makes it."""
+        self._demand_declared(output)
+        return output.stage in self.artifacts
+
+    def path(self, output: Output[Any]) -> Path:
+        """Where it is.
 
         Raises:
             LookupError: if the stage does not declare it, because then the artifact's key would not contain it.
         """
-        if name not in self.sections:
-            raise LookupError(f"the stage reads the section {name}, which it does not declare")
-        return self.sections[name]
+        self._demand_declared(output)
+        return self.artifacts[output.stage].file(output.name)
+
+    def hash(self, output: Output[Any]) -> str:
+        """The identity of its bytes."""
+        self._demand_declared(output)
+        return self.artifacts[output.stage].hash_of(output.name)
+
+    def hashes(self) -> dict[str, str]:
+        """What the stage's key contains of its inputs, by name."""
+        present = [output for output in self.declared if output.stage in self.artifacts]
+        hashes = {str(output): self.hash(output) for output in present}
+        if self.with_manifests:
+            hashes |= {f"{name}/manifest.json": m.content_hash for name, m in sorted(self.manifests().items())}
+        return hashes
+
+    def manifests(self) -> dict[str, Manifest]:
+        """The manifests of all stages that it reads from.
+
+        Raises:
+            LookupError: if the stage does not declare that it reads them.
+        """
+        if not self.with_manifests:
+            raise LookupError("the stage reads manifests, which it does not declare")
+        return {name: artifact.manifest for name, artifact in self.artifacts.items()}
+
+    def _demand_declared(self, output: Output[Any]) -> None:
+        if output not in self.declared:
+            raise LookupError(f"the stage reads {output}, which it does not declare")
+
+
+@dataclass(frozen=True)
+class Context(Generic[S_co]):
+    """All that a stage may read.
+
+    Attributes:
+        stage: the stage's name.
+        folder: the project folder, against which paths of the config are resolved.
+        out: the folder to fill; after a kill it holds what the killed run left.
+        settings: the stage's part of the config.
+        inputs: the files of other stages that it declares.
+    """
+
+    stage: str
+    folder: Path
+    out: Path
+    settings: S_co
+    inputs: Inputs
+    seed: int
+    progress: Progress
+
+    def read(self, output: Output[T]) -> T:
+        """The content of another stage's file.
+
+        Raises:
+            LookupError: if the stage does not declare it.
+        """
+        return output.read(self.inputs.path(output))
 
     def path(self, name: str) -> Path:
         """A path of the config, resolved against the project folder."""
@@ -63,43 +138,58 @@ class Stage:
 
     Attributes:
         name: the word for its command, its folder and its place in reports.
-        function: import path of `run(context) -> figures`.
-        sections: attributes of `Config` that it reads, or attributes of those, as in pairs.max_missing.
-        inputs: stages whose artifacts it reads, as far as they exist in this project.
-        guards: stages that must have run, and whose decision must allow this one; it reads nothing else of them, so its
-            key knows them not.
-        outputs: files or folders that make its identity; a stage downstream is stale when these change.
+        function: import path of `run(context) -> metrics`; a path, because torch takes seconds to import.
+        settings: what it reads of the config.
+        inputs: files of other stages that it reads, as far as those stages exist in this project.
+        inputs_if: further ones that it reads only with some configs.
+        runs_after: stages that must have finished before; it reads nothing of them, so they are no part of its key.
+        permission: import path of a function that raises where a stage that runs after this one may not start.
+        outputs: files or folders that make its identity.
+        records: further files that some stage reads, whose bytes depend on the clock.
         scratch: files or folders that only a resumed run needs.
+        project_files: files of the project folder that it reads where they exist.
+        with_manifests: whether it reads the manifests of its inputs: times, versions, metrics.
+        published: whether its files are copied to a folder of its name, where people look.
         version: raised when the stage's code gives other results than before.
-        sources: files outside the project's artifacts that it reads, by name, from the config.
-        headline: the figure that `fairlead status` shows.
+        headline: the metric that `fairlead status` shows.
     """
 
     name: str
     function: str
-    sections: tuple[str, ...]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    settings: type[StageSettings]
+    outputs: tuple[Output[Any], ...]
     summary: str
-    guards: tuple[str, ...] = ()
+    inputs: tuple[Output[Any], ...] = ()
+    inputs_if: Callable[[Config], tuple[Output[Any], ...]] = lambda _config: ()
+    runs_after: tuple[str, ...] = ()
+    permission: str = ""
+    records: tuple[Output[Any], ...] = ()
     scratch: tuple[str, ...] = ()
+    project_files: tuple[str, ...] = ()
+    with_manifests: bool = False
+    published: bool = False
     version: int = 1
-    sources: Callable[[Config, Path], Mapping[str, Path]] = field(default=lambda _config, _folder: {})
     headline: str = ""
 
-    def run(self, context: Context) -> Figures:
-        module, _, name = self.function.partition(":")
-        return cast(Figures, getattr(importlib.import_module(module), name)(context))
+    def run(self, context: Context[Any]) -> Metrics:
+        return cast(Metrics, _imported(self.function)(context))
 
-    def config(self, config: Config) -> dict[str, Any]:
-        """The resolved sections this stage reads, as JSON values."""
-        return {name: dump(attrgetter(name)(config)) for name in self.sections}
+    def permit(self, artifact: Artifact, *, stage: str, folder: Path) -> None:
+        """Raises DecisionError where the artifact of this stage does not allow `stage` to start."""
+        if self.permission:
+            _imported(self.permission)(artifact, stage=stage, folder=folder)
+
+    def inputs_for(self, config: Config) -> tuple[Output[Any], ...]:
+        return (*self.inputs, *self.inputs_if(config))
+
+    def upstream(self, config: Config) -> tuple[str, ...]:
+        """The stages that come before it."""
+        return tuple(dict.fromkeys((*self.runs_after, *(output.stage for output in self.inputs_for(config)))))
 
 
-def dump(value: Any) -> Any:
-    if isinstance(value, list):
-        return [dump(item) for item in value]
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, name = path.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
 
 
 def resolve(folder: Path, name: str) -> Path:

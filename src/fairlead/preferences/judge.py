@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fairlead.files import write_jsonl
+from fairlead.config.stage_settings import JudgeStageSettings
+from fairlead.files import write_json, write_jsonl
 from fairlead.judges.build import open_judge
 from fairlead.judges.from_scores import compare_by_scores
 from fairlead.judges.missing_verdicts import by_state, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences.pairing import comparisons_for
 from fairlead.records import to_json
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[JudgeStageSettings]) -> Metrics:
     """Writes comparisons.jsonl and verdicts.jsonl.
 
     Raises:
         JudgeError: if more verdicts are missing than `pairs.max_missing` allows; the rerun asks only for those.
     """
-    prompts = datasets.prompts(context.inputs["prepare"].file("prompts.jsonl"))
-    completions = datasets.completions(context.inputs["sample"].file("completions.jsonl"))
-    comparisons, alike = comparisons_for(prompts, completions, context.section("pairs.recipe"))
-    by_scores = context.section("pairs.judged_by") == "scores"
+    prompts = context.read(files.TASK_PROMPTS)
+    completions = context.read(files.COMPLETIONS)
+    comparisons, alike = comparisons_for(prompts, completions, context.settings.recipe)
+    by_scores = context.settings.judged_by == "scores"
     verdicts = []
     with (
-        open_judge(context.section("judge"), context.folder) as judge,
+        open_judge(context.settings.judge, context.folder) as judge,
         context.progress.task("judge", "verdicts", len(comparisons)) as bar,
     ):
         for verdict in compare_by_scores(judge, comparisons) if by_scores else judge.compare(comparisons):
@@ -35,10 +36,10 @@ def run(context: Context) -> Figures:
             bar.update(len(verdicts))
         name, disagreement = judge.name, disagreement_of(judge)
     counts = Counter(verdict.state for verdict in verdicts)
-    refuse_if_missing(counts, limit=context.section("pairs.max_missing"), key="pairs.max_missing", judge=name)
+    refuse_if_missing(counts, limit=context.settings.max_missing, key="pairs.max_missing", judge=name)
     write_jsonl(context.out / "comparisons.jsonl", map(to_json, comparisons))
     write_jsonl(context.out / "verdicts.jsonl", map(to_json, verdicts))
-    return {
+    metrics: Metrics = {
         "verdicts": len(verdicts),
         "states": by_state(counts),
         "flagged": sum(bool(verdict.flags) for verdict in verdicts),
@@ -46,3 +47,5 @@ def run(context: Context) -> Figures:
         "identical_completions": alike,
         "judge": name,
     }
+    write_json(context.out / "counts.json", metrics)
+    return metrics

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-from fairlead.config.data import DataSection
-from fairlead.config.sampling import PairsSection
+from fairlead.config.stage_settings import PairsSettings
 from fairlead.data.check import without_faults
 from fairlead.data.splits import split_by_prompt
 from fairlead.errors import DataError
-from fairlead.files import write_jsonl
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.files import write_json, write_jsonl
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences.pairing import preferences_from
 from fairlead.records import Preference, Sampled, to_json
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[PairsSettings]) -> Metrics:
     """Writes train.jsonl and validation.jsonl; near-duplicate prompts are on one side.
 
     Raises:
         DataError: if no pair is left to train on.
     """
-    section: PairsSection = context.section("pairs")
-    data: DataSection = context.section("data")
-    prepared = context.inputs["prepare"]
+    section, similarity = context.settings.pairs, context.settings.similarity
     counts: dict[str, int] = {}
     pairs: list[Preference]
-    if "judge" in context.inputs:
+    if files.VERDICTS in context.inputs.declared:
         pairs, counted = preferences_from(
-            datasets.prompts(prepared.file("prompts.jsonl")),
-            datasets.completions(context.inputs["sample"].file("completions.jsonl")),
-            datasets.verdicts(context.inputs["judge"].file("verdicts.jsonl")),
+            context.read(files.TASK_PROMPTS),
+            context.read(files.COMPLETIONS),
+            context.read(files.VERDICTS),
             recipe=section.recipe,
             margin=section.margin,
         )
         counts = dict(sorted(counted.items()))
     else:
-        pairs = datasets.preferences(prepared.file("preferences.jsonl"))
+        pairs = context.read(files.READY_PAIRS)
     dropped: dict[str, int] = {}
-    if drop := context.section("data_check.drop"):
-        held = datasets.prompts(prepared.file("eval.jsonl"))
-        pairs, dropped = without_faults(pairs, drop, similarity=data.similarity, eval_prompts=held)
+    if drop := context.settings.drop:
+        held = context.read(files.EVAL_PROMPTS)
+        pairs, dropped = without_faults(pairs, drop, similarity=similarity, eval_prompts=held)
     if len(pairs) < 2:
         found = {**counts, **{f"dropped as {name}": count for name, count in dropped.items()}}
         shown = ", ".join(f"{count} {reason}" for reason, count in found.items()) or "none was imported"
@@ -49,12 +46,12 @@ def run(context: Context) -> Figures:
             remedy="give more prompts, wider temperatures (sample.temperatures), or a smaller pairs.margin",
         )
     train, validation = split_by_prompt(
-        [pair.prompt for pair in pairs], section.validation, seed=context.seed, threshold=data.similarity
+        [pair.prompt for pair in pairs], section.validation, seed=context.seed, threshold=similarity
     )
     write_jsonl(context.out / "train.jsonl", (to_json(pairs[i]) for i in train))
     write_jsonl(context.out / "validation.jsonl", (to_json(pairs[i]) for i in validation))
     longer = [len(p.chosen) > len(p.rejected) for p in pairs if len(p.chosen) != len(p.rejected)]
-    return {
+    metrics: Metrics = {
         "train": len(train),
         "validation": len(validation),
         "counts": counts,
@@ -62,3 +59,5 @@ def run(context: Context) -> Figures:
         "flagged": sum(isinstance(p.provenance, Sampled) and bool(p.provenance.flags) for p in pairs),
         "chosen_is_longer": sum(longer) / len(longer) if longer else None,
     }
+    write_json(context.out / "counts.json", metrics)
+    return metrics

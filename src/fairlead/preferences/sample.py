@@ -11,13 +11,14 @@ from typing import Any
 
 from fairlead.config.model import ModelSection
 from fairlead.config.sampling import SampleSection
+from fairlead.config.stage_settings import SampleSettings
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import ModelName, VariantLoader, variants_of
 from fairlead.models.generation import Request, TransformersGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences import prompt_variants
 from fairlead.records import Completion, Prompt, Sampling, content_id, to_json
 
@@ -26,12 +27,12 @@ _BATCHES_PER_CHUNK = 4  # more sorts lengths better, fewer loses less to a kill
 Draw = Callable[[str, Sequence[Request]], list[Completion]]
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[SampleSettings]) -> Metrics:
     """Writes completions.jsonl: every prompt's draws at every temperature, in the order of the prompts."""
-    section: SampleSection = context.section("sample")
-    model: ModelSection = context.section("model")
-    prompts = datasets.prompts(context.inputs["prepare"].file("prompts.jsonl"))
-    variants = variants_of(context.inputs)
+    section = context.settings.sample
+    model = context.settings.model
+    prompts = context.read(files.TASK_PROMPTS)
+    variants = variants_of(files.trained_models(context.inputs))
     name: ModelName = "sft" if "sft" in variants else "base"
     per_prompt = len(section.temperatures) * section.per_temperature
     kinds = 1 + bool(section.few_shot) + len(section.models)
@@ -58,13 +59,13 @@ def run(context: Context) -> Figures:
     }
 
 
-def _of_policy(prompts: Sequence[Prompt], name: str, draw: Draw, context: Context) -> list[Completion]:
+def _of_policy(prompts: Sequence[Prompt], name: str, draw: Draw, context: Context[SampleSettings]) -> list[Completion]:
     """Plain completions, those after examples, and revisions of the first of each prompt."""
-    section: SampleSection = context.section("sample")
+    section = context.settings.sample
     plain = draw(name, _requests(prompts, section))
     found = list(plain)
     if section.few_shot:
-        examples = datasets.examples(context.inputs["prepare"].file("sft.jsonl"))
+        examples = context.read(files.SFT_ROWS)
         shown = [prompt_variants.few_shot(prompt, examples, section.few_shot, context.seed) for prompt in prompts]
         drawn = draw(name + prompt_variants.FEW_SHOT, _requests(shown, section))
         repeated = [prompt for prompt in prompts for _ in range(len(drawn) // len(prompts))]
@@ -91,9 +92,9 @@ def _revisions(
 
 
 def _of_other(
-    name: str, prompts: Sequence[Prompt], context: Context, advance: Callable[[int], None]
+    name: str, prompts: Sequence[Prompt], context: Context[SampleSettings], advance: Callable[[int], None]
 ) -> list[Completion]:
-    section: SampleSection = context.section("sample")
+    section = context.settings.sample
     model = ModelSection(name=name)
     tokenizer = load_tokenizer(model, context.folder)
     tokenizer.padding_side = "left"
@@ -109,9 +110,9 @@ def _requests(prompts: Sequence[Prompt], section: SampleSection) -> list[Request
     ]
 
 
-def _drawer(context: Context, model: Any, tokenizer: Any, advance: Callable[[int], None]) -> Draw:
+def _drawer(context: Context[SampleSettings], model: Any, tokenizer: Any, advance: Callable[[int], None]) -> Draw:
     """Draws under a name, going on where a killed run stopped."""
-    section: SampleSection = context.section("sample")
+    section = context.settings.sample
 
     def draw(name: str, requests: Sequence[Request]) -> list[Completion]:
         generator = TransformersGenerator(model, tokenizer, name=name, batch_size=section.batch_size, advance=advance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from fairlead.errors import ArtifactError, DataError
@@ -37,6 +38,11 @@ class Evidence:
     problems: tuple[str, ...]
 
     @property
+    def models(self) -> dict[str, Path]:
+        """The folders of the trained models, by stage."""
+        return {name: artifact.file("model") for name, artifact in self.trained.items()}
+
+    @property
     def model(self) -> Artifact:
         return self.trained[self.candidate]
 
@@ -63,7 +69,7 @@ def gather(project: Project, candidate: Candidate) -> Evidence:
         return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, trained.values())))
     # Every file of what the gate judged against its manifest, every manifest against the gate's record.
     record = _read_record(gate)
-    judged = {name: project.artifact(name) for name in gate.manifest.inputs if name in _outputs(project)}
+    judged = {name: project.artifact(name) for name in _judged_stages(project, gate)}
     problems = [*_changed(project, [*judged.values(), gate]), *_other_bytes(record, judged, candidate)]
     problems += _verdict(record, candidate)
     report, faults = _report(project)
@@ -77,7 +83,7 @@ def verify_judged(project: Project) -> None:
         ArtifactError: naming what has changed.
     """
     gate = project.artifact("gate")
-    judged = [project.artifact(name) for name in gate.manifest.inputs if name in _outputs(project)]
+    judged = [project.artifact(name) for name in _judged_stages(project, gate)]
     changed = _changed(project, [*judged, gate])
     if changed:
         raise ArtifactError(
@@ -87,7 +93,13 @@ def verify_judged(project: Project) -> None:
 
 def _outputs(project: Project) -> dict[str, tuple[str, ...]]:
     """What each stage counts as its output."""
-    return {stage.name: stage.outputs for stage in project.stages}
+    return {stage.name: tuple(output.name for output in stage.outputs) for stage in project.stages}
+
+
+def _judged_stages(project: Project, gate: Artifact) -> list[str]:
+    """The stages whose files the gate read."""
+    read = {name.partition("/")[0] for name in gate.manifest.inputs}
+    return [stage.name for stage in project.stages if stage.name in read]
 
 
 def _read_record(gate: Artifact) -> Mapping[str, Any]:
@@ -117,7 +129,7 @@ def _other_bytes(record: Mapping[str, Any], judged: Mapping[str, Artifact], cand
         for name, artifact in judged.items()
         if record["judged"].get(name) != artifact.hash
     ]
-    if record["adapters"].get(candidate) != weights(judged[candidate]):
+    if record["adapters"].get(candidate) != weights(judged[candidate].manifest):
         found.append(f"the gate judged other weights of {candidate} than these")
     if record["eval_prompts"] != judged["prepare"].manifest.files.get("eval.jsonl"):
         found.append("the gate judged on other eval prompts than these")

@@ -74,7 +74,7 @@ def release(
             remedy='mend it and run fairlead gate; --despite "reason" overrides it and stands in the card for good',
         )
     target = _target(to, version, dry_run=dry_run)
-    view = variants_of(evidence.trained)[candidate]
+    view = variants_of(evidence.models)[candidate]
     if not merged and view.adapter is not None and view.base is not None:
         raise ConfigError(
             f"the adapter of {candidate} lies on the full weights of SFT, which nobody else has",
@@ -150,7 +150,7 @@ def _fill(
     adapter = is_adapter(trained) and not merged
     with disk_errors(folder):
         if merged and is_adapter(trained):
-            write_merged(project, variants_of(evidence.trained)[evidence.candidate], folder)
+            write_merged(project, variants_of(evidence.models)[evidence.candidate], folder)
         else:
             shutil.copytree(trained, folder, dirs_exist_ok=True)
         if evidence.gate is not None:
@@ -163,7 +163,7 @@ def _fill(
     if adapter:
         config = read_json(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": base, "revision": revision})
-    section, view = project.config.model, variants_of(evidence.trained)[evidence.candidate]
+    section, view = project.config.model, variants_of(evidence.models)[evidence.candidate]
     plain_weights = str(view.base) if view.base is not None else locate(section.name, project.folder)
     tokenizer = load_tokenizer(section, project.folder)
     most = project.config.answers.max_new_tokens

@@ -61,14 +61,16 @@ def choose_engine(wanted: str | None) -> Engine:
 
 def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
     """The command that serves the project's models, and the files that it needs, written first."""
-    artifacts = trained(project)
-    views = variants_of(artifacts)
+    models = trained(project)
+    views = variants_of(models)
     folder = project.folder / ".fairlead" / "serve"
     if engine == "vllm":
         return Server(vllm_command(project, views, folder, host=host, port=port), project.folder)
     for name, view in views.items():
         # By content: a model that is trained again lies where the old one lay.
-        mark = content_id({n: a.hash for n, a in artifacts.items()}, artifacts["dpo"].manifest.inputs.get("model"))
+        mark = content_id(
+            {n: project.artifact(n).hash for n in models}, project.artifact("dpo").manifest.inputs.get("model.name")
+        )
         merge_into(project, view, folder, name, mark)
     argv = (sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", host, "--port", str(port))
     # Any other name that a client asks for would be looked for on the hub, and loaded.

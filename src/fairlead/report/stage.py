@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fairlead import escape
+from fairlead.config.stage_settings import ReportSettings
 from fairlead.decide.document import section_markdown as decision_markdown
-from fairlead.decide.permission import read_decision
-from fairlead.documents.diagnosis import DIAGNOSIS, Diagnosis
 from fairlead.evaluation.answers import side_by_side
-from fairlead.files import read_json, read_text, write_atomic, write_json
+from fairlead.files import read_text, write_atomic, write_json
 from fairlead.gate.output import criteria_markdown, watch_actions
-from fairlead.pipeline import datasets
-from fairlead.pipeline.artifacts import Artifact, package_versions
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.artifacts import Manifest, package_versions
+from fairlead.pipeline.stage import Context, Metrics, Output
 from fairlead.records import Completion, VerdictState
 from fairlead.report.summary import reflection
 
@@ -23,56 +22,54 @@ SCHEMA = 1
 SWEEP = "sweep"  # folder that `fairlead sweep` fills
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[ReportSettings]) -> Metrics:
     """Writes report.json, report.md and reflection.md; the project copies them to its `report` folder."""
-    inputs = context.inputs
-    comparison = read_json(inputs["eval"].file("comparison.json"))
-    gate = read_json(inputs["gate"].file("gate.json"))
+    manifests = context.inputs.manifests()
+    comparison = context.read(files.COMPARISON)
+    gate = context.read(files.GATE_RECORD)
     report = {
         "schema": SCHEMA,
-        "name": context.section("name"),
+        "name": context.settings.name,
         "seed": context.seed,
         "table": comparison["table"],
         "pairwise": comparison["pairwise"],
-        "decision": read_decision(inputs["decide"]),
+        "decision": context.read(files.DECISION),
         "prompts": comparison["prompts"],
         "missing": comparison["missing"],
         "judge": comparison["judge"],
         "plan": comparison["plan"],
         "warnings": comparison["warnings"],
         "answers": comparison["answers"],
-        "judgements": judgements(comparison, inputs),
-        "probe": read_json(inputs["probe"].file("probe.json")) if "probe" in inputs else None,
+        "judgements": judgements(comparison, _if_present(context, files.JUDGE_COUNTS) or {}),
+        "probe": _if_present(context, files.DRIFT),
         "gate": {key: gate[key] for key in ("status", "criteria", "candidates", "advice")},
-        "figures": {name: dict(artifact.manifest.figures) for name, artifact in inputs.items()},
+        "figures": {name: manifest.figures for name, manifest in manifests.items()},
         "stages": {
             name: {
-                "seconds": artifact.manifest.seconds,
-                "hash": artifact.hash,
-                "artifact": artifact.manifest.key,
-                **({"watch": watched(artifact)} if name == "dpo" else {}),
+                "seconds": manifest.seconds,
+                "hash": manifest.hash,
+                "artifact": manifest.key,
+                **({"watch": context.read(files.DIAGNOSIS).model_dump(mode="json")} if name == "dpo" else {}),
             }
-            for name, artifact in inputs.items()
+            for name, manifest in manifests.items()
         },
-        "lineage": {name: lineage(artifact) for name, artifact in inputs.items()},
+        "lineage": {name: lineage(manifest) for name, manifest in manifests.items()},
         "versions": package_versions(),
     }
     write_json(context.out / "report.json", report)
-    samples = _samples(inputs, context.section("report").samples)
+    samples = _samples(context)
     write_atomic(context.out / "report.md", markdown(report, samples, _sweep(context)))
     write_atomic(context.out / "reflection.md", reflection(report))
     return {"status": gate["status"], "rows": len(comparison["table"])}
 
 
-def watched(dpo: Artifact) -> dict[str, Any] | None:
-    """What the watch of the training saw, at moments that depend on the clock; None where nothing was watched."""
-    path = dpo.path / DIAGNOSIS
-    return Diagnosis.read(path).model_dump(mode="json") if path.is_file() else None
+def _if_present(context: Context[ReportSettings], output: Output[dict[str, Any]]) -> dict[str, Any] | None:
+    """The content of a file whose stage not every project has."""
+    return context.read(output) if context.inputs.has(output) else None
 
 
-def lineage(artifact: Artifact) -> dict[str, Any]:
+def lineage(manifest: Manifest) -> dict[str, Any]:
     """What an artifact was made from and what it holds, by content."""
-    manifest = artifact.manifest
     return {
         "inputs": dict(manifest.inputs),
         "config": dict(manifest.config),
@@ -81,15 +78,15 @@ def lineage(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _samples(inputs: Mapping[str, Artifact], most: int) -> str:
-    prompts = datasets.prompts(inputs["prepare"].file("eval.jsonl"))
+def _samples(context: Context[ReportSettings]) -> str:
+    prompts = context.read(files.EVAL_PROMPTS)
     answers: dict[Any, list[Completion]] = {}
-    for answer in datasets.completions(inputs["answers"].file("answers.jsonl")):
+    for answer in context.read(files.ANSWERS):
         answers.setdefault(answer.model, []).append(answer)
-    return side_by_side(prompts, answers, most)
+    return side_by_side(prompts, answers, context.settings.report.samples)
 
 
-def _sweep(context: Context) -> str:
+def _sweep(context: Context[ReportSettings]) -> str:
     """The sweep's page, its picture copied beside the report; "" where none was made."""
     page, picture = (context.path(f"{SWEEP}/{name}") for name in ("sweep.md", "frontier.svg"))
     if not page.is_file():
@@ -189,9 +186,8 @@ def pairwise_markdown(pairwise: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines) if pairwise else ""
 
 
-def judgements(comparison: Mapping[str, Any], inputs: Mapping[str, Artifact]) -> dict[str, Any]:
+def judgements(comparison: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, Any]:
     """Every judgement of the run by its state, what was flagged, and how often a panel's members disagreed."""
-    pairs: Mapping[str, Any] = inputs["judge"].manifest.figures if "judge" in inputs else {}
     verdicts = {"pairs": pairs["states"]} if pairs else {}
     return {
         "verdicts": verdicts | {name: figures["states"] for name, figures in comparison["pairwise"].items()},

@@ -21,10 +21,8 @@ from fairlead.files import read_json, read_jsonl, read_text, write_atomic, write
 from fairlead.models.adapters import ModelName, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.artifacts import Artifact
-from fairlead.pipeline.graph import stages_of
 from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.project import Project
-from fairlead.pipeline.stage import Stage
 from fairlead.progress import Progress, Silent
 from fairlead.records import Interval, ModelPair, content_id, verdict_from_json
 from fairlead.statistics.intervals import mean_interval
@@ -72,18 +70,6 @@ class Sweep:
             "recommended": None if found.index is None else self.points[found.index].name,
             "why": found.why,
         }
-
-
-class _PointProject(Project):
-    """The project with a config of its own; the lock file and the report stay those of the project."""
-
-    def __init__(self, folder: Path, config: Config, progress: Progress) -> None:
-        super().__init__(folder, progress=progress)
-        self.config = config
-        self.stages = stages_of(config)
-
-    def _record(self, stage: Stage, artifact: Artifact) -> None:
-        del stage, artifact
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
@@ -181,7 +167,7 @@ def sweep(
         except TrainingError as error:  # that one point's; the others may well work
             shown.line(f"      failed: {error}")
             points.append(Point.without_figures(values, str(error)))
-    project = _PointProject(folder, points_of[0][1], shown)
+    project = Project(folder, progress=shown, config=points_of[0][1])
     held_out = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
     clusters = [prompt.cluster or prompt.id for prompt in held_out]
     found = Sweep(tuple(points), recommend(points, clusters), folder / FOLDER)
@@ -206,7 +192,7 @@ def _pair(config: Config, folder: Path) -> str:
 def _point(
     folder: Path, config: Config, values: Mapping[str, Any], pair: str, kl_samples: int, progress: Progress
 ) -> Point:
-    project = _PointProject(folder, config, progress)
+    project = Project(folder, progress=progress, config=config)
     made = project.run("eval")
     comparison = read_json(made["eval"].file("comparison.json"))
     rate = comparison["pairwise"][pair]
@@ -244,7 +230,7 @@ def _kl(project: Project, made: Mapping[str, Artifact], count: int) -> Interval:
     try:
         ratios = read_json(kept)
     except DataError:
-        views = variants_of({name: made[name] for name in ("sft", "dpo") if name in made})
+        views = variants_of({name: made[name].file("model") for name in ("sft", "dpo") if name in made})
         reference: ModelName = "sft" if "sft" in made else "base"
         with project_lock(project.folder):
             ratios = log_ratios(

@@ -17,13 +17,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig
 
 from fairlead.config.model import ModelSection
-from fairlead.config.monitoring import WatchSettings
-from fairlead.config.training import DpoSection, LoraSection
-from fairlead.files import read_json
+from fairlead.config.stage_settings import DpoSettings
+from fairlead.config.training import DpoSection
 from fairlead.models.adapters import ModelVariant, dpo_start, variants_of
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline import outputs as files
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Preference
 from fairlead.training import hf_trainer
 from fairlead.training.dpo_trainer.label_noise import measured
@@ -45,13 +44,13 @@ _FIGURES = [
 _LOGGED = [("loss", "train_loss"), ("rewards/margins", "reward_gap"), ("rewards/accuracies", "accuracy")]
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[DpoSettings]) -> Metrics:
     """Writes model/ (an adapter, or full weights), metrics.jsonl and diagnosis.json."""
-    section: DpoSection = context.section("dpo")
-    model_section: ModelSection = context.section("model")
-    train = datasets.preferences(context.inputs["pairs"].file("train.jsonl"))
-    validation = datasets.preferences(context.inputs["pairs"].file("validation.jsonl"))
-    start = dpo_start(variants_of({k: v for k, v in context.inputs.items() if k == "sft"}))
+    section = context.settings.dpo
+    model_section = context.settings.model
+    train = context.read(files.TRAIN_PAIRS)
+    validation = context.read(files.VALIDATION_PAIRS)
+    start = dpo_start(variants_of(files.trained_models(context.inputs)))
     trainer = build_trainer(context, section, model_section, start, train, validation)
     dropped = len(trainer.dropped["train"])
     noise = _tell_noise(context, trainer, train) if section.label_noise == "measured" else {}
@@ -76,10 +75,11 @@ def run(context: Context) -> Figures:
     }
 
 
-def _train_watched(context: Context, trainer: WatchedDPOTrainer, tokenizer: PreTrainedTokenizerBase) -> Figures:
+def _train_watched(
+    context: Context[DpoSettings], trainer: WatchedDPOTrainer, tokenizer: PreTrainedTokenizerBase
+) -> Metrics:
     """Trains under the eyes of the `watch` section; afterwards the trainer holds the weights that are kept."""
-    section: DpoSection = context.section("dpo")
-    settings: WatchSettings = context.section("watch")
+    section, settings = context.settings.dpo, context.settings.watch
     general = read_general(context.path(settings.general), tokenizer, section.max_length) if settings.general else ()
     metrics, scratch = context.out / hf_trainer.METRICS, context.out / hf_trainer.CHECKPOINTS
     watch = attach(trainer, settings, metrics, scratch, general=general)
@@ -92,20 +92,21 @@ def _train_watched(context: Context, trainer: WatchedDPOTrainer, tokenizer: PreT
     return watch.finish(context.out)
 
 
-def _tell_noise(context: Context, trainer: WatchedDPOTrainer, train: Sequence[Preference]) -> Figures:
+def _tell_noise(context: Context[DpoSettings], trainer: WatchedDPOTrainer, train: Sequence[Preference]) -> Metrics:
     """Takes what is known of the judge into the loss: checked rows, its qualification, or its orders' disagreement."""
-    section: DpoSection = context.section("dpo")
+    section = context.settings.dpo
     checks = context.path(section.label_checks) if section.label_checks else None
-    qualified = context.inputs.get("judge_check")
-    record = read_json(qualified.file("qualification.json")).get("pairs") if qualified else None
-    counts = context.inputs["pairs"].manifest.figures.get("counts", {})
+    record = None
+    if context.inputs.has(files.QUALIFICATION):
+        record = context.read(files.QUALIFICATION).get("pairs")
+    counts = context.read(files.PAIR_COUNTS)["counts"]
     known = measured(checks, counts, record["checked"] if record else None)
     told = tell_noise(trainer, known, [pair.margin for pair in train])
     return {**told, "label_error_source": known.source}
 
 
 def build_trainer(
-    context: Context,
+    context: Context[DpoSettings],
     section: DpoSection,
     model_section: ModelSection,
     start: ModelVariant,
@@ -113,7 +114,7 @@ def build_trainer(
     validation: list[Preference],
 ) -> WatchedDPOTrainer:
     """The trainer whose policy begins at `start` and whose reference is `start`."""
-    lora: LoraSection = context.section("lora")
+    lora = context.settings.lora
     model = load_base(model_section, context.folder, str(start.base) if start.base else None)
     policy: PreTrainedModel | PeftModel = model
     new_adapter = None
@@ -149,7 +150,7 @@ def build_trainer(
     )
 
 
-def _with_bar(context: Context, items: Sequence[Any], what: str) -> Iterator[Any]:
+def _with_bar(context: Context[DpoSettings], items: Sequence[Any], what: str) -> Iterator[Any]:
     with context.progress.task("dpo", what, len(items)) as bar:
         for done, item in enumerate(items):
             yield item

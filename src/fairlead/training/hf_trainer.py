@@ -34,7 +34,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 
 
-def arguments(section: TrainSection, context: Context, *, validated: bool) -> dict[str, Any]:
+def arguments(section: TrainSection, context: Context[Any], *, validated: bool) -> dict[str, Any]:
     """Arguments of transformers' `TrainingArguments` that a config section stands for.
 
     Args:
@@ -69,7 +69,7 @@ def arguments(section: TrainSection, context: Context, *, validated: bool) -> di
         "save_steps": section.save_every,
         "save_total_limit": 2,
         "report_to": section.report_to or "none",
-        "run_name": f"{context.folder.resolve().name}-{context.out.parent.name}",
+        "run_name": f"{context.folder.resolve().name}-{context.stage}",
         "seed": context.seed,
         "data_seed": context.seed,
         "bf16": hardware.computes_bf16(on),
@@ -170,11 +170,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def train(trainer: Trainer, context: Context, what: str) -> None:
+def train(trainer: Trainer, context: Context[Any], what: str) -> None:
     """Trains with a bar, going on from the newest whole checkpoint."""
     checkpoint = newest_checkpoint(context.out / CHECKPOINTS)
     steps = _steps(trainer)
-    with context.progress.task(context.out.parent.name, what, steps) as bar:
+    with context.progress.task(context.stage, what, steps) as bar:
         trainer.add_callback(RunLog(context.out / METRICS, bar, steps))
         for callback in list(trainer.callback_handler.callbacks):
             if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
@@ -239,7 +239,7 @@ def save(
 def evaluation_figures(
     trainer: Trainer, names: Sequence[tuple[str, str]], known: Mapping[str, float] | None = None
 ) -> dict[str, float | None]:
-    """Figures of a pass over all validation rows, by the names that reports use; None without such rows.
+    """Metrics of a pass over all validation rows, by the names that reports use; None without such rows.
 
     Args:
         known: of a pass that was made with the present weights already.

@@ -7,25 +7,22 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from fairlead.config.model import ModelSection
-from fairlead.config.training import LoraSection, SftSection
+from fairlead.config.stage_settings import SftSettings
 from fairlead.data.splits import split_by_prompt
 from fairlead.errors import TrainingError
 from fairlead.models.loading import load_base, load_tokenizer
-from fairlead.pipeline import datasets
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline.outputs import SFT_ROWS
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Example, Prompt
 from fairlead.training import hf_trainer
 
 _FIGURES = [("eval_loss", "validation_loss"), ("eval_mean_token_accuracy", "validation_token_accuracy")]
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[SftSettings]) -> Metrics:
     """Writes model/ (an adapter, or full weights) and metrics.jsonl."""
-    section: SftSection = context.section("sft")
-    model_section: ModelSection = context.section("model")
-    lora: LoraSection = context.section("lora")
-    examples = datasets.examples(context.inputs["prepare"].file("sft.jsonl"))
+    section, model_section, lora = context.settings.sft, context.settings.model, context.settings.lora
+    examples = context.read(SFT_ROWS)
     if not examples:
         raise TrainingError("no row is left to train on", where="data.sft", remedy="give more rows, or check for leaks")
     train, validation = split_by_prompt(

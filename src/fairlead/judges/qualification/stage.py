@@ -6,23 +6,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
+from fairlead.config.stage_settings import JudgeCheckStageSettings
 from fairlead.files import write_json
 from fairlead.judges.build import open_judge
 from fairlead.judges.qualification.checked import Checked, Noting
 from fairlead.judges.qualification.human_labels import Labelled, read_labelled
 from fairlead.judges.qualification.qualify import Qualification, families_of, one_order, qualify, refuse_unqualified
-from fairlead.pipeline.stage import Context, Figures
+from fairlead.pipeline.stage import Context, Metrics
 
 
-def run(context: Context) -> Figures:
+def run(context: Context[JudgeCheckStageSettings]) -> Metrics:
     """Writes qualification.json: what each judge of the project showed, and each row on which it was checked.
 
     Raises:
         JudgeError: if a judge does not meet the project's demands.
     """
-    check: JudgeCheckSettings = context.section("judge_check")
+    check = context.settings.judge_check
     labelled = read_labelled(context.path(check.labelled))
-    judges = judges_of(context.section("judge"), context.section("eval_judge"))
+    judges = judges_of(context.settings.judge, context.settings.eval_judge)
     found = {role: _qualified(judge, labelled, check, context.folder) for role, judge in judges.items()}
     record = {
         role: asdict(one) | {"passed": one.passed, "checked": [asdict(row) for row in rows]}

@@ -1,0 +1,67 @@
+"""What passes between stages: every file that one stage makes and another reads, with its type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fairlead.documents.data_check import DataCheck
+from fairlead.documents.diagnosis import Diagnosis
+from fairlead.documents.prepare import PrepareCounts
+from fairlead.files import read_json
+from fairlead.pipeline import datasets
+from fairlead.pipeline.stage import Inputs, Output
+
+
+def _path(path: Path) -> Path:
+    return path
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(path)
+    return content
+
+
+SFT_ROWS = Output("prepare", "sft.jsonl", datasets.examples)
+TASK_PROMPTS = Output("prepare", "prompts.jsonl", datasets.prompts)
+READY_PAIRS = Output("prepare", "preferences.jsonl", datasets.preferences)
+EVAL_PROMPTS = Output("prepare", "eval.jsonl", datasets.prompts)
+DEV_PROMPTS = Output("prepare", "dev.jsonl", datasets.prompts)
+PREPARE_COUNTS = Output("prepare", "counts.json", PrepareCounts.read)
+
+DECISION = Output("decide", "decision.json", _json)
+DECISION_PAGE = Output("decide", "decision.md", _path)
+CANDIDATE_ANSWERS = Output("decide", "answers.jsonl", _path)
+
+QUALIFICATION = Output("judge_check", "qualification.json", _json)
+
+SFT_MODEL = Output("sft", "model", _path)
+COMPLETIONS = Output("sample", "completions.jsonl", datasets.completions)
+VERDICTS = Output("judge", "verdicts.jsonl", datasets.verdicts)
+COMPARISONS = Output("judge", "comparisons.jsonl", _path)
+JUDGE_COUNTS = Output("judge", "counts.json", _json)
+
+TRAIN_PAIRS = Output("pairs", "train.jsonl", datasets.preferences)
+VALIDATION_PAIRS = Output("pairs", "validation.jsonl", datasets.preferences)
+PAIR_COUNTS = Output("pairs", "counts.json", _json)
+DATA_CHECK = Output("data_check", "data_check.json", DataCheck.read)
+
+DPO_MODEL = Output("dpo", "model", _path)
+DIAGNOSIS = Output("dpo", "diagnosis.json", Diagnosis.read)
+
+ANSWERS = Output("answers", "answers.jsonl", datasets.completions)
+SAMPLES = Output("answers", "samples.md", _path)
+COMPARISON = Output("eval", "comparison.json", _json)
+SCORES = Output("eval", "scores.jsonl", _path)
+EVAL_VERDICTS = Output("eval", "verdicts.jsonl", _path)
+DRIFT = Output("probe", "probe.json", _json)
+
+GATE_RECORD = Output("gate", "gate.json", _json)
+REPORT = Output("report", "report.json", _json)
+REPORT_PAGE = Output("report", "report.md", _path)
+
+
+def trained_models(inputs: Inputs) -> dict[str, Path]:
+    """The folders of the trained models that a stage reads, by stage, as far as the project trains them."""
+    declared = [output for output in (SFT_MODEL, DPO_MODEL) if output in inputs.declared and inputs.has(output)]
+    return {output.stage: inputs.path(output) for output in declared}

@@ -1,0 +1,129 @@
+"""The state of every stage of a project, and why a stale one would run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from fairlead.config.project import Config
+from fairlead.errors import DataError, DecisionError
+from fairlead.pipeline.artifacts import Artifact, Store
+from fairlead.pipeline.lock_file import LockEntry, LockFile
+from fairlead.pipeline.plan import Plan
+from fairlead.pipeline.stage import Stage
+
+State = Literal["done", "stale", "started", "blocked", "never run"]
+
+
+class Project(Protocol):
+    """What the status needs of a project."""
+
+    folder: Path
+    config: Config
+    store: Store
+    stages: tuple[Stage, ...]
+
+    def ask_permission(self, stage: Stage, made: Mapping[str, Artifact]) -> None: ...
+
+    def plan(self, stage: Stage, made: Mapping[str, Artifact]) -> Plan: ...
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """What `fairlead status` says of one stage.
+
+    Attributes:
+        state: done; stale (ran before, would run again); started (killed halfway, goes on); blocked (a file that it
+            needs is missing, or a decision does not allow it); never run.
+        why: what a stale stage would run again for, or what a blocked one lacks.
+        figures: what its last finished run measured.
+    """
+
+    stage: str
+    state: State
+    why: str
+    headline: str
+    figures: Mapping[str, Any]
+    artifact: str | None
+    seconds: float | None
+
+
+def status_of(project: Project) -> list[StageStatus]:
+    """One row per stage, in the order they run."""
+    made: dict[str, Artifact] = {}
+    entries = LockFile.read(project.folder).entries
+    not_done: set[str] = set()
+    rows: list[StageStatus] = []
+    for stage in project.stages:
+        entry = entries.get(stage.name)
+        row = _status(project, stage, entry, made, not_done)
+        if row.state != "done":
+            not_done.add(stage.name)
+        rows.append(row)
+    return rows
+
+
+def _status(
+    project: Project, stage: Stage, entry: LockEntry | None, made: dict[str, Artifact], not_done: set[str]
+) -> StageStatus:
+    """The state of one stage; its artifact joins `made` if it is up to date."""
+    ran: State = "stale" if entry is not None else "never run"
+    first = next((name for name in stage.upstream(project.config) if name in not_done), None)
+    if first is not None:
+        return _row(stage, ran, f"{first} comes first", entry)
+    try:
+        project.ask_permission(stage, made)
+        plan = project.plan(stage, made)
+    except (DataError, DecisionError) as error:
+        return _row(stage, "blocked", str(error), entry)
+    artifact = project.store.get(stage.name, plan.key)
+    if artifact is not None:
+        made[stage.name] = artifact
+        return _row(stage, "done", "", LockEntry.of(artifact.manifest))
+    if project.store.is_started(stage.name, plan.key):
+        return _row(stage, "started", "was stopped halfway; a run goes on from there", entry)
+    return _row(stage, ran, "" if entry is None else difference(entry, plan), entry)
+
+
+def _row(stage: Stage, state: State, why: str, entry: LockEntry | None) -> StageStatus:
+    metrics: Mapping[str, Any] = {} if entry is None else entry.figures
+    return StageStatus(
+        stage=stage.name,
+        state=state,
+        why=why,
+        headline=headline_of(stage, metrics),
+        figures=metrics,
+        artifact=None if entry is None else entry.artifact,
+        seconds=None if entry is None else entry.seconds,
+    )
+
+
+def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
+    """The metric that stands for the stage, with its name."""
+    value = metrics.get(stage.headline)
+    if value is None:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{stage.headline.replace('_', ' ')} {text}"
+
+
+def difference(entry: LockEntry, plan: Plan) -> str:
+    """What changed between the run in the lock file and what would run now."""
+    changes = _changes(entry.config, plan.config)
+    before, now = entry.inputs, plan.input_hashes
+    changes += [f"{name} changed" for name in now if name in before and before[name] != now[name]]
+    changes += [f"{name} is new" for name in now if name not in before]
+    changes += [f"{name} is gone" for name in before if name not in now]
+    return "; ".join(changes) or "its artifact is gone, or the seed or the stage's code changed"
+
+
+def _changes(old: Any, new: Any, at: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            change
+            for key in sorted(old.keys() | new.keys())
+            for change in _changes(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+        ]
+    return [] if old == new else [f"{at}: {old} → {new}"]

@@ -27,7 +27,7 @@ from fairlead.evaluation.external.compare import import_answers
 from fairlead.evaluation.reward_model import score_file, trained, try_prompt
 from fairlead.files import read_json, write_jsonl
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.models.log_probs import Scored, answer_row, logprobs, text_rows
+from fairlead.models.log_probs import Scored, answer_row, log_probs, text_rows
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.records import Prompt, to_json
@@ -43,7 +43,7 @@ def project(finished: Path, tmp_path: Path) -> Project:
 def test_log_probabilities_are_those_of_the_softmax_token_by_token(tiny_model: Path) -> None:
     model = load_base(ModelSection(name=str(tiny_model)), tiny_model)
     scored = [Scored((5, 9, 12, 7), 2), Scored((8, 4), 1), Scored((3, 30, 31, 32, 33, 34), 5)]
-    found = logprobs(model, scored, filler=0, batch_size=2, advance=lambda _: None)
+    found = log_probs(model, scored, pad_id=0, batch_size=2)
     for row, value in zip(scored, found, strict=True):
         with torch.no_grad():
             table = model(input_ids=torch.tensor([row.tokens])).logits.log_softmax(-1)[0]
@@ -204,7 +204,7 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
     values = []
     for name in ("dpo", "sft"):
         model = load_adapter(load_base(section, project.folder), inputs[name].file("model")).eval()
-        values += logprobs(model, scored, filler=0, batch_size=1, advance=lambda _: None)
+        values += log_probs(model, scored, pad_id=0, batch_size=1)
     assert found["scores"][0]["chosen_reward"] == pytest.approx(0.1 * (values[0] - values[1]), abs=1e-5)
     assert found["scores"][0]["margin"] == pytest.approx(
         found["scores"][0]["chosen_reward"] - found["scores"][0]["rejected_reward"]

@@ -14,8 +14,8 @@ from fairlead.evaluation.drift import accuracy, log_ratios
 from fairlead.evaluation.table import ends
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import VariantLoader, reference_name, variants_of
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.log_probs import answer_row, prompt_length
-from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.pipeline.project import Project
 from fairlead.records import Completion, Example, Message, Preference, Prompt, Sampling, to_json
 
@@ -124,6 +124,6 @@ def try_prompt(project: Project, text: str, *, temperature: float | None = None)
     degrees = section.temperature if temperature is None else temperature
     sampling = Sampling(degrees, section.top_p, section.max_new_tokens)
     prompt = with_system(Prompt.of(text), project.config.data.system)
-    generator = OnePassGenerator(host, batch_size=len(variants), advance=lambda _: None)
-    requests = [ViewRequest(prompt, sampling, variant=name) for name in variants]
+    generator = LocalGenerator(host, batch_size=len(variants))
+    requests = [CompletionRequest(prompt, sampling, model=name) for name in variants]
     return {answer.model: answer for answer in generator.generate(requests, seed=project.config.seed)}

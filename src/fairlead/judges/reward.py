@@ -41,9 +41,9 @@ class RewardJudge:
         """
         on = hardware.device()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._where)
+            tokenizer = AutoTokenizer.from_pretrained(self._where, trust_remote_code=False)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
-                self._where, dtype=hardware.resolve_dtype("auto", on), use_safetensors=True
+                self._where, dtype=hardware.resolve_dtype("auto", on), use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot be loaded: {str(error).splitlines()[0][:200]}", where=self._where) from error

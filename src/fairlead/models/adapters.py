@@ -78,7 +78,6 @@ class VariantLoader:
         self._base: Path | None = None
         self._model: PreTrainedModel | PeftModel | None = None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(section, folder)
-        self.tokenizer.padding_side = "left"  # generation continues at the right end
 
     @contextmanager
     def use(self, name: ModelName) -> Iterator[PreTrainedModel | PeftModel]:

@@ -16,17 +16,19 @@ from fairlead.errors import DataError
 from fairlead.files import read_text
 from fairlead.records import Completion, Example, Message, Prompt, content_id
 
-FEW_SHOT, REVISION = "+few_shot", "+revision"  # of the name of the model that answered
-
 
 def few_shot(prompt: Prompt, examples: Sequence[Example], count: int, seed: int) -> Prompt:
     """The prompt after `count` examples with their answers, which differ from prompt to prompt; its own is left out."""
     others = [example for example in examples if example.prompt.id != prompt.id]
     drawn = sorted(others, key=lambda example: content_id(seed, prompt.id, example.prompt.id, example.answer))[:count]
-    system = tuple(message for message in prompt.messages if message.role == "system")
-    turns = tuple(message for message in prompt.messages if message.role != "system")
-    shown = tuple(turn for example in drawn for turn in _as_turns(example))
-    return Prompt((*system, *shown, *turns))
+    return Prompt(after_examples(prompt.messages, drawn))
+
+
+def after_examples(messages: Sequence[Message], examples: Sequence[Example]) -> tuple[Message, ...]:
+    """The turns with the examples as earlier turns behind the system turn; the examples' system turns are left out."""
+    system = (message for message in messages if message.role == "system")
+    turns = (message for message in messages if message.role != "system")
+    return (*system, *(turn for example in examples for turn in _as_turns(example)), *turns)
 
 
 def _as_turns(example: Example) -> tuple[Message, ...]:

@@ -167,7 +167,7 @@ def _fill(
     plain_weights = str(view.base) if view.base is not None else locate(section.name, project.folder)
     tokenizer = load_tokenizer(section, project.folder)
     most = project.config.answers.max_new_tokens
-    greedy_config(plain_weights, section.revision, tokenizer, most).save_pretrained(str(folder))
+    greedy_config(plain_weights, section, tokenizer, most).save_pretrained(str(folder))
     told = _evidence_json(folder, version, evidence, despite)
     write_json(folder / EVIDENCE, told)
     card = model_card(

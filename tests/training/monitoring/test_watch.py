@@ -143,6 +143,9 @@ def test_a_general_row_of_another_form_is_named(tmp_path: Path, tiny_model: Path
     with pytest.raises(DataError, match=rf"general\.jsonl:2: {message}"):
         read_general(tmp_path / "general.jsonl", tokenizer, 64)
     (tmp_path / "general.jsonl").write_text("")
+    with pytest.raises(DataError, match="has no rows"):
+        read_general(tmp_path / "general.jsonl", tokenizer, 64)
+    (tmp_path / "general.jsonl").write_text('{"prompt": "' + "disk " * 100 + '", "answer": "b"}')
     with pytest.raises(DataError, match="has no row that can be used"):
         read_general(tmp_path / "general.jsonl", tokenizer, 64)
 

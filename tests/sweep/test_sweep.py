@@ -115,7 +115,7 @@ def test_axes_are_read_as_yaml() -> None:
         ("sample.top_p=0.9", "sample.top_p changes what every point must share"),
         ("pairs.margin=0.1", "sweep keys of dpo., watch., lora., or compare two projects"),
         ("dpo.beta=0.1,0.1", "0.1 is there twice"),
-        ("dpo.beta=[0.1", "are not YAML"),
+        ("dpo.beta=[0.1", "not YAML"),
     ],
 )
 def test_an_axis_that_cannot_be_is_refused(text: str, message: str) -> None:

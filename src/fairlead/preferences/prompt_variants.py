@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
+from fairlead.config.yaml_file import parse_yaml
 from fairlead.errors import DataError
 from fairlead.files import read_text
 from fairlead.records import Completion, Example, Message, Prompt, content_id
@@ -40,12 +39,10 @@ def read_constitution(path: Path) -> list[str]:
     """The principles of a file: YAML (a list of texts, also under `principles`).
 
     Raises:
+        ConfigError: if it is not YAML.
         DataError: if it cannot be read or holds no principles.
     """
-    try:
-        data = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"is not YAML: {str(error).splitlines()[0]}", where=str(path)) from error
+    data = parse_yaml(read_text(path), where=str(path))
     principles = data.get("principles") if isinstance(data, dict) else data
     if (
         not isinstance(principles, list)

@@ -7,17 +7,17 @@ that was killed goes on where it was. The reference's log-probabilities are kept
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fairlead.config.project import CONFIG_NAME, Config, load_config, parse_config
+from fairlead.config.yaml_file import parse_yaml, read_yaml
 from fairlead.errors import ConfigError, DataError, TrainingError
-from fairlead.files import read_json, read_jsonl, read_text, write_atomic, write_json
+from fairlead.files import read_json, read_jsonl, write_atomic, write_json
 from fairlead.models.adapters import ModelName, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.artifacts import Artifact
@@ -80,10 +80,7 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     """
     key, equals, listed = text.partition("=")
     key = key.strip()
-    try:
-        values = yaml.safe_load(f"[{listed}]")
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the values {listed!r} are not YAML", where=f"--over {text}") from error
+    values = parse_yaml(f"[{listed}]", where=f"--over {text}")
     if not equals or not values:
         raise ConfigError("a key and values are wanted", where=f"--over {text}", remedy="as in --over dpo.beta=0.1,0.3")
     if key.startswith(_BEFORE):
@@ -118,11 +115,11 @@ def variants(folder: Path, axes: Mapping[str, Sequence[Any]]) -> list[tuple[dict
             where=str(folder / CONFIG_NAME),
             remedy="sweep keys of dpo., or lora. in a project without SFT (sft: null)",
         )
-    raw: dict[str, Any] = yaml.safe_load(read_text(folder / CONFIG_NAME))
+    raw: dict[str, Any] = read_yaml(folder / CONFIG_NAME)
     found = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
-        data = yaml.safe_load(yaml.safe_dump(raw))
+        data = copy.deepcopy(raw)
         for key, value in values.items():
             _set(data, key.split("."), value)
         shown = ", ".join(f"{key}={value}" for key, value in values.items())

@@ -33,14 +33,24 @@ from transformers.utils.logging import disable_progress_bar
 from fairlead.config.model import ModelSection
 from fairlead.files import write_json
 from fairlead.models.adapters import ModelName, ModelVariant, VariantLoader
-from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.batch_generate import generate_in_batches
+from fairlead.models.continuous_batching import DecodeRequest
+from fairlead.models.generation import (
+    CompletionRequest,
+    LocalGenerator,
+    encode,
+    eos_token_ids,
+    pad_token_id,
+    row_seed,
+)
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.models.one_pass import OnePassGenerator, ViewRequest
-from fairlead.records import Completion, Prompt, Sampling
+from fairlead.records import Prompt, Sampling
 
 OUT = Path(__file__).resolve().parent / "out" / "answers.json"
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=160)
 MEAN_TOKENS = 60
+Answer = tuple[str, int]
+"""Text and number of tokens."""
 SEED = 0
 
 
@@ -75,24 +85,26 @@ def make_models(folder: Path, shape: str) -> dict[ModelName, ModelVariant]:
     return views
 
 
-def one_pass(folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int) -> list[Completion]:
+def one_pass(folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int) -> list[Answer]:
     host = VariantLoader(ModelSection(name=str(folder / "base")), folder, views)
-    requests = [ViewRequest(prompt, SAMPLING, variant=name) for name in views for prompt in prompts]
-    return list(OnePassGenerator(host, batch_size=width, advance=lambda _: None).generate(requests, seed=SEED))
+    requests = [CompletionRequest(prompt, SAMPLING, model=name) for name in views for prompt in prompts]
+    answers = LocalGenerator(host, batch_size=width).generate(requests, seed=SEED)
+    return [(answer.text, answer.tokens) for answer in answers]
 
 
-def three_runs(
-    folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int
-) -> list[Completion]:
+def three_runs(folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int) -> list[Answer]:
     section = ModelSection(name=str(folder / "base"))
-    requests = [Request(prompt, SAMPLING) for prompt in prompts]
-    found: list[Completion] = []
-    for name, view in views.items():
+    requests = [CompletionRequest(prompt, SAMPLING) for prompt in prompts]
+    found: list[Answer] = []
+    for view in views.values():
         model: Any = load_base(section, folder)
         if view.adapter is not None:
             model = load_adapter(model, view.adapter).eval()
         tokenizer = load_tokenizer(section, folder)
-        found += TransformersGenerator(model, tokenizer, name=name, batch_size=width).generate(requests, seed=SEED)
+        rows = [DecodeRequest(encode(r, model, tokenizer), SAMPLING, row_seed(SEED, r)) for r in requests]
+        ids = {"eos_ids": eos_token_ids(model, tokenizer), "pad_id": pad_token_id(tokenizer)}
+        for tokens in generate_in_batches(model, rows, batch_size=width, **ids):
+            found.append((tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)))
     return found
 
 
@@ -121,8 +133,8 @@ def main() -> None:
                 started = time.perf_counter()
                 answers = run(folder, views, prompts, options.width)
                 seconds[way].append(time.perf_counter() - started)
-                texts[way] = [answer.text for answer in answers]
-    lengths = [answer.tokens for answer in answers]
+                texts[way] = [text for text, _ in answers]
+    lengths = [tokens for _, tokens in answers]
     median = {way: statistics.median(times) for way, times in seconds.items()}
     same = sum(a == b for a, b in zip(texts["one pass"], texts["three runs"], strict=True))
     found = {

@@ -29,7 +29,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from fairlead.demo.project import make_project
 from fairlead.files import write_json
-from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.hardware import computes_bf16
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.pipeline import datasets
@@ -80,10 +80,9 @@ def trained(lab: Lab, method: str, setting: str, settings: dict[str, Any], seed:
 def best_of_n(lab: Lab, held: list[Prompt]) -> list[Measured]:
     """One draw of 64 answers a prompt of the SFT model serves every n; n 1 is that model itself. Nothing is trained."""
     trainer, _ = lab.trainer(Case("start"), 0)
-    trainer.processing_class.padding_side = "left"
-    generator = TransformersGenerator(trainer.model.eval(), trainer.processing_class, name="sft", batch_size=128)
+    generator = LocalGenerator.of(trainer.model.eval(), trainer.processing_class, name="sft", batch_size=128)
     sampling = Sampling(1.0, 1.0, LONGEST)
-    requests = [Request(prompt, sampling, i) for prompt in held for i in range(max(BEST_OF))]
+    requests = [CompletionRequest(prompt, sampling, i, "sft") for prompt in held for i in range(max(BEST_OF))]
     texts = [completion.text for completion in generator.generate(requests, seed=0)]
     scores = lab.scores([request.prompt for request in requests], texts)
     each = [scores[i : i + max(BEST_OF)] for i in range(0, len(scores), max(BEST_OF))]

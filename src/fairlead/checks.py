@@ -12,9 +12,8 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import jsonschema
 import regex
 
 from fairlead.config.checks import (
@@ -26,10 +25,13 @@ from fairlead.config.checks import (
     LengthCheck,
     RegexCheck,
 )
+from fairlead.config.json_schemas import PATTERN_SECONDS, schema_validator
+from fairlead.config.patterns import compile_pattern
 from fairlead.errors import ConfigError, DataError
+from fairlead.escape import shorten
 from fairlead.files import read_json
 
-PATTERN_SECONDS = 1.0
+_NO_NESTED_REPETITION = "write it without a repetition inside a repetition, as in (a+)+"
 
 Check = Callable[[str, Mapping[str, Any]], float | None]
 
@@ -45,7 +47,7 @@ def build_check(settings: CheckSettings, folder: Path) -> Check:
         folder: the project folder, against which files are resolved.
 
     Raises:
-        ConfigError: if a file or function that it names does not exist.
+        ConfigError: if a file or function that it names does not exist, or a schema in a file is none.
     """
     match settings:
         case RegexCheck():
@@ -63,7 +65,7 @@ def build_check(settings: CheckSettings, folder: Path) -> Check:
 
 
 def _regex(settings: RegexCheck) -> Check:
-    compiled = regex.compile(settings.pattern)
+    compiled = compile_pattern(settings.pattern)
     match = compiled.search if settings.search else compiled.fullmatch
 
     def check(answer: str, gold: Mapping[str, Any]) -> float:
@@ -79,23 +81,41 @@ def _bounded(match: Callable[..., Any], text: str, name: str, pattern: str) -> A
         return match(text, timeout=PATTERN_SECONDS)
     except TimeoutError as error:
         raise PatternTimeoutError(
-            f"the pattern {pattern!r} does not come to an end on the answer {text[:80]!r}",
+            f"the pattern {shorten(pattern)!r} does not come to an end on the answer {shorten(text)!r}",
             where=f"check {name}",
-            remedy="write it without a repetition inside a repetition, as in (a+)+",
+            remedy=_NO_NESTED_REPETITION,
         ) from error
 
 
 def _json_schema(settings: JsonSchemaCheck, folder: Path) -> Check:
     schema = settings.json_schema
     loaded = read_json(Path(folder) / schema) if isinstance(schema, str) else schema
-    validator = jsonschema.Draft202012Validator(loaded)
+    where = schema if isinstance(schema, str) else f"check {settings.name}"
+    try:
+        validator = schema_validator(loaded)
+    except ValueError as error:
+        raise ConfigError(str(error), where=where) from error
 
     def check(answer: str, gold: Mapping[str, Any]) -> float:
         del gold
         try:
-            return float(validator.is_valid(json.loads(answer)))
+            value = json.loads(answer)
         except (ValueError, RecursionError):
             return 0.0
+        try:
+            return float(validator.is_valid(value))
+        except TimeoutError as error:
+            raise PatternTimeoutError(
+                f"a pattern of the schema does not come to an end on the answer {shorten(answer)!r}",
+                where=where,
+                remedy=_NO_NESTED_REPETITION,
+            ) from error
+        except RecursionError as error:
+            raise DataError(
+                f"the schema does not come to an end on the answer {shorten(answer)!r}",
+                where=where,
+                remedy="let it refer to itself only inside of properties or items",
+            ) from error
 
     return check
 
@@ -103,7 +123,7 @@ def _json_schema(settings: JsonSchemaCheck, folder: Path) -> Check:
 def _field(settings: FieldCheck) -> Check:
     name = settings.field
     pattern = settings.pattern or rf"(?im)\b{regex.escape(name)}\s*:\s*([^|\n]*)"
-    compiled = regex.compile(pattern)
+    compiled = regex.compile(pattern) if settings.pattern is None else compile_pattern(pattern)
 
     def extract(answer: str) -> str | None:
         if settings.pattern is None and answer.lstrip().startswith("{"):
@@ -112,19 +132,19 @@ def _field(settings: FieldCheck) -> Check:
             except (ValueError, RecursionError):
                 return None
             return str(data[name]) if isinstance(data, dict) and name in data else None
-        found = _bounded(compiled.search, answer, settings.name, pattern)
-        return str(found.group(1)) if found and found.group(1) is not None else None
+        match = _bounded(compiled.search, answer, settings.name, pattern)
+        return str(match.group(1)) if match and match.group(1) is not None else None
 
     def check(answer: str, gold: Mapping[str, Any]) -> float | None:
         if name not in gold:
             return None
-        found = extract(answer)
-        return float(found is not None and same(found, str(gold[name])))
+        value = extract(answer)
+        return float(value is not None and same(value, str(gold[name])))
 
-    def same(found: str, wanted: str) -> bool:
+    def same(value: str, expected: str) -> bool:
         if settings.case_sensitive:
-            return found.split() == wanted.split()
-        return _plain(found) == _plain(wanted)
+            return value.split() == expected.split()
+        return _plain(value) == _plain(expected)
 
     return check
 
@@ -135,12 +155,18 @@ def _plain(text: str) -> str:
 
 def _contains(settings: ContainsCheck) -> Check:
     def check(answer: str, gold: Mapping[str, Any]) -> float | None:
-        wanted = gold.get(settings.field)
-        wanted = [wanted] if isinstance(wanted, str) else wanted
-        if not wanted:
+        value = gold.get(settings.field)
+        expected = [value] if isinstance(value, str) else value
+        if expected is None or expected in ([], [""]):
             return None
+        if not isinstance(expected, list):
+            raise DataError(
+                f"gold's {settings.field} is {shorten(repr(value))}, a string or a list of strings is needed",
+                where=f"check {settings.name}",
+                remedy="correct the gold of the rows, or use a check of kind field",
+            )
         text = _plain(answer)
-        return sum(_plain(str(item)) in text for item in wanted) / len(wanted)
+        return sum(_plain(str(item)) in text for item in expected) / len(expected)
 
     return check
 
@@ -158,7 +184,34 @@ def _length(settings: LengthCheck) -> Check:
 
 
 def _function(settings: FunctionCheck, folder: Path) -> Check:
-    file, _, name = settings.function.partition(":")
+    function = _load_function(settings, folder)
+
+    def check(answer: str, gold: Mapping[str, Any]) -> float | None:
+        row = f"on the answer {shorten(answer)!r} with the gold {shorten(repr(dict(gold)), 120)}"
+        try:
+            value = function(answer, dict(gold))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() in it must not end the run as if all were done
+            raise DataError(
+                f"raised {type(error).__name__}: {shorten(str(error), 200)} {row}", where=settings.function
+            ) from error
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 1:
+            raise DataError(
+                f"returned {shorten(repr(value))} {row}",
+                where=settings.function,
+                remedy="a number from 0 to 1 is needed, or None where it is undefined",
+            )
+        return float(value)
+
+    return check
+
+
+def _load_function(settings: FunctionCheck, folder: Path) -> Callable[[str, dict[str, Any]], Any]:
+    """Runs the user's file and takes the function out of it; whatever the file raises is one line that names it."""
+    file, _, name = settings.function.rpartition(":")
     path = Path(folder) / file
     if not path.is_file():
         raise ConfigError("no such file", where=str(path), remedy=f"correct the check {settings.name} in fairlead.yaml")
@@ -168,32 +221,11 @@ def _function(settings: FunctionCheck, folder: Path) -> Check:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        function = getattr(module, name)
-    except Exception as error:  # whatever a user's file raises becomes one line that names it
-        raise ConfigError(f"{type(error).__name__}: {error}", where=settings.function) from error
-
-    def check(answer: str, gold: Mapping[str, Any]) -> float | None:
-        try:
-            value = function(answer, dict(gold))
-        except Exception as error:
-            raise DataError(
-                f"raised {type(error).__name__}: {error} on the answer {answer[:80]!r} with the gold {_short(gold)}",
-                where=settings.function,
-            ) from error
-        if value is None:
-            return None
-        if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 1:
-            raise DataError(
-                f"gave {value!r} on the answer {answer[:80]!r} with the gold {_short(gold)}",
-                where=settings.function,
-                remedy="a number from 0 to 1 is wanted, or None where it is undefined",
-            )
-        return float(value)
-
-    return check
-
-
-def _short(gold: Mapping[str, Any]) -> str:
-    """The gold fields of a row, short enough to find the row by."""
-    text = repr(dict(gold))
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise ConfigError(f"{type(error).__name__}: {shorten(str(error), 200)}", where=settings.function) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(f"defines no function {name}", where=str(path))
+    return cast(Callable[[str, dict[str, Any]], Any], function)

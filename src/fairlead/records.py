@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+PromptVariant = Literal["plain", "few_shot", "critique", "revision"]
 
 
 def content_id(*parts: Any) -> str:
@@ -91,11 +92,13 @@ class Completion:
     """One answer of one model to one prompt, with all that is needed to draw it again.
 
     Attributes:
-        model: which view answered: base, sft, dpo, or the name of a model from elsewhere.
+        model: who answered: base, sft, dpo, or the name of a model from elsewhere.
         index: number of this draw among those of its prompt.
         seed: seed of this draw; the same model, prompt, sampling and seed give the same text.
         finish: "stop" at the end-of-sequence token, "length" where `max_new_tokens` cut it.
         tokens: number of generated tokens, the end-of-sequence token included.
+        variant: what the model was asked: the prompt itself, the prompt after examples, for a criticism of an earlier
+            completion, or for its revision.
     """
 
     prompt_id: str
@@ -106,6 +109,7 @@ class Completion:
     seed: int = 0
     finish: Literal["stop", "length"] = "stop"
     tokens: int = 0
+    variant: PromptVariant = "plain"
 
 
 class VerdictState(StrEnum):
@@ -312,6 +316,7 @@ class Draw:
     seed: int
     index: int
     finish: Literal["stop", "length"] = "stop"
+    variant: PromptVariant = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,10 +422,15 @@ def to_json(record: Record) -> dict[str, Any]:
     return data
 
 
+def message_dicts(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Turns as JSON values, as chat templates and chat endpoints take them."""
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
 def _prompt_to_json(prompt: Prompt) -> dict[str, Any]:
     data: dict[str, Any] = {
         "id": prompt.id,
-        "messages": [{"role": m.role, "content": m.content} for m in prompt.messages],
+        "messages": message_dicts(prompt.messages),
     }
     if prompt.gold:
         data["gold"] = dict(prompt.gold)

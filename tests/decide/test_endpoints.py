@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 from fairlead.config.decide import EmbeddingSettings
+from fairlead.cost.judge_cost import estimate
 from fairlead.decide.candidates import Instruction
 from fairlead.decide.instruction_optimizer import Failure, read_instruction, request
 from fairlead.decide.stage import split_dev
 from fairlead.errors import JudgeError, ModelError
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.models.embeddings import Encoder
 from fairlead.records import Example, Prompt
 from tests.support.decide_projects import decide, prepared
+from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer, Messages
 from tests.support.reader import COLORS
 from tests.support.triage import COLOR, FORMAT, TRIAGE, tickets, triage
@@ -78,6 +81,19 @@ def test_a_larger_model_behind_an_endpoint_settles_it_and_is_paid_once(tmp_path:
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
+def test_answers_are_stored_without_a_verdict_and_change_no_estimate_of_a_judge(tmp_path: Path, reader: Path) -> None:
+    artifact = triage(tmp_path, 12)
+    with JudgeServer(brain=lambda messages: "Score: 7", key=KEY) as server, ReplyStore.of_project(tmp_path) as ledger:
+        judge = openai_judge(server, ledger, tmp_path, model="big", api_key_env="SOME_KEY")
+        [before] = estimate(judge, pairs(3))
+        chosen = section(models=[endpoint(server)])
+        decide(tmp_path, artifact, model=reader, section=chosen, metrics=[FORMAT, COLOR])
+        assert {(reply.purpose, reply.verdict) for reply in ledger.replies()} == {("plain", None)}
+        [totals] = ledger.totals()
+        assert (totals.replies, totals.read) == (12, None)
+        assert estimate(judge, pairs(3)) == [before]
+
+
 def test_an_endpoint_that_gives_no_answers_stops_the_decision_in_one_line(tmp_path: Path, reader: Path) -> None:
     def refuses(body: Any, headers: Any) -> tuple[int, dict[str, str], str]:
         return 400, {}, '{"error": {"message": "too long"}}'
@@ -115,7 +131,7 @@ def test_a_writer_improves_on_prompts_that_no_candidate_is_scored_on(tmp_path: P
     assert 1 <= len(requests) <= 4, "the budget is rounds × per_round"
     assert all("FAILED" in text for text in requests)
     shown = {p.text for p in dev if any(p.text in text for text in requests)}
-    scored, tuning = split_dev(dev, writer=True)
+    scored, tuning = split_dev(dev, optimizing=True)
     assert shown <= {p.text for p in tuning}
     assert not shown & {p.text for p in scored}
 

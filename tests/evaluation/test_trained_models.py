@@ -27,7 +27,7 @@ from fairlead.evaluation.external.compare import import_answers
 from fairlead.evaluation.reward_model import score_file, trained, try_prompt
 from fairlead.files import read_json, write_jsonl
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
-from fairlead.models.log_probs import Scored, answer_row, logprobs, text_rows
+from fairlead.models.log_probs import Scored, answer_row, log_probs, text_rows
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.records import Prompt, to_json
@@ -43,7 +43,7 @@ def project(finished: Path, tmp_path: Path) -> Project:
 def test_log_probabilities_are_those_of_the_softmax_token_by_token(tiny_model: Path) -> None:
     model = load_base(ModelSection(name=str(tiny_model)), tiny_model)
     scored = [Scored((5, 9, 12, 7), 2), Scored((8, 4), 1), Scored((3, 30, 31, 32, 33, 34), 5)]
-    found = logprobs(model, scored, filler=0, batch_size=2, advance=lambda _: None)
+    found = log_probs(model, scored, pad_id=0, batch_size=2)
     for row, value in zip(scored, found, strict=True):
         with torch.no_grad():
             table = model(input_ids=torch.tensor([row.tokens])).logits.log_softmax(-1)[0]
@@ -204,7 +204,7 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
     values = []
     for name in ("dpo", "sft"):
         model = load_adapter(load_base(section, project.folder), inputs[name].file("model")).eval()
-        values += logprobs(model, scored, filler=0, batch_size=1, advance=lambda _: None)
+        values += log_probs(model, scored, pad_id=0, batch_size=1)
     assert found["scores"][0]["chosen_reward"] == pytest.approx(0.1 * (values[0] - values[1]), abs=1e-5)
     assert found["scores"][0]["margin"] == pytest.approx(
         found["scores"][0]["chosen_reward"] - found["scores"][0]["rejected_reward"]
@@ -242,26 +242,26 @@ def test_answers_from_elsewhere_are_compared_with_each_other(project: Project, t
     short = foreign(tmp_path / "a.jsonl", "short", ["a"] * 6 + [None, "a"])
     long = foreign(tmp_path / "b.jsonl", "long", ["a long answer"] * 7 + ["a"])
     found = import_answers(project, [short, long], form="alpaca_eval", to=tmp_path / "out")
-    pair = found.pairwise["short_vs_long"]
-    assert (pair.win_rate, pair.n, pair.states["tie"]) == (6.5 / 7, 7, 1)
-    assert (pair.missing, pair.worst, pair.best) == (1, 6.5 / 8, 7.5 / 8), "an answer that is null is missing"
-    assert (found.missing, found.plan["short_vs_long"].prompts) == (1 / 8, 8)
-    assert {caveat.name for caveat in found.warnings} == {"few_prompts", "missing_verdicts", "repeated_answer"}
-    assert found.unanswered == {"short": 1}
-    assert found.models == {"short": 7, "long": 8}
-    [row] = found.table
-    assert (row.metric, row.delta, row.n, row.missing, row.p_holm) == ("length", 0.0, 7, 1, None)
-    assert read_json(tmp_path / "out" / "comparison.json") == found.model_dump(mode="json")
+    pair = found["pairwise"]["short_vs_long"]
+    assert (pair["win_rate"], pair["n"], pair["states"]["tie"]) == (6.5 / 7, 7, 1)
+    assert (pair["missing"], pair["worst"], pair["best"]) == (1, 6.5 / 8, 7.5 / 8), "an answer that is null is missing"
+    assert (found["missing"], found["plan"]["short_vs_long"]["prompts"]) == (1 / 8, 8)
+    assert {w["name"] for w in found["warnings"]} == {"few_prompts", "missing_verdicts", "repeated_answer"}
+    assert found["unanswered"] == {"short": 1}
+    assert found["models"] == {"short": 7, "long": 8}
+    [row] = found["table"]
+    assert (row["metric"], row["delta"], row["n"], row["missing"], row["p_holm"]) == ("length", 0.0, 7, 1, None)
+    assert read_json(tmp_path / "out" / "comparison.json") == found
     assert len((tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()) == 8
 
 
 def test_answers_from_elsewhere_stand_beside_the_projects_own(project: Project, tmp_path: Path) -> None:
     file = foreign(tmp_path / "a.jsonl", "api", ["a"] * 8, "jsonl")
     found = import_answers(project, [file], form="jsonl", to=tmp_path / "out", own=True)
-    assert set(found.models) == {"api", "base", "sft", "dpo"}
-    assert len(found.pairwise) == 6
-    assert set(found.strengths) == {"api", "base", "sft", "dpo"}
-    assert found.strengths["api"].value == 0.0
+    assert set(found["models"]) == {"api", "base", "sft", "dpo"}
+    assert len(found["pairwise"]) == 6
+    assert set(found["strengths"]) == {"api", "base", "sft", "dpo"}
+    assert found["strengths"]["api"]["value"] == 0.0
 
 
 def test_an_imported_model_cannot_take_the_name_of_the_projects_own(project: Project, tmp_path: Path) -> None:
@@ -269,9 +269,9 @@ def test_an_imported_model_cannot_take_the_name_of_the_projects_own(project: Pro
     with pytest.raises(DataError, match=r"the name dpo is taken.*--name NAME"):
         import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True)
     found = import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True, name="api")
-    assert set(found.models) == {"api", "base", "sft", "dpo"}
-    assert found.answers["dpo"].cut is not None
-    assert found.answers["api"].cut is None, "nobody knows"
+    assert set(found["models"]) == {"api", "base", "sft", "dpo"}
+    assert found["answers"]["dpo"]["cut"] is not None
+    assert found["answers"]["api"]["cut"] is None, "nobody knows"
 
 
 def test_the_eval_file_may_lie_in_the_home_folder(
@@ -281,7 +281,7 @@ def test_the_eval_file_may_lie_in_the_home_folder(
     config = (project.folder / "fairlead.yaml").read_text().replace("eval: eval.jsonl", "eval: ~/eval.jsonl")
     (project.folder / "fairlead.yaml").write_text(config)
     files = [foreign(tmp_path / f"{n}.jsonl", n, [n] * 3) for n in ("a", "bb")]
-    assert import_answers(Project(project.folder), files, form="alpaca_eval", to=tmp_path / "out").models
+    assert import_answers(Project(project.folder), files, form="alpaca_eval", to=tmp_path / "out")["models"]
 
 
 def test_what_cannot_be_compared_is_one_clear_line(project: Project, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_what_cannot_be_compared_is_one_clear_line(project: Project, tmp_path: P
         import_answers(project, [one, more], form="alpaca_eval", to=tmp_path / "out")
     twin = foreign(tmp_path / "d.jsonl", "twin", ["a"] * 3)
     same = import_answers(project, [one, one, twin], form="alpaca_eval", to=tmp_path / "out")
-    assert same.models == {"one": 3, "twin": 3}, "an answer that is given twice counts once"
+    assert same["models"] == {"one": 3, "twin": 3}, "an answer that is given twice counts once"
     write_jsonl(other, [{"instruction": "something else", "output": "x"}])
     with pytest.raises(DataError, match="names no model"):
         import_answers(project, [one, other], form="alpaca_eval", to=tmp_path / "out")

@@ -35,7 +35,7 @@ def test_verdicts_and_scores(ledger: ReplyStore) -> None:
         assert [v.state for v in judge_of(server, ledger).compare(pairs(2, "second"))] == [VerdictState.LOSS] * 2
         assert [s.value for s in judge_of(server, ledger).score(answers(2))] == [7.0, 7.0]
         assert server.stats.paid == 6
-    first = next(ledger.replies())
+    first = next(iter(ledger.replies()))
     assert first.input_tokens is not None
     assert first.finish == "end_turn"
     assert json.loads(first.request)["body"]["system"].startswith("You ")
@@ -59,7 +59,7 @@ def test_json_of_a_fixed_form_is_asked_for_and_left_out_where_the_model_does_not
             {"output_config"},
             set(),
         ]
-    sent = json.loads(next(ledger.replies()).request)["body"]
+    sent = json.loads(next(iter(ledger.replies())).request)["body"]
     assert sent["temperature"] == 0.0
     assert sent["output_config"]["format"]["schema"]["properties"]["score"]["enum"] == list(range(1, 11))
 

@@ -41,7 +41,7 @@ def test_a_model_that_cannot_judge_gives_no_verdict(tiny_model: Path, ledger: Re
     judge = judge_of(tiny_model, ledger, max_tokens=4, max_chars=100, pairwise_template=str(_short(tiny_model)))
     [verdict] = judge.compare(pairs(1))
     assert verdict.state in (VerdictState.UNREADABLE, VerdictState.FAILED)
-    assert next(ledger.replies()).endpoint == "local"
+    assert next(iter(ledger.replies())).endpoint == "local"
 
 
 def test_the_same_question_is_answered_from_the_ledger(tiny_model: Path, ledger: ReplyStore) -> None:

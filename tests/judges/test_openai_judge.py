@@ -67,7 +67,7 @@ def test_an_unreadable_reply_is_asked_once_more_with_a_correction(ledger: ReplyS
         [verdict] = openai_judge(server, ledger).compare(pairs(1))
         assert verdict.state is VerdictState.WIN
         assert len(verdict.calls) == 3
-    corrected = [r for r in ledger.replies() if r.question.endswith("/corrected")]
+    corrected = [r for r in ledger.replies() if r.attempt == 2]
     assert [r.text for r in corrected] == ["Verdict: A"]
     turns = json.loads(corrected[0].request)["body"]["messages"]
     assert [t["role"] for t in turns] == ["system", "user", "assistant", "user"]
@@ -78,16 +78,6 @@ def test_what_stays_unreadable_is_unreadable_and_not_asked_a_third_time(ledger: 
     with JudgeServer(brain=says("Both have merits.")) as server:
         assert state_of(server, ledger) is VerdictState.UNREADABLE
         assert server.stats.paid == 2
-
-
-@pytest.mark.parametrize("number", ["9" * 400, "9" * 6000, "1e999", "NaN"])
-def test_a_number_beyond_all_bounds_is_unreadable_and_never_paid_for_again(ledger: ReplyStore, number: str) -> None:
-    with JudgeServer(brain=says(f'{{"score": {number}}}')) as server:
-        for _ in range(2):
-            [score] = openai_judge(server, ledger).score(answers(1))
-            assert score.state is ScoreState.UNREADABLE
-        assert server.stats.requests == 2  # the question and its correction
-    assert [reply.verdict for reply in ledger.replies()] == [None, None]
 
 
 def test_a_refusal_is_refused(ledger: ReplyStore) -> None:
@@ -108,7 +98,7 @@ def reply(content: str | None, finish: str = "stop", **message: Any) -> str:
         (reply('{"verdict": "A"}', "content_filter"), VerdictState.REFUSED),
         (reply("Verdict: A", "length"), VerdictState.UNREADABLE),
         (reply(None), VerdictState.UNREADABLE),
-        (reply("\ud800\nVerdict: A"), VerdictState.INCONSISTENT),
+        (reply("\ud800 Verdict: A"), VerdictState.INCONSISTENT),
     ],
 )
 def test_state_of_a_reply_of_the_wire(ledger: ReplyStore, body: str, state: VerdictState) -> None:
@@ -501,7 +491,7 @@ def test_scores_of_texts_that_speak_to_the_judge_are_flagged(ledger: ReplyStore)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"base_url": "ftp://x"}, "must begin with http"),
+        ({"base_url": "ftp://x"}, "wants http"),
         ({"base_url": "http://user:secret@host/v1"}, "must hold no key"),
         ({"base_url": "http://host/v1?api_key=1"}, "must hold no key"),
         ({"max_cost": 1.0}, "max_cost needs price_per_million"),
@@ -558,7 +548,7 @@ def test_whatever_a_parser_raises_leaves_the_reply_stored_and_unreadable(
         [score] = openai_judge(server, ledger).score(answers(1))
         assert score.value == 7
         assert server.stats.paid == 2
-    assert next(ledger.replies()).verdict == "7"
+    assert next(iter(ledger.replies())).verdict == "7"
 
 
 @pytest.mark.parametrize("number", ["9" * 400, "1e400", "-1e400", "NaN", "true", '"many"'])

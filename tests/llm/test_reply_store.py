@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,54 +19,25 @@ from tests.support.judging import answers, openai_judge, pairs
 from tests.support.misbehaving import JudgeServer
 from tests.support.projects import REPO
 
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of this test run's own."""
-    pytest.importorskip("psycopg", reason="the Postgres ledger is not tested: pip install 'fairlead[postgres]'")
-    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        pytest.skip("the Postgres ledger is not tested: no initdb and pg_ctl on the PATH")
-    root = os.geteuid() == 0
-    folder = Path("/tmp") / f"fairlead-pg-{os.getpid()}"  # a socket's path must be short, and its user must reach it
-    folder.mkdir(mode=0o700)
-    user = "nobody" if root else None  # the server refuses to run as root
-    if root:
-        shutil.chown(folder, "nobody")
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
-
-    data = str(folder / "data")
-    run(initdb, "-D", data, "-U", "judge", "--auth=trust", "--no-sync")
-    run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=", "start")
-    try:
-        yield f"postgresql://judge@/postgres?host={folder}"
-    finally:
-        run(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def database(postgres: str) -> str:
-    import psycopg
-
-    with psycopg.connect(postgres) as connection:
-        connection.execute("DROP TABLE IF EXISTS replies")
-    return postgres
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a ledger may lie."""
-    if request.param == "sqlite":
-        return str(tmp_path / "ledger.sqlite")
-    found: str = request.getfixturevalue("database")
-    return found
-
-
 REPLY = StoredReply(
-    "k1", "q/ab", "e", "m", "t@1", "{}", '{"verdict": "A"}', "stop", None, None, 10, 5, 0.5, 0.1, 1.0, "A"
+    "k1",
+    "q/1",
+    "e",
+    "m",
+    "t@1",
+    "{}",
+    '{"verdict": "A"}',
+    "stop",
+    None,
+    None,
+    10,
+    5,
+    0.5,
+    0.1,
+    1.0,
+    "A",
+    "pairwise",
+    "ab",
 )
 
 
@@ -102,9 +70,9 @@ def test_totals_add_up_and_what_is_not_known_is_none(place: str) -> None:
     assert (second.replies, second.read, second.input_tokens, second.counted, second.cost) == (1, 0, None, 0, None)
 
 
-def test_replies_are_found_by_the_beginning_of_question_or_key(place: str) -> None:
+def test_replies_are_found_by_the_beginning_of_subject_or_key(place: str) -> None:
     with ReplyStore(place) as ledger:
-        ledger.store_all([REPLY, replace(REPLY, key="z%", question="p_q/ab")])
+        ledger.store_all([REPLY, replace(REPLY, key="z%", subject="p_q")])
         assert [reply.key for reply in ledger.about("q/")] == ["k1"]
         assert [reply.key for reply in ledger.about("z%")] == ["z%"]
         assert [reply.key for reply in ledger.about("p_")] == ["z%"]
@@ -114,7 +82,7 @@ def test_replies_are_found_by_the_beginning_of_question_or_key(place: str) -> No
 def test_what_is_forgotten_is_asked_again(place: str) -> None:
     with ReplyStore(place) as ledger, JudgeServer() as server:
         list(openai_judge(server, ledger).score(answers(2)))
-        ledger.forget([next(ledger.replies()).key])
+        ledger.forget([next(iter(ledger.replies())).key])
         list(openai_judge(server, ledger).score(answers(2)))
         assert server.stats.paid == 3
 
@@ -126,15 +94,89 @@ def test_the_verdict_that_was_read_stands_in_the_ledger(place: str) -> None:
         assert [reply.verdict for reply in ledger.replies()] == ["B", None, "tie"]
 
 
-def test_a_ledger_from_before_the_verdict_column_opens(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite"
-    with ReplyStore(path) as ledger:
-        ledger.store_all([REPLY])
-    with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE replies DROP COLUMN verdict")
-    connection.close()
-    with ReplyStore(path) as ledger:
-        assert ledger.find("k1") == replace(REPLY, verdict=None)
+_PRESENT_BEFORE = """
+CREATE TABLE replies (
+    key TEXT PRIMARY KEY, question TEXT NOT NULL, endpoint TEXT NOT NULL, model TEXT NOT NULL, template TEXT NOT NULL,
+    request TEXT NOT NULL, text TEXT NOT NULL, finish TEXT NOT NULL, refusal TEXT, logprobs TEXT,
+    input_tokens INTEGER, output_tokens INTEGER, cost DOUBLE PRECISION, latency DOUBLE PRECISION NOT NULL,
+    at DOUBLE PRECISION NOT NULL, verdict TEXT
+)
+"""
+_BEFORE = {
+    "k1": ("1f3a/ab", "pairwise_v1@3c", "A"),
+    "k2": ("1f3a/ba/corrected", "pairwise_v1@3c+correction_v1@7d", None),
+    "k3": ("77aa/score", "score_v1@4e", "7.5"),
+    "k4": ("88bb/score/corrected", "score_v1@4e+correction_v1@7d", "3"),
+    "k5": ("99cc", "decide/1", "10"),
+}
+
+
+@pytest.fixture
+def earlier(place: str) -> str:
+    """A ledger as earlier versions wrote it: a question's variant and attempt in its id, and no claims."""
+    statements = [_PRESENT_BEFORE] + [
+        f"INSERT INTO replies VALUES ('{key}', '{question}', 'e', 'm', '{template}', '{{}}', 'x', 'stop', NULL, NULL,"
+        f" 10, 5, 0.5, 0.1, 1.0, {'NULL' if verdict is None else repr(verdict)})"
+        for key, (question, template, verdict) in _BEFORE.items()
+    ]
+    _execute(place, *statements)
+    return place
+
+
+def _execute(place: str, *statements: str) -> None:
+    """Runs statements without the code under test."""
+    if place.startswith("postgresql"):
+        import psycopg
+
+        with psycopg.connect(place) as server:
+            for statement in statements:
+                server.execute(statement)
+        return
+    file = sqlite3.connect(place)
+    with file:
+        for statement in statements:
+            file.execute(statement)
+    file.close()
+
+
+def test_a_ledger_of_an_earlier_version_opens_and_says_what_each_request_was(earlier: str) -> None:
+    for _ in range(2):
+        with ReplyStore(earlier) as ledger:
+            rows = [(r.key, r.subject, r.purpose, r.variant, r.attempt, r.verdict) for r in ledger.replies()]
+    assert rows == [
+        ("k1", "1f3a", "pairwise", "ab", 1, "A"),
+        ("k2", "1f3a", "pairwise", "ba", 2, None),
+        ("k3", "77aa", "score", "", 1, "7.5"),
+        ("k4", "88bb", "score", "", 2, "3"),
+        ("k5", "99cc", "plain", "", 1, None),
+    ]
+
+
+def test_a_ledger_from_before_the_verdict_column_opens(earlier: str) -> None:
+    _execute(earlier, "ALTER TABLE replies DROP COLUMN verdict")
+    with ReplyStore(earlier) as ledger:
+        assert [(reply.subject, reply.verdict) for reply in ledger.about("k1")] == [("1f3a", None)]
+        ledger.note_readings([("k1", "A")])
+        assert [reply.verdict for reply in ledger.about("1f3a")] == ["A", None]
+
+
+def test_processes_that_open_an_earlier_ledger_at_once_migrate_it_once(earlier: str) -> None:
+    failures: list[BaseException] = []
+
+    def open_it() -> None:
+        try:
+            ReplyStore(earlier).close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    with ReplyStore(earlier) as ledger:
+        assert [reply.purpose for reply in ledger.replies()].count("pairwise") == 2
 
 
 def test_several_writers_at_once_lose_nothing(place: str) -> None:

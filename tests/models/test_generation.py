@@ -11,32 +11,35 @@ import torch
 
 from fairlead.config.model import ModelSection
 from fairlead.errors import ArtifactError, ModelError
-from fairlead.models.generation import GumbelNoise, Request, TransformersGenerator
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
+from fairlead.models.token_sampling import GumbelNoise
 from fairlead.records import Completion, Message, Prompt, Sampling
 
 
 @pytest.fixture(scope="module")
-def generator(tiny_model: Path) -> TransformersGenerator:
-    section = ModelSection(name=str(tiny_model))
+def generator(tiny_model: Path) -> LocalGenerator:
+    section = ModelSection(name=str(tiny_model), dtype="float32")
     tokenizer = load_tokenizer(section, tiny_model)
-    return TransformersGenerator(load_base(section, tiny_model), tokenizer, name="base", batch_size=4)
+    return LocalGenerator.of(load_base(section, tiny_model), tokenizer, name="base", batch_size=4)
 
 
-def requests(count: int, temperature: float = 1.0) -> list[Request]:
-    return [Request(Prompt.of(f"the disk {'of the ' * n}"), Sampling(temperature, 1.0, 12)) for n in range(count)]
+def requests(count: int, temperature: float = 1.0) -> list[CompletionRequest]:
+    return [
+        CompletionRequest(Prompt.of(f"the disk {'of the ' * n}"), Sampling(temperature, 1.0, 12)) for n in range(count)
+    ]
 
 
-def test_a_completion_does_not_depend_on_its_batch(generator: TransformersGenerator) -> None:
+def test_a_completion_does_not_depend_on_its_batch(generator: LocalGenerator) -> None:
     together = list(generator.generate(requests(6), seed=1))
     alone = [next(generator.generate([request], seed=1)) for request in requests(6)]
     assert [c.text for c in together] == [c.text for c in alone]
 
 
-def test_draws_of_one_prompt_differ_and_follow_the_seed(generator: TransformersGenerator) -> None:
+def test_draws_of_one_prompt_differ_and_follow_the_seed(generator: LocalGenerator) -> None:
     prompt = Prompt.of("the disk")
-    two = [Request(prompt, Sampling(1.0, 1.0, 12), index) for index in range(2)]
+    two = [CompletionRequest(prompt, Sampling(1.0, 1.0, 12), index) for index in range(2)]
     first, second = generator.generate(two, seed=1)
     assert first.text != second.text
     assert [c.text for c in generator.generate(two, seed=1)] == [first.text, second.text]
@@ -51,15 +54,15 @@ def test_gumbel_noise_samples_the_softmax() -> None:
     assert torch.allclose(found, logits.softmax(-1)[0], atol=0.02)
 
 
-def test_an_answer_cut_by_the_limit_says_so(generator: TransformersGenerator) -> None:
+def test_an_answer_cut_by_the_limit_says_so(generator: LocalGenerator) -> None:
     cut = [c for c in generator.generate(requests(4, temperature=0), seed=0) if c.finish == "length"]
     assert all(c.tokens == 12 for c in cut)
     assert cut, "a random model hardly ever ends an answer by itself"
 
 
-def test_a_prompt_that_fills_the_context_is_one_clear_line(generator: TransformersGenerator) -> None:
+def test_a_prompt_that_fills_the_context_is_one_clear_line(generator: LocalGenerator) -> None:
     with pytest.raises(ModelError, match="exceed the model's context of 512"):
-        next(generator.generate([Request(Prompt.of("disk " * 600), Sampling(0, 1, 12))], seed=0))
+        next(generator.generate([CompletionRequest(Prompt.of("disk " * 600), Sampling(0, 1, 12))], seed=0))
 
 
 def test_plain_template_ends_answers_and_separates_turns(tiny_model: Path) -> None:
@@ -72,17 +75,17 @@ def test_plain_template_ends_answers_and_separates_turns(tiny_model: Path) -> No
 class _Dies:
     """A generator that is killed after some chunks."""
 
-    def __init__(self, inner: TransformersGenerator, after: int) -> None:
+    def __init__(self, inner: LocalGenerator, after: int) -> None:
         self._inner, self._left = inner, after
 
-    def generate(self, requests: list[Request], *, seed: int) -> Iterator[Completion]:
+    def generate(self, requests: list[CompletionRequest], *, seed: int) -> Iterator[Completion]:
         if self._left == 0:
             raise KeyboardInterrupt
         self._left -= 1
         return self._inner.generate(requests, seed=seed)
 
 
-def test_a_killed_generation_goes_on_and_gives_the_same_text(generator: TransformersGenerator, tmp_path: Path) -> None:
+def test_a_killed_generation_goes_on_and_gives_the_same_text(generator: LocalGenerator, tmp_path: Path) -> None:
     def go(source: object, log: Path) -> list[Completion]:
         return generate_resumable(source, requests(10), log=log, chunk=3, seed=4, advance=lambda _: None)  # type: ignore[arg-type]
 
@@ -94,6 +97,12 @@ def test_a_killed_generation_goes_on_and_gives_the_same_text(generator: Transfor
         file.write('[{"half a li')
     assert go(_Dies(generator, 2), log) == whole  # two chunks were kept, two are left
     assert len(list(itertools.chain(whole))) == 10
+    for chunk in (1, 4, 100):
+        log = tmp_path / f"{chunk}.jsonl"
+        kwargs = {"log": log, "seed": 4, "advance": lambda _: None}
+        assert generate_resumable(generator, requests(10), chunk=chunk, **kwargs) == whole
+    log = tmp_path / "killed.jsonl"
+    assert generate_resumable(generator, requests(10), log=log, chunk=7, seed=4, advance=lambda _: None) == whole
     with pytest.raises(ArtifactError, match="holds completions of other requests"):
         generate_resumable(generator, requests(10)[1:], log=log, chunk=3, seed=4, advance=lambda _: None)
 

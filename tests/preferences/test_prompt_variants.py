@@ -9,7 +9,18 @@ import pytest
 from fairlead.errors import DataError
 from fairlead.preferences import prompt_variants
 from fairlead.preferences.pairing import Recipe, comparisons_for, preferences_from
-from fairlead.records import Comparison, Completion, Example, Message, Prompt, Sampled, Sampling, Verdict, VerdictState
+from fairlead.records import (
+    Comparison,
+    Completion,
+    Example,
+    Message,
+    Prompt,
+    PromptVariant,
+    Sampled,
+    Sampling,
+    Verdict,
+    VerdictState,
+)
 
 SYSTEM, ASK = Message("system", "Be brief."), Message("user", "Is the disk full?")
 PROMPT = Prompt((SYSTEM, ASK), {"answer": "yes"})
@@ -63,15 +74,15 @@ def test_every_principle_is_used_for_some_prompt() -> None:
     assert {prompt_variants.principle_for(Prompt.of(f"q{n}"), principles, 0) for n in range(30)} == set(principles)
 
 
-def drawn(model: str, text: str, index: int = 0) -> Completion:
-    return Completion(PROMPT.id, text, model, Sampling(), index=index)
+def drawn(model: str, text: str, index: int = 0, variant: PromptVariant = "plain") -> Completion:
+    return Completion(PROMPT.id, text, model, Sampling(), index=index, variant=variant)
 
 
 COMPLETIONS = [
     drawn("sft", "first"),
     drawn("sft", "second", 1),
-    drawn("sft+few_shot", "shown"),
-    drawn("sft+revision", "revised"),
+    drawn("sft", "shown", variant="few_shot"),
+    drawn("sft", "revised", variant="revision"),
     drawn("other", "foreign"),
 ]
 
@@ -113,6 +124,21 @@ def test_the_provenance_names_the_models_that_stood_against_each_other() -> None
     )
     assert isinstance(pair.provenance, Sampled)
     assert (pair.provenance.chosen.model, pair.provenance.rejected.model) == ("other", "sft")
+
+
+def test_a_models_name_says_nothing_of_what_it_was_asked() -> None:
+    """A folder may be called as it likes."""
+    completions = [drawn("models/a+revision", "a"), drawn("models/a", "b")]
+    assert comparisons_for([PROMPT], completions, "revision")[0] == []
+    assert len(comparisons_for([PROMPT], completions, "models")[0]) == 1
+
+
+def test_the_provenance_names_what_the_model_was_asked() -> None:
+    completions = [drawn("sft", "a"), drawn("sft", "b", variant="revision")]
+    [pair], _ = preferences_from([PROMPT], completions, [judged("a", "b", L)], recipe="revision", margin=0)
+    assert isinstance(pair.provenance, Sampled)
+    assert (pair.provenance.chosen.model, pair.provenance.chosen.variant) == ("sft", "revision")
+    assert pair.provenance.rejected.variant == "plain"
 
 
 def test_an_empty_answer_never_makes_a_pair() -> None:

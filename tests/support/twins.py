@@ -12,9 +12,9 @@ import transformers as hf
 import transformers.integrations.sdpa_attention
 import transformers.masking_utils
 from torch import Tensor
-from trl.trainer.utils import add_fused_lm_head
 
 from fairlead.training.shared_prefix.forward import share_prefixes
+from fairlead.training.trl_compat import add_log_prob_head
 
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
 
@@ -94,7 +94,7 @@ def twins(config: hf.PreTrainedConfig, attention: str) -> tuple[Any, Any, Any]:
     ours = hf.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     theirs = copy.deepcopy(ours)
     for model in (ours, theirs):
-        add_fused_lm_head(model, outputs=OUTPUTS)
+        add_log_prob_head(model, OUTPUTS)
     return ours, theirs, share_prefixes(ours, OUTPUTS)
 
 

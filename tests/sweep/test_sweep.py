@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from fairlead import Project
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.evaluation.table import pair_result
+from fairlead.evaluation.table import pairwise_figures
 from fairlead.files import write_jsonl
-from fairlead.records import Interval, ModelPair, Verdict, VerdictState, to_json
+from fairlead.records import Interval, Verdict, VerdictState, to_json
 from fairlead.statistics.win_rate import win_rate
 from fairlead.sweep.plot import draw
 from fairlead.sweep.recommend import Point, advice, markdown, recommend
@@ -115,7 +115,7 @@ def test_axes_are_read_as_yaml() -> None:
         ("sample.top_p=0.9", "sample.top_p changes what every point must share"),
         ("pairs.margin=0.1", "sweep keys of dpo., watch., lora., or compare two projects"),
         ("dpo.beta=0.1,0.1", "0.1 is there twice"),
-        ("dpo.beta=[0.1", "are not YAML"),
+        ("dpo.beta=[0.1", "not YAML"),
     ],
 )
 def test_an_axis_that_cannot_be_is_refused(text: str, message: str) -> None:
@@ -162,8 +162,7 @@ def test_a_point_counts_every_verdict_as_the_comparison_does(tmp_path: Path) -> 
     outcomes = outcomes_of(tmp_path / "verdicts.jsonl", "dpo_vs_sft")
     assert outcomes == (1.0, 0.0, 0.5, 0.5, None, None, 0.75)
     counted = [outcome for outcome in outcomes if outcome is not None]
-    result = pair_result(ModelPair("dpo", "sft"), verdicts, [v.comparison_id for v in verdicts])
-    assert result.win_rate.value == pytest.approx(fmean(counted))
+    assert pairwise_figures(verdicts, [v.comparison_id for v in verdicts])["win_rate"] == pytest.approx(fmean(counted))
 
 
 def test_a_sweep_pays_for_one_reference_pass_and_goes_on_after_a_kill(

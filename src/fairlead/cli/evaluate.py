@@ -1,4 +1,4 @@
-"""Commands of comparison, gate and report, of answers from elsewhere, and of trying the model. No logic lives here."""
+"""Commands of the evaluation room: import answers from elsewhere, score with the model, try it. No logic lives here."""
 
 from __future__ import annotations
 
@@ -11,131 +11,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.cli import judge, release
-from fairlead.cli.common import (
-    AsJson,
-    FolderArgument,
-    FolderOption,
-    Force,
-    JustEstimate,
-    err,
-    open_project,
-    out,
-    print_json,
-    print_line,
-)
-from fairlead.cli.render import print_comparison, print_figures, print_gate, print_report
-from fairlead.documents.evaluation import EvalResult
-from fairlead.documents.gate import GateRecord
-from fairlead.documents.report import PairFigures, Report, TableRow
-from fairlead.errors import FairleadError, some
-from fairlead.files import read_json
-from fairlead.pipeline.artifacts import Artifact
+from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
+from fairlead.errors import some
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 
 
 def mount(app: typer.Typer, evaluation: typer.Typer) -> None:
-    """Puts the commands where they belong: `fairlead score`, `fairlead eval`, `fairlead eval import` and so on."""
-    evaluation.callback()(eval_)
-    evaluation.command("stats")(stats)
-    evaluation.command("import")(import_)
-    app.command("gate")(gate)
-    app.command("report")(report)
+    """Puts the commands where they belong: `fairlead score`, `fairlead try`, `fairlead eval import`."""
     app.command("score")(score)
     app.command("try")(try_)
-
-
-def eval_(
-    context: typer.Context,
-    folder: FolderOption = Path(),
-    estimate: JustEstimate = False,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare base, SFT and DPO on the held-out prompts."""
-    if context.invoked_subcommand is not None:
-        return
-    if estimate:
-        judge.show_stage_estimate(folder, "eval", as_json=as_json)
-        return
-    artifact = open_project(folder).run("eval", force=["eval"] if force else [])["eval"]
-    if as_json:
-        stage = {"stage": "eval", "artifact": str(artifact.path), "hash": artifact.hash}
-        print_json(stage | dict(artifact.manifest.figures))
-        return
-    result = EvalResult.read(artifact.file("comparison.json"))
-    pairwise = {str(of_pair.pair): PairFigures.of(of_pair) for of_pair in result.pairwise}
-    print_comparison(tuple(map(TableRow.of_row, result.table)), pairwise, result.caveats)
-    print_line(f"{result.prompts} prompts, {result.missing:.1%} of the judgements missing: {artifact.path}")
-
-
-def stats(
-    file: Annotated[Path, typer.Argument(help="annotations of two models' answers")],
-    form: Annotated[str, typer.Option("--format", help="alpaca_eval or jsonl")] = "alpaca_eval",
-    as_json: AsJson = False,
-) -> None:
-    """Win rate, standard error and interval of an evaluation made elsewhere."""
-    from fairlead.evaluation.external.annotations import eval_stats
-
-    figures = eval_stats(file, form)
-    print_json(figures) if as_json else print_figures(figures)
-
-
-def gate(
-    folder: FolderArgument = Path(),
-    junit: Annotated[Path | None, typer.Option(help="file to write as JUnit XML")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="file to write as Markdown")] = None,
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Judge the evidence. Exit status 0 passed, 1 failed, 2 not enough evidence."""
-    from fairlead.gate.criteria import EXIT_CODES
-    from fairlead.release.evidence import verify_judged
-
-    project = open_project(folder)
-    artifact = run_gate(project, force=force)
-    verify_judged(project)
-    release.write_gate_files(artifact.path, junit=junit, markdown=markdown)
-    record = GateRecord.read(artifact.file("gate.json"))
-    if as_json:
-        print_json(record.model_dump(mode="json"))
-    else:
-        print_gate(record.status, record.advice, record.criteria)
-    raise typer.Exit(EXIT_CODES[record.status])
-
-
-def run_gate(project: Project, *, force: bool = False) -> Artifact:
-    """The gate's artifact.
-
-    Raises:
-        FairleadError: if code of the project ends the program with a status that would read as the gate's verdict.
-    """
-    try:
-        return project.run("gate", force=["gate"] if force else [])["gate"]
-    except SystemExit as error:
-        if error.code not in (None, 0, 1, 2):
-            raise
-        raise FairleadError(
-            f"the program was ended with exit status {error.code or 0} before the gate had judged",
-            where=str(project.folder),
-            remedy="look for sys.exit in the files that function checks name",
-        ) from error
-
-
-def report(folder: FolderArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
-    """Write report.md and report.json."""
-    open_project(folder).run("report", force=["report"] if force else [])
-    if as_json:
-        print_json(read_json(folder / "report" / "report.json"))
-    else:
-        show_report(folder)
-
-
-def show_report(folder: Path) -> None:
-    """What the report says in short, and where it is."""
-    print_report(Report.read(folder / "report" / "report.json"))
-    print_line(f"report: {folder / 'report' / 'report.md'}")
+    evaluation.command("import")(import_)
 
 
 def score(
@@ -198,20 +84,21 @@ def import_(
     from fairlead.evaluation.external.compare import import_answers
 
     project = Project(folder, progress=for_console(err))
-    comparison = import_answers(project, files, form=form, to=to, own=own, name=name)
+    found = import_answers(project, files, form=form, to=to, own=own, name=name)
     if as_json:
-        print_json(comparison.model_dump(mode="json"))
+        print_json(found)
         return
     table = Table("pair", "win rate", "95 % interval", "n", "missing", "at worst, at best", "")
-    for pair, figures in comparison.pairwise.items():
-        interval = "—" if figures.low is None else f"[{figures.low:.3f}, {figures.high:.3f}]"
-        rate = "—" if figures.win_rate is None else f"{figures.win_rate:.3f}"
-        extremes = "—" if figures.worst is None else f"[{figures.worst:.3f}, {figures.best:.3f}]"
-        cells = (pair, rate, interval, str(figures.n), str(figures.missing), extremes, figures.word)
+    for pair, figures in found["pairwise"].items():
+        interval = "—" if figures["low"] is None else f"[{figures['low']:.3f}, {figures['high']:.3f}]"
+        rate = "—" if figures["win_rate"] is None else f"{figures['win_rate']:.3f}"
+        extremes = "—" if figures["worst"] is None else f"[{figures['worst']:.3f}, {figures['best']:.3f}]"
+        cells = (pair, rate, interval, str(figures["n"]), str(figures["missing"]), extremes, figures["word"])
         table.add_row(*map(Text, cells))
     out.print(table)
-    for row in comparison.table:
-        delta = "—" if row.delta is None else f"{row.delta:+.3f}"
-        print_line(f"{row.metric}: {row.first} over {row.second} {delta} {row.word}, n {row.n}")
-    for caveat in comparison.warnings:
-        print_line(f"warning {caveat.name}: {caveat.text}")
+    for row in found["table"]:
+        delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
+        line = f"{row['metric']}: {row['first']} over {row['second']} {delta} {row['word']}, n {row['n']}"
+        out.print(line, soft_wrap=True)
+    for warning in found["warnings"]:
+        out.print(f"warning {warning['name']}: {warning['text']}", soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,28 +102,19 @@ def check(
 def ledger(
     folder: FolderOption = Path(),
     find: Annotated[
-        str | None, typer.Option(help="show the replies whose question or key begins so, such as a comparison's id")
+        str | None, typer.Option(help="show the replies whose subject or key begins so, such as a comparison's id")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What judges were asked and what it cost; with --find, their replies as they came."""
+    """What models were asked and what it cost; with --find, their replies as they came."""
+    from fairlead.cli import judge_ledger
     from fairlead.llm.reply_store import ReplyStore
 
-    with ReplyStore.of_project(folder) as opened:
+    with ReplyStore.of_project(folder) as store:
         if find is not None:
-            replies = [asdict(reply) for reply in opened.about(find)]
-            print_json(replies) if as_json else _show_replies(replies)
-            return
-        totals = [asdict(row) for row in opened.totals()]
-    if as_json:
-        print_json(totals)
-        return
-    table = Table("model", "endpoint", "replies", "read", "tokens in", "tokens out", "cost", "mean s")
-    for row in totals:
-        cells = [row[name] for name in ("replies", "read", "input_tokens", "output_tokens", "cost")]
-        shown = ["—" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else f"{cell:,}" for cell in cells]
-        table.add_row(row["model"], row["endpoint"], *shown, f"{row['latency']:.2f}")
-    out.print(table)
+            judge_ledger.show_replies(store.about(find), as_json=as_json)
+        else:
+            judge_ledger.show_totals(store.totals(), as_json=as_json)
 
 
 def _show_qualification(found: Any, kinship: str | None) -> None:
@@ -162,17 +152,6 @@ def _show_estimates(estimates: Any, as_json: bool) -> None:
             f"{row.judge}: {row.calls:,} calls ({row.questions:,} questions, {row.stored:,} in the ledger), "
             f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out, cost {cost}{most}; from {row.basis}"
         )
-
-
-def _show_replies(replies: list[dict[str, Any]]) -> None:
-    for reply in replies:
-        at = datetime.fromtimestamp(reply["at"], UTC).isoformat(timespec="seconds")
-        _line(f"{reply['key'][:12]}  {reply['question']}  {reply['model']}  {reply['template']}  {at}")
-        _line(
-            f"  verdict {reply['verdict']}, finish {reply['finish']}, tokens {reply['input_tokens']} in "
-            f"{reply['output_tokens']} out, cost {reply['cost']}, {reply['latency']:.2f} s"
-        )
-        _line("  " + reply["text"].replace("\n", "\n  "))
 
 
 def _agreement_table(found: Any) -> Table:

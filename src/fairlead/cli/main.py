@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -15,13 +16,11 @@ from rich.table import Table
 
 from fairlead.cli import data as data_commands
 from fairlead.cli import evaluate, judge, release
-from fairlead.cli.common import AsJson, err, out, print_json
+from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
 from fairlead.cli.decide import decide, show_decision
-from fairlead.cli.evaluate import show_report
-from fairlead.cli.render import print_figures
 from fairlead.cli.train import mount as mount_training
+from fairlead.decide.permission import read_decision
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.files import read_json
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 
@@ -62,7 +61,8 @@ def _stage(folder: Path, stage: str, *, force: bool, as_json: bool) -> dict[str,
     if as_json:
         print_json(figures)
     else:
-        print_figures(figures)
+        for key, value in figures.items():
+            out.print(f"{key.replace('_', ' ')}: {value}", soft_wrap=True)
     return figures
 
 
@@ -96,13 +96,13 @@ def run(
     if as_json:
         print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
     elif "report" in made:
-        show_report(folder)
+        _show_report(folder)
 
 
 def _decision_first(stage: str, artifact: Artifact) -> None:
     """Shows the decision when it is made: what follows takes longer, or refuses."""
     if stage == "decide":
-        show_decision(read_json(artifact.file("decision.json")))
+        show_decision(read_decision(artifact))
 
 
 @app.command()
@@ -163,6 +163,111 @@ def data_import(
     out.print(f"use them: data: {{preferences: {to}}} in fairlead.yaml", soft_wrap=True)
 
 
+@evaluation.callback()
+def eval_(
+    context: typer.Context,
+    folder: FolderOption = Path(),
+    estimate: Estimate = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare base, SFT and DPO on the held-out prompts."""
+    if estimate:
+        judge.show_stage_estimate(folder, "eval", as_json=as_json)
+    elif context.invoked_subcommand is None:
+        _stage(folder, "eval", force=force, as_json=as_json)
+
+
+@evaluation.command("stats")
+def eval_stats(
+    file: Annotated[Path, typer.Argument(help="annotations of two models' answers")],
+    form: Annotated[str, typer.Option("--format", help="alpaca_eval or jsonl")] = "alpaca_eval",
+    as_json: AsJson = False,
+) -> None:
+    """Win rate, standard error and interval of an evaluation made elsewhere."""
+    from fairlead.evaluation.external.annotations import eval_stats
+
+    figures = eval_stats(file, form)
+    if as_json:
+        print_json(figures)
+        return
+    for key, value in figures.items():
+        out.print(f"{key.replace('_', ' ')}: {value}", soft_wrap=True)
+
+
+@app.command()
+def gate(
+    folder: Folder = Path(),
+    junit: Annotated[Path | None, typer.Option(help="file to write as JUnit XML")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="file to write as Markdown")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the evidence. Exit status 0 passed, 1 failed, 2 not enough evidence."""
+    from fairlead.gate.stage import EXIT_CODES
+    from fairlead.release.evidence import verify_judged
+
+    project = _project(folder)
+    artifact = project.run("gate", force=["gate"] if force else [])["gate"]
+    verify_judged(project)
+    release.write_gate_files(artifact.path, junit=junit, markdown=markdown)
+    record = json.loads(artifact.file("gate.json").read_text(encoding="utf-8"))
+    if as_json:
+        print_json(record)
+    else:
+        _show_gate(record)
+    raise typer.Exit(EXIT_CODES[record["status"]])
+
+
+def _show_gate(record: dict[str, Any]) -> None:
+    from fairlead.gate.output import demanded
+
+    table = Table("figure", "demanded", "found", "status")
+    for c in record["criteria"]:
+        found = "—" if c["value"] is None else f"{c['value']:.4g}"
+        table.add_row(c["figure"], demanded(c), found, f"{c['status']} {c['reason']}".strip())
+    out.print(table)
+    out.print(f"gate: {record['status']}; {record['advice']}")
+
+
+@app.command()
+def report(folder: Folder = Path(), force: Force = False, as_json: AsJson = False) -> None:
+    """Write report.md and report.json."""
+    _project(folder).run("report", force=["report"] if force else [])
+    if as_json:
+        print_json(json.loads((folder / "report" / "report.json").read_text(encoding="utf-8")))
+    else:
+        _show_report(folder)
+
+
+def _show_report(folder: Path) -> None:
+    """The table, the gate's verdict, and where the report is."""
+    content = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
+    out.print(content["decision"]["lines"][0], soft_wrap=True)
+    table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n", "missing")
+    for row in content["table"]:
+        values = ["—" if row[v] is None else f"{row[v]:.3f}" for v in ("base", "sft", "dpo")]
+        delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
+        if row["delta_low"] is not None:
+            delta += f" [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
+        table.add_row(row["metric"], *values, f"{delta} {row['word']}", str(row["n"]), str(row["missing"]))
+    out.print(table)
+    for name, pair in content["pairwise"].items():
+        if pair["win_rate"] is not None:
+            interval = "" if pair["low"] is None else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
+            out.print(
+                f"{name.replace('_', ' ')}: win rate {pair['win_rate']:.3f}{interval} {pair['word']}, n {pair['n']}, "
+                f"{pair['missing']} missing (at worst {pair['worst']:.3f}, at best {pair['best']:.3f})",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+    for warning in content["warnings"]:
+        out.print(f"warning {warning['name']}: {warning['text']}", soft_wrap=True)
+    _show_gate(content["gate"])
+    out.print(f"report: {folder / 'report' / 'report.md'}", soft_wrap=True)
+
+
 @app.command()
 def demo(
     to: Annotated[Path, typer.Option("--out", help="project folder to make")] = Path("demo-project"),
@@ -174,7 +279,7 @@ def demo(
 
     make_project(to, seed=seed, progress=for_console(err))
     _project(to).run(on_stage=_decision_first)
-    show_report(to)
+    _show_report(to)
     out.print(
         "with your own model:\n"
         "  fairlead init my-project        # write fairlead.yaml, every key explained\n"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-import regex
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.config.base import Count, CountOrZero, FilePath, FunctionPath, NotNegative, Section
+from fairlead.config.patterns import Pattern, compile_pattern
 
 
 class _CheckSettings(Section):
@@ -15,22 +16,12 @@ class _CheckSettings(Section):
     weight: NotNegative = Field(1.0, description="its weight in the rubric judge's total")
 
 
-def _compiles(pattern: str) -> str:
-    try:
-        regex.compile(pattern)
-    except regex.error as error:
-        raise ValueError(f"invalid regular expression: {error}") from error
-    return pattern
-
-
 class RegexCheck(_CheckSettings):
     """1 where the whole answer (or, with search, a part of it) matches a pattern."""
 
     kind: Literal["regex"]
-    pattern: str = Field(description="regular expression")
+    pattern: Pattern = Field(description="regular expression")
     search: bool = Field(False, description="true: the pattern may match anywhere; false: the whole answer")
-
-    _valid = field_validator("pattern")(_compiles)
 
 
 class JsonSchemaCheck(_CheckSettings):
@@ -39,6 +30,15 @@ class JsonSchemaCheck(_CheckSettings):
     kind: Literal["json_schema"]
     json_schema: dict[str, Any] | FilePath = Field(description="the schema, or a file that holds it")
 
+    @field_validator("json_schema")
+    @classmethod
+    def _valid(cls, schema: dict[str, Any] | str) -> dict[str, Any] | str:
+        if isinstance(schema, dict):
+            from fairlead.config.json_schemas import schema_validator  # jsonschema is slow to import
+
+            schema_validator(schema)
+        return schema
+
 
 class FieldCheck(_CheckSettings):
     """1 where a field of the answer equals the same field of gold."""
@@ -46,14 +46,14 @@ class FieldCheck(_CheckSettings):
     kind: Literal["field"]
     field: str = Field(description="name of the field in gold")
     case_sensitive: bool = Field(False, description="true: upper and lower case differ")
-    pattern: str | None = Field(
+    pattern: Pattern | None = Field(
         None, description="expression whose first group is the field; a JSON key or `field: value` if not given"
     )
 
     @field_validator("pattern")
     @classmethod
     def _valid(cls, pattern: str | None) -> str | None:
-        if pattern is not None and regex.compile(_compiles(pattern)).groups < 1:
+        if pattern is not None and compile_pattern(pattern).groups < 1:
             raise ValueError("needs a group, as in severity: (\\w+)")
         return pattern
 
@@ -96,8 +96,12 @@ class FunctionCheck(_CheckSettings):
     @field_validator("function")
     @classmethod
     def _valid(cls, function: str) -> str:
-        if ".py:" not in function:
+        file, _, name = function.rpartition(":")
+        path = PurePath(file)
+        if path.suffix != ".py" or not name.isidentifier():
             raise ValueError("must be file.py:function")
+        if path.is_absolute() or ".." in path.parts or file.startswith("~"):
+            raise ValueError("the file must lie in the project folder: give its path from there")
         return function
 
 

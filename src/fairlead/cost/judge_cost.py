@@ -11,7 +11,7 @@ from fairlead.judges.panel import PanelJudge
 from fairlead.judges.prompted import PromptedJudge
 from fairlead.llm.client import ChatClient, ChatRequest
 from fairlead.llm.reply_store import ReplyStore, Totals
-from fairlead.llm.session import find_stored, key_of
+from fairlead.llm.request_key import find_stored, prepare
 from fairlead.records import Answer, Comparison
 
 _CHARS_PER_TOKEN = 4.0  # of English, where the ledger does not know better
@@ -58,10 +58,12 @@ def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> 
     finally:
         asyncio.run(client.close())
     to_ask = [size for size in sizes.values() if size is not None]
-    known = _known(client, judge.store)
-    if known is not None and known.counted:
-        ratio, output = known.counted_chars / (known.input_tokens or 1), (known.output_tokens or 0) / known.counted
-        basis = f"{known.counted} earlier replies of this model"
+    earlier = _earlier(client, judge.store)
+    counted = sum(row.counted for row in earlier)
+    if counted:
+        ratio = sum(row.counted_chars for row in earlier) / (sum(row.input_tokens or 0 for row in earlier) or 1)
+        output = sum(row.output_tokens or 0 for row in earlier) / counted
+        basis = f"{counted} earlier replies of this model"
     else:
         ratio, output = _CHARS_PER_TOKEN, float(judge.settings.max_tokens)
         basis = f"{ratio:g} characters a token, replies as long as max_tokens"
@@ -82,11 +84,14 @@ def _missing(client: ChatClient, store: ReplyStore | None, requests: Iterable[Ch
     """Characters of every distinct request, by key; None where the store has the reply."""
     sizes: dict[str, int | None] = {}
     for request in requests:
-        key, text = key_of(client, request)
-        sizes[key] = None if find_stored(client, store, request) is not None else len(text)
+        prepared = prepare(client, request)
+        stored = find_stored(client, store, request) is not None
+        sizes[prepared.key] = None if stored else len(prepared.json)
     return sizes
 
 
-def _known(client: ChatClient, store: ReplyStore | None) -> Totals | None:
+def _earlier(client: ChatClient, store: ReplyStore | None) -> list[Totals]:
+    """What the store knows of the model's judgements; its other replies, to plain requests, have other lengths."""
     totals = [] if store is None else store.totals()
-    return next((row for row in totals if (row.model, row.endpoint) == (client.model, client.endpoint)), None)
+    model = (client.model, client.endpoint)
+    return [row for row in totals if (row.model, row.endpoint) == model and row.purpose != "plain"]

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from fairlead.config.decide import BASE, EndpointModel, LocalModel, name_of
 from fairlead.config.evaluation import AnswersSection
 from fairlead.config.model import ModelSection
-from fairlead.errors import ModelError
 from fairlead.llm.async_map import async_map_ordered
 from fairlead.llm.budget import Budget
 from fairlead.llm.client import ChatRequest
@@ -20,7 +19,8 @@ from fairlead.llm.rate_limit import Concurrency
 from fairlead.llm.reply_store import ReplyStore, StoredReply
 from fairlead.llm.retry import RetryPolicy
 from fairlead.llm.session import NoReplyError, Session
-from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.chat import prompt_tokens
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.records import Message, Prompt, Sampling
 from fairlead.text.encoding import storable
@@ -49,7 +49,7 @@ class Reply:
     why: str = ""
 
 
-class Respondent(Protocol):
+class Answerer(Protocol):
     """A model that answers prompts, greedily or as the project's `answers` section says."""
 
     @property
@@ -62,7 +62,7 @@ class Respondent(Protocol):
         """One reply per prompt, in order; `advance` hears of every few that came in."""
 
 
-class LocalRespondent:
+class LocalAnswerer:
     """A model on this machine.
 
     Args:
@@ -82,7 +82,6 @@ class LocalRespondent:
     ) -> None:
         self.name = name
         self._tokenizer = load_tokenizer(section, folder)
-        self._tokenizer.padding_side = "left"
         self._model = load_base(section, folder)
         self._sampling, self._batch_size, self._seed = sampling, batch_size, seed
         self._price = price_per_hour
@@ -91,18 +90,7 @@ class LocalRespondent:
 
     def tokens(self, prompt: Prompt) -> int:
         """Length of the prompt as the model reads it."""
-        messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-        try:
-            ids: Any = self._tokenizer.apply_chat_template(
-                messages, tokenize=True, add_generation_prompt=True, return_dict=True
-            )
-        except Exception as error:  # a template refuses turns it does not know with an error of its own
-            raise ModelError(
-                f"its chat template does not take these turns: {error}",
-                where=self.name,
-                remedy="set model.chat_template, or leave out the candidates that need them (decide.few_shot: null)",
-            ) from error
-        return len(ids["input_ids"])
+        return len(prompt_tokens(prompt, self._tokenizer))
 
     def count(self, text: str) -> int:
         """Tokens of an answer, its end included."""
@@ -112,25 +100,26 @@ class LocalRespondent:
         return self._room is None or self.tokens(prompt) <= self._room
 
     def answer(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Reply]:
-        generator = TransformersGenerator(
+        generator = LocalGenerator.of(
             self._model, self._tokenizer, name=self.name, batch_size=self._batch_size, advance=advance
         )
         lengths = [self.tokens(prompt) for prompt in prompts]
         started = time.perf_counter()
-        found = list(generator.generate([Request(prompt, self._sampling) for prompt in prompts], seed=self._seed))
-        each = (time.perf_counter() - started) / max(1, len(found))
-        cost = None if self._price is None else each / 3600 * self._price
+        requests = [CompletionRequest(prompt, self._sampling, model=self.name) for prompt in prompts]
+        completions = list(generator.generate(requests, seed=self._seed))
+        seconds = (time.perf_counter() - started) / max(1, len(completions))
+        cost = None if self._price is None else seconds / 3600 * self._price
         return [
-            Reply(c.text, c.finish == "length", length, c.tokens, each, cost)
-            for c, length in zip(found, lengths, strict=True)
+            Reply(c.text, c.finish == "length", length, c.tokens, seconds, cost)
+            for c, length in zip(completions, lengths, strict=True)
         ]
 
 
-def base_respondent(
+def base_answerer(
     section: ModelSection, folder: Path, answers: AnswersSection, *, seed: int, price_per_hour: float | None
-) -> LocalRespondent:
+) -> LocalAnswerer:
     """The project's base model, asked as the comparison asks it."""
-    return LocalRespondent(
+    return LocalAnswerer(
         BASE,
         section,
         folder,
@@ -141,13 +130,13 @@ def base_respondent(
     )
 
 
-def open_respondent(
+def open_answerer(
     settings: LocalModel | EndpointModel, folder: Path, answers: AnswersSection, *, seed: int
-) -> Respondent:
+) -> Answerer:
     """Another model that is asked besides the base."""
     if isinstance(settings, EndpointModel):
-        return EndpointRespondent(settings, folder, sampling_of(answers))
-    return LocalRespondent(
+        return EndpointAnswerer(settings, folder, sampling_of(answers))
+    return LocalAnswerer(
         name_of(settings),
         ModelSection(name=settings.model),
         folder,
@@ -166,7 +155,7 @@ _TEMPLATE = "decide/1"
 _BYTES_PER_TOKEN = 3  # errs on the long side for English; an endpoint's tokenizer is not known here
 
 
-class EndpointRespondent:
+class EndpointAnswerer:
     """Asks an endpoint; `answers.temperature` and `top_p` are the endpoint's own affair, see `EndpointModel`."""
 
     def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:

@@ -8,7 +8,7 @@ from fairlead.config.stage_settings import AnswersSettings
 from fairlead.escape import code_block, markdown
 from fairlead.files import write_atomic, write_jsonl
 from fairlead.models.adapters import ModelName, VariantLoader, variants_of
-from fairlead.models.one_pass import OnePassGenerator, ViewRequest
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.resumable import generate_resumable
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
@@ -18,13 +18,14 @@ _BATCHES_PER_CHUNK = 16  # within a chunk the batch stays full; at its end it ru
 
 
 def run(context: Context[AnswersSettings]) -> Metrics:
-    """Writes answers.jsonl (every variant's answers, variant by variant) and samples.md (side by side, for people)."""
+    """Writes answers.jsonl (every model's answers, model by model) and samples.md (side by side, for people)."""
     section = context.settings.answers
     model = context.settings.model
     prompts = context.read(files.EVAL_PROMPTS)
     sampling = Sampling(section.temperature, section.top_p, section.max_new_tokens)
     variants = variants_of(files.trained_models(context.inputs))
-    requests = [ViewRequest(prompt, sampling, variant=name) for prompt in prompts for name in variants]
+    requests = [CompletionRequest(prompt, sampling, model=name) for prompt in prompts for name in variants]
+    host = VariantLoader(model, context.folder, variants)
     known = 0
     with context.progress.task("answers", "held-out prompts", len(requests)) as bar:
 
@@ -34,9 +35,7 @@ def run(context: Context[AnswersSettings]) -> Metrics:
             bar.update(known)
 
         found = generate_resumable(
-            OnePassGenerator(
-                VariantLoader(model, context.folder, variants), batch_size=section.batch_size, advance=advance
-            ),
+            LocalGenerator(host, batch_size=section.batch_size, advance=advance),
             requests,
             log=context.out / "chunks" / "answers.jsonl",
             chunk=section.batch_size * _BATCHES_PER_CHUNK,

@@ -22,16 +22,16 @@ from fairlead.errors import DataError
 from fairlead.evaluation.table import ends
 from fairlead.files import read_text, write_json
 from fairlead.models.adapters import ModelName, VariantLoader, reference_name, variants_of
+from fairlead.models.generation import CompletionRequest, LocalGenerator, pad_token_id
 from fairlead.models.kl import answer_kl
 from fairlead.models.log_probs import (
     Scored,
     answer_logits,
     answer_row,
-    logprobs,
+    log_probs,
     prompt_length,
     text_rows,
 )
-from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.progress import Progress
@@ -120,7 +120,7 @@ def _general(
 ) -> dict[str, dict[str, Any]]:
     """Every check of the general task, by variant, and its change over the base, paired by prompt."""
     sampling = Sampling(0.0, 1.0, section.max_new_tokens)
-    requests = [ViewRequest(prompt, sampling, variant=name) for name in names for prompt in prompts]
+    requests = [CompletionRequest(prompt, sampling, model=name) for name in names for prompt in prompts]
     answers = [a.text for a in _answers(host, requests, section, context, "general task")]
     found: dict[str, dict[str, Any]] = {}
     for settings in section.task_checks:
@@ -149,7 +149,7 @@ def _change(new: Sequence[float | None], old: Sequence[float | None]) -> Interva
 
 def _answers(
     host: VariantLoader,
-    requests: Sequence[ViewRequest],
+    requests: Sequence[CompletionRequest],
     section: ProbeSettings,
     context: DriftContext,
     what: str,
@@ -162,7 +162,7 @@ def _answers(
             done += count
             bar.update(done)
 
-        generator = OnePassGenerator(host, batch_size=section.batch_size, advance=advance)
+        generator = LocalGenerator(host, batch_size=section.batch_size, advance=advance)
         return list(generator.generate(requests, seed=context.seed))
 
 
@@ -218,14 +218,14 @@ def _kl(
     limit cut is scored as if it had ended there.
     """
     sampling = Sampling(1.0, 1.0, section.max_new_tokens)
-    requests = [ViewRequest(prompt, sampling, variant="dpo") for prompt in prompts]
+    requests = [CompletionRequest(prompt, sampling, model="dpo") for prompt in prompts]
     answers = _answers(host, requests, section, context, "KL from the reference")
     scored = [
         answer_row(prompt, answer.text, host.tokenizer, section.max_length)
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     found: list[float] = []
-    filler = int(host.tokenizer.pad_token_id)
+    filler = pad_token_id(host.tokenizer)
     # Variants with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
     for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(host.tokenizer)):
         rows_held, size = scored[held], section.batch_size
@@ -263,5 +263,5 @@ def _logprobs(
             done += count
             bar.update(done)
 
-        filler = int(host.tokenizer.pad_token_id)
-        return logprobs(model, scored, filler=filler, batch_size=batch_size, advance=advance)
+        filler = pad_token_id(host.tokenizer)
+        return log_probs(model, scored, pad_id=filler, batch_size=batch_size, advance=advance)

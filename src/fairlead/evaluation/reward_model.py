@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.data.readers import read_examples, read_preferences
-from fairlead.data.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.evaluation.drift import accuracy, log_ratios
+from fairlead.evaluation.external.answers import read_rows
 from fairlead.evaluation.table import ends
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import VariantLoader, reference_name, variants_of
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.log_probs import answer_row, prompt_length
-from fairlead.models.one_pass import OnePassGenerator, ViewRequest
 from fairlead.pipeline.project import Project
 from fairlead.records import Completion, Example, Message, Preference, Prompt, Sampling, to_json
 
@@ -85,7 +85,7 @@ def trained(project: Project) -> dict[str, Path]:
 
 
 def _read(file: Path, system: str | None) -> Sequence[Example | Preference]:
-    first = read_rows(file)[0].fields
+    first = read_rows(file)[0][1] if file.suffix.lower() in (".json", ".jsonl", ".ndjson") else {}
     found: Sequence[Example | Preference]
     if "answer" in first or "completion" in first:
         found = read_examples(file)
@@ -124,6 +124,6 @@ def try_prompt(project: Project, text: str, *, temperature: float | None = None)
     degrees = section.temperature if temperature is None else temperature
     sampling = Sampling(degrees, section.top_p, section.max_new_tokens)
     prompt = with_system(Prompt.of(text), project.config.data.system)
-    generator = OnePassGenerator(host, batch_size=len(variants), advance=lambda _: None)
-    requests = [ViewRequest(prompt, sampling, variant=name) for name in variants]
+    generator = LocalGenerator(host, batch_size=len(variants))
+    requests = [CompletionRequest(prompt, sampling, model=name) for name in variants]
     return {answer.model: answer for answer in generator.generate(requests, seed=project.config.seed)}

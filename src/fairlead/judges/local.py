@@ -30,7 +30,7 @@ def build_local(settings: LocalSettings, *, store: ReplyStore | None, folder: Pa
     """
     where = locate(settings.model, folder)
     try:
-        config = AutoConfig.from_pretrained(where)
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot be loaded: {str(error).splitlines()[0][:200]}", where=where) from error
     identity = _identity(where, config, folder)

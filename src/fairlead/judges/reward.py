@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from fairlead.config.judges import LocalSettings
 from fairlead.errors import ModelError
 from fairlead.models import hardware
+from fairlead.models.chat import conversation_tokens
 from fairlead.records import Answer, Comparison, Prompt, Score, ScoreState, Verdict, VerdictState
 
 T = TypeVar("T")
@@ -41,9 +42,9 @@ class RewardJudge:
         """
         on = hardware.device()
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._where)
+            tokenizer = AutoTokenizer.from_pretrained(self._where, trust_remote_code=False)
             model: Any = AutoModelForSequenceClassification.from_pretrained(
-                self._where, dtype=hardware.resolve_dtype("auto", on), use_safetensors=True
+                self._where, dtype=hardware.resolve_dtype("auto", on), use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"cannot be loaded: {str(error).splitlines()[0][:200]}", where=self._where) from error
@@ -94,13 +95,9 @@ class RewardJudge:
 
 
 def _encode(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     if tokenizer.chat_template:
-        turns = [*messages, {"role": "assistant", "content": answer}]
-        encoded = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
-    else:
-        encoded = tokenizer(f"{prompt.text}\n{answer}")
-    ids: list[int] = encoded["input_ids"]
+        return conversation_tokens(prompt, answer, tokenizer)
+    ids: list[int] = tokenizer(f"{prompt.text}\n{answer}")["input_ids"]
     return ids
 
 

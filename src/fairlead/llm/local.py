@@ -11,9 +11,9 @@ from typing import Any
 from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError
 from fairlead.llm.client import ChatReply, ChatRequest, RejectedError
-from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.loading import load_base, load_tokenizer
-from fairlead.records import Message, Prompt, Sampling
+from fairlead.records import Message, Prompt, Sampling, message_dicts
 
 _GATHER_S = 0.005
 
@@ -41,17 +41,17 @@ class LocalClient:
         self.model, self.endpoint = identity, "local"
         self._name, self._folder = name, folder
         self._max_tokens, self._batch_size, self._too_long_remedy = max_tokens, batch_size, too_long_remedy
-        self._waiting: list[tuple[Request, asyncio.Future[ChatReply]]] = []
+        self._waiting: list[tuple[CompletionRequest, asyncio.Future[ChatReply]]] = []
         self._worker: asyncio.Task[None] | None = None
 
     @cached_property
-    def _generator(self) -> TransformersGenerator:
+    def _generator(self) -> LocalGenerator:
         section = ModelSection(name=self._name)
         base, tokenizer = load_base(section, self._folder), load_tokenizer(section, self._folder)
-        return TransformersGenerator(base, tokenizer, name=self.model, batch_size=self._batch_size)
+        return LocalGenerator.of(base, tokenizer, name=self.model, batch_size=self._batch_size)
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        messages = message_dicts(request.messages)
         return {"model": self.model, "messages": messages, "max_tokens": self._max_tokens}
 
     async def send(self, body: Mapping[str, Any]) -> ChatReply:
@@ -63,13 +63,14 @@ class LocalClient:
             self._worker = loop.create_task(self._work())
         return await done
 
-    def _request(self, body: Mapping[str, Any]) -> Request:
+    def _request(self, body: Mapping[str, Any]) -> CompletionRequest:
         """The request with the system message in the first user message: many chat templates refuse the role."""
         system = [m["content"] for m in body["messages"] if m["role"] == "system"]
         messages = [Message(m["role"], m["content"]) for m in body["messages"] if m["role"] != "system"]
         if system:
             messages[0] = Message(messages[0].role, "\n\n".join([*system, messages[0].content]))
-        return Request(Prompt(tuple(messages)), Sampling(temperature=0.0, max_new_tokens=body["max_tokens"]))
+        sampling = Sampling(temperature=0.0, max_new_tokens=body["max_tokens"])
+        return CompletionRequest(Prompt(tuple(messages)), sampling, model=self.model)
 
     async def _work(self) -> None:
         while self._waiting:
@@ -83,11 +84,11 @@ class LocalClient:
                 if not done.done():
                     done.set_result(reply) if isinstance(reply, ChatReply) else done.set_exception(reply)
 
-    def _answer(self, requests: list[Request]) -> list[ChatReply | RejectedError]:
+    def _answer(self, requests: list[CompletionRequest]) -> list[ChatReply | RejectedError]:
         completions = self._generator.generate(requests, seed=0)
         return [ChatReply(c.text, c.finish, output_tokens=c.tokens) for c in completions]
 
-    def _answer_one(self, request: Request) -> ChatReply | RejectedError:
+    def _answer_one(self, request: CompletionRequest) -> ChatReply | RejectedError:
         """One reply, or why this request alone has none: it may be too long for the model."""
         try:
             [reply] = self._answer([request])

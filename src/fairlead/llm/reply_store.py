@@ -1,79 +1,52 @@
-"""The ledger: every reply of a judge, stored before anybody reads it, so that nothing is paid for twice.
+"""The reply store: every reply of a model, stored before anybody reads it, so that nothing is paid for twice.
 
 A reply is found by its key: the hash of the whole request (endpoint, model, parameters, template, messages). The same
-question to the same judge with the same template is therefore never asked again, in any stage, run or project that
-shares the ledger. SQLite in WAL mode with full synchronisation: a committed reply survives a kill and a power cut, and
-a call that is cut off leaves no row. Replies that arrive together are committed together.
+request with the same template is therefore never sent to the same model again, in any stage, run or project that
+shares the store. A request that is under way is claimed, so that another process waits for its reply instead of paying
+for a second one. A call that is cut off leaves no row. People know the store as the ledger.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import socket
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from fairlead.errors import JudgeError
-from fairlead.files import disk_errors, dump_json
+import sqlalchemy as sa
+
+from fairlead.llm.client import Purpose
+from fairlead.llm.database import ENVIRONMENT, Database, claims, replies
 
 DEFAULT_PATH = Path(".fairlead") / "ledger.sqlite"
-ENVIRONMENT = "FAIRLEAD_LEDGER"
-
-_COLUMNS = (
-    "key", "question", "endpoint", "model", "template", "request", "text", "finish", "refusal", "logprobs",
-    "input_tokens", "output_tokens", "cost", "latency", "at", "verdict",
-)  # fmt: skip
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS replies (
-    key TEXT PRIMARY KEY,
-    question TEXT NOT NULL,
-    endpoint TEXT NOT NULL,
-    model TEXT NOT NULL,
-    template TEXT NOT NULL,
-    request TEXT NOT NULL,
-    text TEXT NOT NULL,
-    finish TEXT NOT NULL,
-    refusal TEXT,
-    logprobs TEXT,
-    input_tokens INTEGER,
-    output_tokens INTEGER,
-    cost DOUBLE PRECISION,
-    latency DOUBLE PRECISION NOT NULL,
-    at DOUBLE PRECISION NOT NULL,
-    verdict TEXT
-)
-"""
-_ADD_VERDICT = "ALTER TABLE replies ADD COLUMN verdict TEXT"  # to ledgers from before the column
 
 
 @dataclass(frozen=True, slots=True)
 class StoredReply:
-    """One reply of a judge, as it came.
+    """One reply of a model, as it came.
 
     Attributes:
         key: hash of the whole request.
-        question: the comparison or answer it is about, with the order shown (ab, ba) and whether it is a correction.
+        subject: id of the comparison, the answer or the prompt that it is about.
         request: the request's body as canonical JSON.
         text: the reply's raw text.
-        finish: why the judge stopped, in the endpoint's word (stop, length, content_filter, …).
-        refusal: the endpoint's own statement that the judge declined, None where it gave none.
+        finish: why the model stopped, in the endpoint's word (stop, length, content_filter, …).
+        refusal: the endpoint's own statement that the model declined, None where it gave none.
         logprobs: (token, [(alternative, log-probability), …]) of every token, as JSON; None where not asked for.
         cost: in the currency of the configured prices, None where there are none.
         latency: seconds.
         at: seconds since the epoch.
-        verdict: what was read from the text when it came: A, B or tie in the order shown, or a number; None where
-            nothing could be read.
+        verdict: what was read from the text: A, B or tie in the order shown, or a number; None where nothing could be
+            read, and for plain requests.
+        purpose, variant, attempt: of the request.
     """
 
     key: str
-    question: str
+    subject: str
     endpoint: str
     model: str
     template: str
@@ -88,22 +61,32 @@ class StoredReply:
     latency: float = 0.0
     at: float = 0.0
     verdict: str | None = None
+    purpose: Purpose = "plain"
+    variant: str = ""
+    attempt: int = 1
+
+
+_FIELDS = [field.name for field in fields(StoredReply)]
+_COLUMNS = [replies.c[name] for name in _FIELDS]
+_FIND = sa.select(*_COLUMNS).where(replies.c.key == sa.bindparam("key"))
+_OLDEST_FIRST = sa.select(*_COLUMNS).order_by(replies.c.at, replies.c.key)
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What one model has been asked so far; None where no reply told its tokens or had a price.
+    """What one model has been asked so far for one purpose; None where no reply told its tokens or had a price.
 
     Attributes:
-        read: replies from which a verdict or a score was read.
+        read: replies from which a verdict or a score was read; None for plain requests.
         counted: replies that told their tokens, and how many characters their requests have.
         latency: mean seconds of a reply.
     """
 
     model: str
     endpoint: str
+    purpose: Purpose
     replies: int
-    read: int
+    read: int | None
     input_tokens: int | None
     output_tokens: int | None
     counted: int
@@ -123,62 +106,111 @@ class ReplyStore:
     """
 
     def __init__(self, where: Path | str) -> None:
-        self._database: _SQLite | _Postgres
-        if str(where).startswith(("postgres://", "postgresql://")):
-            self._database = _Postgres(str(where))
-        else:
-            self._database = _SQLite(Path(where))
+        self._database = Database(where)
 
     @classmethod
     def of_project(cls, folder: Path) -> ReplyStore:
-        """The ledger named by FAIRLEAD_LEDGER (a file or a URL, to share one among projects), else the project's."""
+        """The store named by FAIRLEAD_LEDGER (a file or a URL, to share one among projects), else the project's."""
         shared = os.environ.get(ENVIRONMENT)
         return cls(shared or Path(folder) / DEFAULT_PATH)
 
     def find(self, key: str) -> StoredReply | None:
         """The stored reply to a request."""
-        rows = self._database.read(f"SELECT {', '.join(_COLUMNS)} FROM replies WHERE key = ?", (key,))
+        rows = self._database.read(_FIND.params(key=key))
         return StoredReply(*rows[0]) if rows else None
 
-    def replies(self) -> Iterator[StoredReply]:
+    def replies(self) -> list[StoredReply]:
         """All replies, the oldest first."""
-        for row in self._database.read(f"SELECT {', '.join(_COLUMNS)} FROM replies ORDER BY at, key"):
-            yield StoredReply(*row)
+        return [StoredReply(*row) for row in self._database.read(_OLDEST_FIRST)]
 
     def about(self, start: str) -> list[StoredReply]:
-        """The replies whose key or question begins so, the oldest first."""
-        like = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        rows = self._database.read(
-            f"SELECT {', '.join(_COLUMNS)} FROM replies WHERE key LIKE ? ESCAPE '\\' OR question LIKE ? ESCAPE '\\'"
-            " ORDER BY at, key",
-            (like, like),
-        )
-        return [StoredReply(*row) for row in rows]
+        """The replies whose key or subject begins so, the oldest first."""
+        matches = sa.or_(*(column.startswith(start, autoescape=True) for column in (replies.c.key, replies.c.subject)))
+        return [StoredReply(*row) for row in self._database.read(_OLDEST_FIRST.where(matches))]
 
     def totals(self) -> list[Totals]:
-        """Replies, tokens and cost of every model."""
-        rows = self._database.read(
-            "SELECT model, endpoint, COUNT(*), COUNT(verdict), SUM(input_tokens), SUM(output_tokens),"
-            " COUNT(input_tokens), SUM(CASE WHEN input_tokens IS NULL THEN 0 ELSE LENGTH(request) END),"
-            " SUM(cost), AVG(latency) FROM replies GROUP BY model, endpoint ORDER BY model, endpoint"
+        """Replies, tokens and cost of every model and purpose."""
+        c, of = replies.c, (replies.c.model, replies.c.endpoint, replies.c.purpose)
+        told = sa.case((c.input_tokens.is_(None), 0), else_=sa.func.length(c.request))
+        query = sa.select(
+            *of,
+            sa.func.count(),
+            sa.case((c.purpose == "plain", None), else_=sa.func.count(c.verdict)),
+            sa.cast(sa.func.sum(c.input_tokens), sa.BigInteger),
+            sa.cast(sa.func.sum(c.output_tokens), sa.BigInteger),
+            sa.func.count(c.input_tokens),
+            sa.func.sum(told),
+            sa.func.sum(c.cost),
+            sa.func.avg(c.latency),
         )
-        return [Totals(*row) for row in rows]
+        return [Totals(*row) for row in self._database.read(query.group_by(*of).order_by(*of))]
 
-    def store_all(self, replies: Sequence[StoredReply]) -> None:
-        """Commits replies. One that is there already stays: the first answer to a question is the answer."""
-        marks = ", ".join("?" * len(_COLUMNS))
-        sql = f"INSERT INTO replies ({', '.join(_COLUMNS)}) VALUES ({marks}) ON CONFLICT (key) DO NOTHING"
-        self._database.write(sql, [tuple(getattr(reply, column) for column in _COLUMNS) for reply in replies])
+    def store_all(self, items: Sequence[StoredReply]) -> None:
+        """Commits replies and ends the claims on them. One that is there already stays: the first reply counts."""
+        rows = [dict(zip(_FIELDS, astuple(item), strict=True)) for item in sorted(items, key=lambda item: item.key)]
+        insert = self._database.insert(replies).on_conflict_do_nothing(index_elements=["key"])
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(insert, rows)
+            connection.execute(sa.delete(claims).where(claims.c.key.in_([item.key for item in items])))
+
+        self._database.write(work)
 
     def note_readings(self, readings: Sequence[tuple[str, str | None]]) -> None:
         """Stores what was read from replies, by key."""
-        self._database.write(
-            "UPDATE replies SET verdict = ? WHERE key = ?", [(reading, key) for key, reading in readings]
+        statement = (
+            sa.update(replies).where(replies.c.key == sa.bindparam("of")).values(verdict=sa.bindparam("reading"))
+        )
+        rows = [{"of": key, "reading": text} for key, text in sorted(readings, key=lambda reading: reading[0])]
+        self._database.write(lambda connection: connection.execute(statement, rows))
+
+    def claim(self, keys: Collection[str], owner: str, seconds: float) -> set[str]:
+        """Claims the requests that nobody else is sending.
+
+        A claim ends with its reply, when it is released, after so many seconds without renewal, or at once where its
+        owner is a process of this machine that is no longer alive.
+
+        Returns:
+            Those of the keys that are claimed by this owner now.
+        """
+        c, now = claims.c, self._database.now()
+        insert = self._database.insert(claims)
+        upsert = insert.values(
+            key=sa.bindparam("key"), owner=sa.bindparam("owner"), expires=now + sa.literal(seconds)
+        ).on_conflict_do_update(
+            index_elements=["key"],
+            set_={"owner": insert.excluded.owner, "expires": insert.excluded.expires},
+            where=sa.or_(c.expires < now, c.owner == insert.excluded.owner),
         )
 
+        def work(connection: sa.Connection) -> set[str]:
+            others = connection.execute(sa.select(c.owner).where(c.key.in_(keys)).distinct()).scalars()
+            dead = [other for other in others if _is_dead(other)]
+            if dead:
+                connection.execute(sa.delete(claims).where(c.owner.in_(dead)))
+            connection.execute(upsert, [{"key": key, "owner": owner} for key in sorted(keys)])
+            mine = sa.select(c.key).where(c.key.in_(keys), c.owner == owner)
+            return set(connection.execute(mine).scalars())
+
+        claimed: set[str] = self._database.write(work)
+        return claimed
+
+    def renew(self, owner: str, seconds: float) -> None:
+        """Keeps all claims of an owner for so many seconds more."""
+        expires = self._database.now() + sa.literal(seconds)
+        renewed = sa.update(claims).where(claims.c.owner == owner).values(expires=expires)
+        self._database.write(lambda connection: connection.execute(renewed))
+
+    def release(self, owner: str, keys: Collection[str] | None = None) -> None:
+        """Ends claims of an owner: those on these keys, or all."""
+        released = sa.delete(claims).where(claims.c.owner == owner)
+        if keys is not None:
+            released = released.where(claims.c.key.in_(keys))
+        self._database.write(lambda connection: connection.execute(released))
+
     def forget(self, keys: Sequence[str]) -> None:
-        """Deletes replies, so that their questions are asked, and paid for, again."""
-        self._database.write("DELETE FROM replies WHERE key = ?", [(key,) for key in keys])
+        """Deletes replies, so that their requests are sent, and paid for, again."""
+        self._database.write(lambda connection: connection.execute(sa.delete(replies).where(replies.c.key.in_(keys))))
 
     def close(self) -> None:
         self._database.close()
@@ -192,172 +224,20 @@ class ReplyStore:
         self.close()
 
 
-class Committer:
-    """Writes to the store from coroutines of one event loop; what arrives together shares one commit."""
-
-    def __init__(self, store: ReplyStore) -> None:
-        self._store = store
-        self._waiting: list[tuple[StoredReply | _Reading, asyncio.Future[None]]] = []
-        self._writer: asyncio.Task[None] | None = None
-
-    async def store(self, reply: StoredReply) -> None:
-        """Commits a reply; returns when it is on disk."""
-        await self._write(reply)
-
-    async def note_reading(self, key: str, reading: str | None) -> None:
-        """Commits what was read from a reply."""
-        await self._write(_Reading(key, reading))
-
-    async def _write(self, item: StoredReply | _Reading) -> None:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((item, done))
-        if self._writer is None or self._writer.done():
-            self._writer = loop.create_task(self._write_waiting())
-        await done
-
-    async def _write_waiting(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, []
-            error: Exception | None = None
-            try:
-                await asyncio.to_thread(self._commit, [item for item, _ in batch])
-            except Exception as caught:  # every caller of this batch must hear of it
-                error = caught
-            for _, done in batch:
-                if not done.done():
-                    done.set_result(None) if error is None else done.set_exception(error)
-
-    def _commit(self, items: Sequence[StoredReply | _Reading]) -> None:
-        replies = [item for item in items if isinstance(item, StoredReply)]
-        readings = [(item.key, item.text) for item in items if isinstance(item, _Reading)]
-        if replies:
-            self._store.store_all(replies)
-        if readings:
-            self._store.note_readings(readings)
+def new_owner() -> str:
+    """A name for the claims of one session of this process."""
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    key: str
-    text: str | None
-
-
-def request_json(endpoint: str, template: str, body: Any) -> str:
-    """The whole request as canonical JSON; its hash is the key."""
-    return dump_json({"endpoint": endpoint, "template": template, "body": body})
-
-
-def logprobs_json(tokens: Sequence[tuple[str, Sequence[tuple[str, float]]]]) -> str:
-    return json.dumps(tokens, ensure_ascii=False)
-
-
-def now() -> float:
-    return time.time()
-
-
-class _SQLite:
-    """One connection that writes, one that reads: WAL lets them work at the same time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock, self._read_lock = threading.Lock(), threading.Lock()
-        with disk_errors(path), _sqlite_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = self._connect()
-            self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA synchronous = FULL")
-            with self._writer:
-                self._writer.execute(_SCHEMA)
-                if "verdict" not in {row[1] for row in self._writer.execute("PRAGMA table_info(replies)")}:
-                    self._writer.execute(_ADD_VERDICT)
-            self._reader = self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        # The timeout covers other processes that write to a shared ledger at the same moment.
-        return sqlite3.connect(self._path, timeout=60, check_same_thread=False)
-
-    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._read_lock, _sqlite_errors(self._path):
-            return self._reader.execute(sql, values).fetchall()
-
-    def write(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        with self._lock, _sqlite_errors(self._path), self._writer:
-            self._writer.executemany(sql, rows)
-
-    def close(self) -> None:
-        self._reader.close()
-        self._writer.close()
-
-
-class _sqlite_errors:  # noqa: N801, a context manager used like a function
-    """Turns a database error into one line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, sqlite3.Error):
-            return
-        name = getattr(error, "sqlite_errorname", "")
-        if name == "SQLITE_FULL":
-            remedy = "free some space and run the same command again; replies that were stored are kept"
-        elif name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            remedy = f"move the file away, or set {ENVIRONMENT} to another one"
-        else:
-            remedy = "check the file and its folder, and that the disk has space"
-        raise JudgeError(f"the ledger cannot be used: {error}", where=str(self._path), remedy=remedy) from error
-
-
-class _Postgres:
-    """The same tables on a server. The URL may hold a password, so no error shows it."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import psycopg  # type: ignore[import-not-found,unused-ignore]
-        except ImportError as error:
-            raise JudgeError(
-                "a postgresql:// ledger needs psycopg", where=ENVIRONMENT, remedy="pip install 'fairlead[postgres]'"
-            ) from error
-        self._psycopg: Any = psycopg
-        self._lock = threading.Lock()
-        try:
-            self._connection = psycopg.connect(url, autocommit=True)
-            with self._connection.transaction():
-                # Two processes that open a new ledger at once would both try to make the table.
-                self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('fairlead replies'))")
-                self._connection.execute(_SCHEMA)
-                self._connection.execute(_ADD_VERDICT.replace("COLUMN", "COLUMN IF NOT EXISTS"))
-        except psycopg.Error as error:
-            raise self._error(error) from None
-
-    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                with self._connection.transaction():
-                    return list(self._connection.execute(sql.replace("?", "%s"), values).fetchall())
-            except self._psycopg.Error as error:
-                raise self._error(error) from None
-
-    def write(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        with self._lock:
-            try:
-                with self._connection.transaction(), self._connection.cursor() as cursor:
-                    cursor.executemany(sql.replace("?", "%s"), rows)
-            except self._psycopg.Error as error:
-                raise self._error(error) from None
-
-    @staticmethod
-    def _error(error: Exception) -> JudgeError:
-        return JudgeError(
-            f"the ledger's server cannot be used: {type(error).__name__}",
-            where=ENVIRONMENT,
-            remedy="check the URL, the server and the password",
-        )
-
-    def close(self) -> None:
-        self._connection.close()
+def _is_dead(owner: str) -> bool:
+    """Whether an owner is a process of this machine that has ended; False wherever that cannot be known."""
+    host, _, pid = owner.rpartition("/")[0].rpartition("/")
+    if os.name != "posix" or host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fairlead.errors import BudgetError, JudgeError
@@ -19,31 +19,29 @@ from fairlead.llm.client import (
     UnsupportedParameterError,
 )
 from fairlead.llm.rate_limit import Concurrency
-from fairlead.llm.reply_store import Committer, ReplyStore, StoredReply, logprobs_json, now, request_json
+from fairlead.llm.reply_store import ReplyStore, StoredReply
+from fairlead.llm.request_key import PreparedRequest, find_stored, prepare
 from fairlead.llm.retry import FailureCount, RetryPolicy, asks_too_long, wait_before
+from fairlead.llm.store_writer import StoreWriter
 from fairlead.text.encoding import storable
 
 _CHECK_THE_SERVER = "check base_url, the server and the network"
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 2.0  # while another process is sending the same request
 
 
 class NoReplyError(Exception):
     """A request got no reply, and the reason."""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A request as it is sent: the client's body of it, its canonical JSON, and the hash of that."""
-
-    request: ChatRequest
-    body: Mapping[str, Any]
-    json: str
-    key: str
+class _ClaimedElsewhereError(Exception):
+    """Another session is sending the same request just now."""
 
 
 class Session:
     """One run of requests to one model, on one event loop.
 
-    The same request made twice at once is sent once. A reply is stored, as it came, before it is returned.
+    The same request made twice at once is sent once, also by several processes that share the store. A reply is stored,
+    as it came, before it is returned.
 
     Args:
         client: sends the requests.
@@ -62,7 +60,7 @@ class Session:
     ) -> None:
         self.client, self.gate = client, gate
         self._store, self._budget, self._retry_policy = store, budget, retry_policy
-        self._committer = None if store is None else Committer(store)
+        self._writer = None if store is None else StoreWriter(store)
         self._pending: dict[str, asyncio.Task[StoredReply]] = {}
         self._sending: set[asyncio.Task[StoredReply]] = set()
         self._notes: set[asyncio.Task[None]] = set()
@@ -81,10 +79,10 @@ class Session:
         while True:
             if (stored := find_stored(self.client, self._store, request)) is not None:
                 return stored
-            prepared = _prepare(self.client, request)
+            prepared = prepare(self.client, request)
             task = self._pending.get(prepared.key)
             if task is None:
-                task = asyncio.create_task(self._with_retries(prepared), name=prepared.key)
+                task = asyncio.create_task(self._from_anyone(prepared), name=prepared.key)
                 self._pending[prepared.key] = task
                 task.add_done_callback(self._settled)
             try:
@@ -94,11 +92,18 @@ class Session:
 
     def note_reading(self, reply: StoredReply, reading: str | None) -> None:
         """Stores what was read from a reply, for people who look at the ledger; nobody waits for it."""
-        if self._committer is None or reply.verdict == reading:
-            return
-        task = asyncio.create_task(self._committer.note_reading(reply.key, reading))
+        if self._writer is not None and reply.verdict != reading:
+            self._later(self._writer.note_reading(reply.key, reading))
+
+    def _later(self, write: Coroutine[Any, Any, None]) -> None:
+        """Starts a write that nobody waits for, before the session ends."""
+        task = asyncio.create_task(write)
         self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
+        task.add_done_callback(self._noted)
+
+    def _noted(self, task: asyncio.Task[None]) -> None:
+        self._notes.discard(task)
+        _retrieve(task)
 
     def _settled(self, task: asyncio.Task[StoredReply]) -> None:
         self._pending.pop(task.get_name(), None)
@@ -108,7 +113,21 @@ class Session:
         self._sending.discard(task)
         _retrieve(task)
 
-    async def _with_retries(self, prepared: _Prepared) -> StoredReply:
+    async def _from_anyone(self, prepared: PreparedRequest) -> StoredReply:
+        """The reply from the model, or from another process that is asking for the same one."""
+        poll = _FIRST_POLL_S
+        while True:
+            try:
+                return await self._with_retries(prepared)
+            except _ClaimedElsewhereError:
+                await asyncio.sleep(poll)
+                poll = min(_LONGEST_POLL_S, 1.5 * poll)
+            except Exception:  # not where it is cancelled: the call may be under way, and `close` lets it come in
+                if self._writer is not None:
+                    self._later(self._writer.release(prepared.key))
+                raise
+
+    async def _with_retries(self, prepared: PreparedRequest) -> StoredReply:
         tries = 0
         while True:
             await self.gate.enter(prepared.request.priority)
@@ -144,13 +163,15 @@ class Session:
     def _where(self) -> str:
         return f"{self.client.endpoint} (model {self.client.model})"
 
-    async def _once(self, prepared: _Prepared) -> StoredReply:
+    async def _once(self, prepared: PreparedRequest) -> StoredReply:
         """One try, in a place of the gate that was entered before and is left here."""
         outcome: dict[str, Any] = {}
         entered = asyncio.get_running_loop().time()
         try:
             if self._fatal is not None:
                 raise self._fatal
+            if (stored := await self._claim(prepared.key)) is not None:
+                return stored
             reserved = await self._reserve(prepared)
             # On its own task: a reply under way is worth its money even when nobody waits for it any more.
             task = asyncio.create_task(self._send_and_store(prepared, reserved))
@@ -166,8 +187,24 @@ class Session:
         finally:
             self.gate.leave(**outcome, took=asyncio.get_running_loop().time() - entered)
 
-    async def _send_and_store(self, prepared: _Prepared, reserved: float) -> StoredReply:
-        started = now()
+    async def _claim(self, key: str) -> StoredReply | None:
+        """Claims a request; the reply where another session has stored one meanwhile.
+
+        Raises:
+            _ClaimedElsewhereError: if another session is sending the request just now.
+        """
+        if self._writer is None or self._store is None:
+            return None
+        claimed = await self._writer.claim(key)
+        stored = self._store.find(key)
+        if stored is None and not claimed:
+            raise _ClaimedElsewhereError
+        if stored is not None and claimed:
+            self._later(self._writer.release(key))
+        return stored
+
+    async def _send_and_store(self, prepared: PreparedRequest, reserved: float) -> StoredReply:
+        started = time.time()
         try:
             raw = await self._send(prepared.body)
             reply = self._stored(prepared, raw, started)
@@ -175,9 +212,9 @@ class Session:
         finally:
             self._budget.release(reserved)
             self._call_ended.set()
-        if self._committer is None or self._store is None:
+        if self._writer is None or self._store is None:
             return reply
-        await self._committer.store(reply)
+        await self._writer.store(reply)
         # Another process may have stored its own reply first: that one is the answer.
         return self._store.find(prepared.key) or reply
 
@@ -189,13 +226,11 @@ class Session:
         except TimeoutError:
             raise TransientError(f"no reply within {seconds:g} s", crowded=True) from None
 
-    def _stored(self, prepared: _Prepared, raw: ChatReply, started: float) -> StoredReply:
+    def _stored(self, prepared: PreparedRequest, raw: ChatReply, started: float) -> StoredReply:
         request = prepared.request
         return StoredReply(
             key=prepared.key,
-            question="/".join(
-                [request.subject, *filter(None, [request.variant]), *["corrected"] * (request.attempt > 1)]
-            ),
+            subject=request.subject,
             endpoint=self.client.endpoint,
             model=self.client.model,
             template=request.template,
@@ -203,15 +238,18 @@ class Session:
             text=storable(raw.text),
             finish=storable(raw.finish),
             refusal=None if raw.refusal is None else storable(raw.refusal),
-            logprobs=None if raw.logprobs is None else storable(logprobs_json(raw.logprobs)),
+            logprobs=None if raw.logprobs is None else storable(json.dumps(raw.logprobs, ensure_ascii=False)),
             input_tokens=raw.input_tokens,
             output_tokens=raw.output_tokens,
             cost=self._budget.cost(raw.input_tokens, raw.output_tokens),
-            latency=now() - started,
+            latency=time.time() - started,
             at=started,
+            purpose=request.purpose,
+            variant=request.variant,
+            attempt=request.attempt,
         )
 
-    async def _reserve(self, prepared: _Prepared) -> float:
+    async def _reserve(self, prepared: PreparedRequest) -> float:
         """Reserves what the call may cost at most, waiting for calls under way where the budget does not cover it."""
         budget = self._budget
         limit = prepared.body.get("max_completion_tokens") or prepared.body.get("max_tokens") or 0
@@ -255,40 +293,14 @@ class Session:
         late = list(self._sending)
         for task in late:
             task.cancel()
-        await asyncio.gather(*pending, *late, *self._notes, return_exceptions=True)
+        await asyncio.gather(*pending, *late, return_exceptions=True)
+        await asyncio.gather(*self._notes, return_exceptions=True)
+        if self._writer is not None:
+            await self._writer.close()
         await self.client.close()
 
 
-def _prepare(client: ChatClient, request: ChatRequest, without: frozenset[str] = frozenset()) -> _Prepared:
-    """The request as the client sends it, without some parts of its body."""
-    body = {name: value for name, value in client.body(request).items() if name not in without}
-    text = request_json(client.endpoint, request.template, body)
-    return _Prepared(request, body, text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest())
-
-
-def _name(request: ChatRequest) -> str:
-    """The request's subject with its variant and whether it is a correction, as the ledger shows it."""
-    return "/".join(filter(None, [request.subject, request.variant, "corrected" if request.attempt > 1 else ""]))
-
-
-def key_of(client: ChatClient, request: ChatRequest) -> tuple[str, str]:
-    """The key of a request in the store, and the canonical JSON that it is the hash of."""
-    prepared = _prepare(client, request)
-    return prepared.key, prepared.json
-
-
-def find_stored(client: ChatClient, store: ReplyStore | None, request: ChatRequest) -> StoredReply | None:
-    """The stored reply to a request, also where its endpoint answered it without the optional parts of the body."""
-    if store is None:
-        return None
-    prepared = _prepare(client, request)
-    stored = store.find(prepared.key)
-    if stored is None and client.optional & prepared.body.keys():
-        stored = store.find(_prepare(client, request, client.optional).key)
-    return stored
-
-
-def _retrieve(task: asyncio.Task[StoredReply]) -> None:
+def _retrieve(task: asyncio.Task[Any]) -> None:
     """Looks at a task's error, which asyncio would else report when nobody waits for the task any more."""
     if not task.cancelled():
         task.exception()

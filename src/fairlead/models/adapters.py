@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairlead.config.model import ModelSection
 from fairlead.models.continuous_batching import NO_ADAPTER
-from fairlead.models.loading import load_adapter, load_base, load_tokenizer
+from fairlead.models.loading import adapter_errors, load_adapter, load_base, load_tokenizer
 
 ModelName = Literal["base", "sft", "dpo"]
 
@@ -78,7 +78,6 @@ class VariantLoader:
         self._base: Path | None = None
         self._model: PreTrainedModel | PeftModel | None = None
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(section, folder)
-        self.tokenizer.padding_side = "left"  # generation continues at the right end
 
     @contextmanager
     def use(self, name: ModelName) -> Iterator[PreTrainedModel | PeftModel]:
@@ -129,6 +128,7 @@ class VariantLoader:
             assert self._model is not None
             self._model = load_adapter(self._model, folder, name=name)
         elif name not in self._model.peft_config:
-            self._model.load_adapter(str(folder), adapter_name=name)
+            with adapter_errors(folder):
+                self._model.load_adapter(str(folder), adapter_name=name)
         self._model.eval()
         return self._model

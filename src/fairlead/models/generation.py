@@ -1,163 +1,204 @@
 """Generation: prompts in, completions out, the same text for the same seed.
 
-Every completion has its own random stream, seeded by (seed, prompt, draw): a token is drawn by the Gumbel-max trick
-(argmax of log-probabilities plus Gumbel noise is a sample of their softmax), so no completion depends on which others
-share its batch. Prompts are worked in fixed chunks, so a resumed run forms the same batches.
+`LocalGenerator` is the one engine on this machine. It decodes with continuous batching where the model allows it, and
+with `model.generate` where not. Every completion has its own random stream, seeded by (seed, prompt, temperature,
+draw), so its text depends neither on which others share its batch nor on how requests are cut into chunks.
 
 Knows nothing of preferences, judges or stages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
-from transformers import (
-    AutoConfig,
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedTokenizerBase,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
+from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError
-from fairlead.records import Completion, Prompt, Sampling, content_id
+from fairlead.models.batch_generate import generate_in_batches
+from fairlead.models.chat import prompt_tokens
+from fairlead.models.continuous_batching import DecodeRequest, decode, why_unsupported
+from fairlead.records import Completion, Prompt, PromptVariant, Sampling, content_id
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """One completion to draw."""
+class CompletionRequest:
+    """One completion to draw.
+
+    Attributes:
+        index: number of this draw among those of its prompt.
+        model: who answers: a model variant, or the name of the generator's only model.
+        variant: what is asked of the model, for the record.
+    """
 
     prompt: Prompt
     sampling: Sampling
     index: int = 0
+    model: str = "base"
+    variant: PromptVariant = "plain"
 
 
-RequestT = TypeVar("RequestT", bound=Request, contravariant=True)
-
-
-class Generator(Protocol[RequestT]):
+class Generator(Protocol):
     """Draws completions, in the order of the requests."""
 
-    def generate(self, requests: Sequence[RequestT], *, seed: int) -> Iterator[Completion]: ...
+    def generate(self, requests: Sequence[CompletionRequest], *, seed: int) -> Iterator[Completion]: ...
 
 
-class GumbelNoise(LogitsProcessor):
-    """Adds Gumbel(0, 1) noise from one generator per row, so that greedy decoding samples.
+class ModelSource(Protocol):
+    """Models by name, some of which share base weights: a `VariantLoader`, or a single model."""
 
-    Source: Gumbel (1954); Maddison, Tarlow and Minka, "A* Sampling" (2014), section 2.
-    """
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    def groups(self) -> Sequence[Sequence[Any]]:
+        """Names of the models that share base weights, group by group."""
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """scores: (rows, vocabulary) logits, -inf where a token is ruled out."""
-        del input_ids
-        return self.add(scores, range(len(self._generators)))  # type: ignore[return-value]
+    def together(self, names: Sequence[Any]) -> tuple[Any, Mapping[Any, str]]:
+        """The model of a group with all adapters loaded, and the adapter of each name."""
 
-    def add(self, scores: torch.Tensor, streams: Sequence[int]) -> torch.Tensor:
-        """The same for rows that are only some of the streams, in any order."""
-        noise = torch.empty(scores.shape, dtype=torch.float32)
-        for row, stream in zip(noise, streams, strict=True):
-            row.exponential_(generator=self._generators[stream])
-        return scores - noise.log_().to(scores.device)
+    def use(self, name: Any) -> AbstractContextManager[Any]:
+        """The model of one name."""
 
 
-class TransformersGenerator:
-    """The default engine: `model.generate` in batches, the longest prompts together.
+class LocalGenerator:
+    """Draws completions on this machine.
 
     Args:
-        model: a causal LM in evaluation mode.
-        tokenizer: with a chat template, a pad token and left padding.
-        name: the view that answers, written into every completion.
-        batch_size: completions per batch.
-        advance: called with the number of finished completions after every batch.
+        source: gives the models that requests name.
+        batch_size: rows decoded at once, of all models that share base weights together.
+        advance: called with the number of completions that have ended.
     """
 
     def __init__(
-        self,
+        self, source: ModelSource, *, batch_size: int, advance: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._source, self._batch_size, self._advance = source, batch_size, advance
+
+    @classmethod
+    def of(
+        cls,
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str,
         batch_size: int,
-        advance: Callable[[int], None] | None = None,
-    ) -> None:
-        self._model, self._tokenizer, self._name = model, tokenizer, name
-        self._batch_size, self._advance = batch_size, advance
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> LocalGenerator:
+        """A generator of one model that is loaded already, in evaluation mode; requests call it `name`."""
+        return cls(_SingleModel(model, tokenizer, name), batch_size=batch_size, advance=advance)
 
-    def generate(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
+    def generate(self, requests: Sequence[CompletionRequest], *, seed: int) -> Iterator[Completion]:
         """Yields one completion per request, in order.
 
         Raises:
-            ModelError: if a prompt leaves no room for an answer in the model's context.
+            ModelError: if a prompt leaves no room for an answer in the model's context, or cannot be put into the
+                chat template.
         """
-        encoded = [encode(request, self._model, self._tokenizer) for request in requests]
-        groups: dict[Sampling, list[int]] = {}
-        for number, request in enumerate(requests):
-            groups.setdefault(request.sampling, []).append(number)
-        done: dict[int, Completion] = {}
-        for sampling, members in groups.items():
-            members.sort(key=lambda n: len(encoded[n]))  # rows of like length waste least on padding
-            for start in range(0, len(members), self._batch_size):
-                batch = members[start : start + self._batch_size]
-                seeds = [row_seed(seed, requests[n]) for n in batch]
-                texts = self._batch([encoded[n] for n in batch], sampling, seeds)
-                for n, seed_of_row, (text, tokens, stopped) in zip(batch, seeds, texts, strict=True):
-                    done[n] = Completion(
-                        prompt_id=requests[n].prompt.id,
-                        text=text,
-                        model=self._name,
-                        sampling=sampling,
-                        index=requests[n].index,
-                        seed=seed_of_row,
-                        finish="stop" if stopped else "length",
-                        tokens=tokens,
-                    )
-                if self._advance:
-                    self._advance(len(batch))
-        yield from (done[n] for n in range(len(requests)))
+        completions: dict[int, Completion] = {}
+        for group in self._source.groups():
+            members = [n for n, request in enumerate(requests) if request.model in group]
+            if members:
+                drawn = self._draw([requests[n] for n in members], seed)
+                completions.update(zip(members, drawn, strict=True))
+        yield from (completions[n] for n in range(len(requests)))
 
-    @torch.inference_mode()
-    def _batch(self, rows: list[list[int]], sampling: Sampling, seeds: Sequence[int]) -> list[tuple[str, int, bool]]:
-        """(text, number of tokens, whether it ended by itself) of each row."""
-        tokenizer = self._tokenizer
-        batch = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
-        batch = {key: value.to(self._model.device) for key, value in batch.items()}
-        ends = end_tokens(self._model, tokenizer)
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,  # the policy itself, not what its repository would make of it
-            eos_token_id=sorted(ends),
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        output = self._model.generate(
-            **batch,
-            generation_config=config,
-            logits_processor=_processors(sampling, seeds),
-        )
-        answers = output[:, batch["input_ids"].shape[1] :].tolist()
-        return [cut(answer, ends, tokenizer) for answer in answers]
+    def _draw(self, requests: Sequence[CompletionRequest], seed: int) -> list[Completion]:
+        """Completions of models that share base weights: in one pass, or model by model where that cannot be."""
+        names = list(dict.fromkeys(request.model for request in requests))
+        if len(names) > 1:
+            model, adapters = self._source.together(names)
+            if why_unsupported(model) is None:
+                return self._decode(model, requests, seed, adapters)
+        completions: dict[int, Completion] = {}
+        for name in names:
+            members = [n for n, request in enumerate(requests) if request.model == name]
+            with self._source.use(name) as model:
+                drawn = self._decode(model, [requests[n] for n in members], seed, {})
+            completions.update(zip(members, drawn, strict=True))
+        return [completions[n] for n in range(len(requests))]
+
+    def _decode(
+        self, model: Any, requests: Sequence[CompletionRequest], seed: int, adapters: Mapping[str, str]
+    ) -> list[Completion]:
+        tokenizer = self._source.tokenizer
+        rows = [
+            DecodeRequest(encode(r, model, tokenizer), r.sampling, row_seed(seed, r), adapters.get(r.model))
+            for r in requests
+        ]
+        eos_ids = eos_token_ids(model, tokenizer)
+        with torch.inference_mode():
+            answers = generate_tokens(
+                model,
+                rows,
+                batch_size=self._batch_size,
+                eos_ids=eos_ids,
+                pad_id=pad_token_id(tokenizer),
+                finished=self._advance,
+            )
+        return [
+            _completion(request, row.seed, answer, eos_ids, tokenizer)
+            for request, row, answer in zip(requests, rows, answers, strict=True)
+        ]
 
 
-def encode(request: Request, model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+@dataclass(frozen=True)
+class _SingleModel:
+    """A `ModelSource` of one model."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+
+    def groups(self) -> list[list[str]]:
+        return [[self.name]]
+
+    def together(self, names: Sequence[str]) -> tuple[Any, Mapping[str, str]]:
+        raise AssertionError(f"one model cannot answer as {names}")
+
+    def use(self, name: str) -> AbstractContextManager[Any]:
+        del name
+        return nullcontext(self.model)
+
+
+def generate_tokens(
+    model: Any,
+    requests: Sequence[DecodeRequest],
+    *,
+    batch_size: int,
+    eos_ids: set[int],
+    pad_id: int,
+    finished: Callable[[int], None] = lambda _: None,
+) -> list[list[int]]:
+    """New tokens of every request, the end token included, by whichever way the model allows; see `decode`."""
+    reason = why_unsupported(model)
+    if reason is not None:
+        _tell_fallback(model.config._name_or_path, reason)
+    way = decode if reason is None else generate_in_batches
+    return way(model, requests, batch_size=batch_size, eos_ids=eos_ids, pad_id=pad_id, finished=finished)
+
+
+@functools.cache
+def _tell_fallback(name: str, reason: str) -> None:
+    """Once per model and reason."""
+    logger.warning("%s answers by model.generate, batch by batch, because %s", name or "the model", reason)
+
+
+def encode(request: CompletionRequest, model: Any, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Token ids of a prompt, ready for its answer.
 
     Raises:
-        ModelError: if it leaves no room for the answer in the model's context.
+        ModelError: if it leaves no room for the answer in the model's context, or does not fit the chat template.
     """
-    messages = [{"role": m.role, "content": m.content} for m in request.prompt.messages]
-    ids: list[int] = tokenizer.apply_chat_template(
-        messages, tokenize=True, add_generation_prompt=True, return_dict=True
-    )["input_ids"]
+    ids = prompt_tokens(request.prompt, tokenizer)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is not None and len(ids) + request.sampling.max_new_tokens > limit:
         raise ModelError(
@@ -169,63 +210,64 @@ def encode(request: Request, model: Any, tokenizer: PreTrainedTokenizerBase) -> 
     return ids
 
 
-def _processors(sampling: Sampling, seeds: Sequence[int]) -> LogitsProcessorList:
-    if sampling.temperature == 0:
-        return LogitsProcessorList()
-    return LogitsProcessorList([*warpers(sampling), GumbelNoise(seeds)])
-
-
-def warpers(sampling: Sampling) -> list[LogitsProcessor]:
-    """What turns the model's logits into those of the sampled distribution; temperature above 0."""
-    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(float(sampling.temperature))]
-    return [*steps, TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else steps
-
-
-def cut(answer: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, int, bool]:
-    """An answer up to its first end token; what follows is padding."""
-    for position, token in enumerate(answer):
-        if token in ends:
-            return tokenizer.decode(answer[:position], skip_special_tokens=True), position + 1, True
-    return tokenizer.decode(answer, skip_special_tokens=True), len(answer), False
-
-
-def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Chat models often end a turn with a token that is not the tokenizer's end of sequence."""
-    return _ends(model.generation_config, tokenizer)
-
-
-def greedy_config(source: str, revision: str | None, tokenizer: PreTrainedTokenizerBase, most: int) -> GenerationConfig:
-    """The rules by which answers are given here, for whoever loads the model without Fairlead: greedy and plain.
-
-    Args:
-        source: folder or hub id of the model, for the tokens that end its answers.
-        most: new tokens at most.
-    """
-    at = {} if Path(source).is_dir() else {"revision": revision}
-    try:
-        declared = GenerationConfig.from_pretrained(source, **at)
-    except OSError:  # as transformers does where a model has none
-        declared = GenerationConfig.from_model_config(AutoConfig.from_pretrained(source, **at))
-    return GenerationConfig(
-        do_sample=False,
-        repetition_penalty=1.0,
-        max_new_tokens=most,
-        eos_token_id=sorted(_ends(declared, tokenizer)),
-        pad_token_id=tokenizer.pad_token_id,
+def _completion(
+    request: CompletionRequest, seed: int, tokens: Sequence[int], eos_ids: set[int], tokenizer: PreTrainedTokenizerBase
+) -> Completion:
+    stopped = bool(tokens) and tokens[-1] in eos_ids
+    return Completion(
+        prompt_id=request.prompt.id,
+        text=str(tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)),
+        model=request.model,
+        sampling=request.sampling,
+        index=request.index,
+        seed=seed,
+        finish="stop" if stopped else "length",
+        tokens=len(tokens),
+        variant=request.variant,
     )
 
 
-def _ends(config: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    declared = getattr(config, "eos_token_id", None)
-    declared = [declared] if isinstance(declared, int) else list(declared or [])
-    return {int(tokenizer.eos_token_id), *declared}
-
-
-def row_seed(seed: int, request: Request) -> int:
+def row_seed(seed: int, request: CompletionRequest) -> int:
     """Seed of one draw: independent of the batch, of the order, and of the other draws."""
     return int(content_id(seed, request.prompt.id, request.sampling.temperature, request.index), 16) % 2**63
 
 
-def chunks(items: Sequence[Request], size: int) -> Iterable[Sequence[Request]]:
-    """Fixed chunks: what a resumed run repeats is exactly one of them."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+def eos_token_ids(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Token ids that end an answer; chat models often end a turn with another token than the tokenizer's own."""
+    return _eos_ids(model.generation_config, tokenizer)
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    token_id = tokenizer.pad_token_id
+    assert isinstance(token_id, int), "load_tokenizer sees to it"
+    return token_id
+
+
+def greedy_config(
+    source: str, section: ModelSection, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int
+) -> GenerationConfig:
+    """The rules by which answers are given here, for whoever loads the model without Fairlead: greedy and plain.
+
+    Args:
+        source: folder or hub id of the model, for the tokens that end its answers.
+        section: which revision of it, and whether its code may run.
+    """
+    at = {} if Path(source).is_dir() else {"revision": section.revision}
+    try:
+        declared = GenerationConfig.from_pretrained(source, **at)
+    except OSError:  # as transformers does where a model has none
+        config = AutoConfig.from_pretrained(source, trust_remote_code=section.trust_remote_code, **at)
+        declared = GenerationConfig.from_model_config(config)
+    return GenerationConfig(
+        do_sample=False,
+        repetition_penalty=1.0,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(_eos_ids(declared, tokenizer)),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _eos_ids(config: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    declared = getattr(config, "eos_token_id", None)
+    declared = [declared] if isinstance(declared, int) else list(declared or [])
+    return {int(tokenizer.eos_token_id), *declared}

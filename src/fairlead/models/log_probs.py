@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase
 
 from fairlead.errors import DataError
+from fairlead.models.chat import conversation_tokens, prompt_tokens
 from fairlead.records import Prompt
+
+_LOGITS_AT_ONCE = 2**28  # numbers of float32, one GiB
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,11 @@ def answer_row(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase, 
 
     Raises:
         DataError: if nothing of the answer is left.
+        ModelError: if the chat template fails on the conversation.
     """
     taken = prompt_length(prompt, tokenizer)
-    whole = tokenizer.apply_chat_template(
-        [*_turns(prompt), {"role": "assistant", "content": answer}], tokenize=True, return_dict=True
-    )
-    tokens = tuple(whole["input_ids"][:max_length])
+    whole = conversation_tokens(prompt, answer, tokenizer)
+    tokens = tuple(whole[:max_length])
     counted = len(tokens) - taken
     if counted < 1:
         raise DataError(
@@ -50,17 +54,12 @@ def answer_row(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase, 
             where=f"prompt {prompt.id} ({prompt.text[:60]!r})",
             remedy="raise max_length or drop the row",
         )
-    return Scored(tokens, counted, cut=len(whole["input_ids"]) > max_length)
+    return Scored(tokens, counted, cut=len(whole) > max_length)
 
 
 def prompt_length(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens of a prompt through the chat template, up to where the answer begins."""
-    start = tokenizer.apply_chat_template(_turns(prompt), tokenize=True, add_generation_prompt=True, return_dict=True)
-    return len(start["input_ids"])
-
-
-def _turns(prompt: Prompt) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]
+    return len(prompt_tokens(prompt, tokenizer))
 
 
 def text_rows(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Scored]:
@@ -72,45 +71,77 @@ def text_rows(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) ->
     return [Scored(tuple(window), len(window) - 1) for window in windows]
 
 
-@torch.inference_mode()
-def logprobs(
-    model: Any, rows: Sequence[Scored], *, filler: int, batch_size: int, advance: Callable[[int], None]
+def log_probs(
+    model: Any,
+    rows: Sequence[Scored],
+    *,
+    pad_id: int,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> list[float]:
-    """Σ log p of each row's scored tokens, in nats.
-
-    Args:
-        model: a causal LM in evaluation mode.
-        filler: token id of the padding, on the right, where causal attention cannot see it.
-        advance: called with the number of finished rows after every batch.
-    """
-    found = [0.0] * len(rows)
-    order = sorted(range(len(rows)), key=lambda n: -len(rows[n].tokens))
-    for start in range(0, len(order), batch_size):
-        members = order[start : start + batch_size]
-        for n, value in zip(members, _batch(model, [rows[n] for n in members], filler), strict=True):
-            found[n] = value
-        advance(len(members))
-    return found
-
-
-def _batch(model: Any, rows: Sequence[Scored], filler: int) -> list[float]:
-    logits = answer_logits(model, rows, filler)
+    """Σ log p of each row's scored tokens, in nats; arguments as in `token_log_probs`."""
     return [
-        -float(cross_entropy(own, torch.tensor(row.tokens[-row.counted :], device=own.device), reduction="sum"))
-        for own, row in zip(logits, rows, strict=True)
+        float(values.sum(dtype=torch.float64))
+        for values in token_log_probs(model, rows, pad_id=pad_id, batch_size=batch_size, advance=advance)
     ]
 
 
-@torch.inference_mode()
-def answer_logits(model: Any, rows: Sequence[Scored], filler: int) -> list[Tensor]:
+@torch.no_grad()
+def token_log_probs(
+    model: Any,
+    rows: Sequence[Scored],
+    *,
+    pad_id: int,
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[Tensor]:
+    """log p of each row's scored tokens, (counted,) in float32 on the CPU.
+
+    Args:
+        model: a causal LM in evaluation mode.
+        pad_id: token id of the padding, on the right, where causal attention cannot see it.
+        batch_size: rows computed at once; fewer where their logits would take more than a GiB.
+        advance: called with the number of finished rows after every batch.
+    """
+    values: list[Tensor] = [torch.empty(0)] * len(rows)
+    for members in _batches(model, rows, batch_size):
+        logits = answer_logits(model, [rows[n] for n in members], pad_id)
+        for n, row_logits in zip(members, logits, strict=True):
+            targets = torch.tensor(rows[n].tokens[-rows[n].counted :], device=row_logits.device)
+            values[n] = -cross_entropy(row_logits, targets, reduction="none").cpu()
+        advance(len(members))
+    return values
+
+
+def _batches(model: Any, rows: Sequence[Scored], batch_size: int) -> Iterator[list[int]]:
+    """Numbers of rows of like length, the longest first."""
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    order = sorted(range(len(rows)), key=lambda n: -len(rows[n].tokens))
+    start = 0
+    while start < len(order):
+        fitting = _LOGITS_AT_ONCE // (vocabulary * len(rows[order[start]].tokens))
+        members = order[start : start + max(1, min(batch_size, fitting))]
+        yield members
+        start += len(members)
+
+
+@torch.no_grad()
+def answer_logits(model: Any, rows: Sequence[Scored], pad_id: int) -> list[Tensor]:
     """Of each row the logits (counted, vocabulary), in float32, from which its scored tokens are drawn."""
-    device = next(model.parameters()).device
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    device = next(base.parameters()).device
     length = max(len(row.tokens) for row in rows)
-    ids = torch.tensor([[*row.tokens, *[filler] * (length - len(row.tokens))] for row in rows], device=device)
+    ids = torch.tensor([[*row.tokens, *[pad_id] * (length - len(row.tokens))] for row in rows], device=device)
     mask = torch.tensor([[1] * len(row.tokens) + [0] * (length - len(row.tokens)) for row in rows], device=device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    # Copies, so that whoever keeps them does not keep the prompts' logits too.
+    first = min(len(row.tokens) - row.counted for row in rows) - 1
+    sliced = "logits_to_keep" in inspect.signature(base.forward).parameters
+    extra = {"logits_to_keep": length - first} if sliced else {}
+    # From the right, because adapters of virtual tokens put those before the row.
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits[:, first - length :]
+    # Copies, so that whoever keeps them does not keep the other rows' logits too.
     return [
-        logits[number, len(row.tokens) - row.counted - 1 : len(row.tokens) - 1].to(torch.float32, copy=True)
+        logits[number, len(row.tokens) - row.counted - 1 - first : len(row.tokens) - 1 - first].to(
+            torch.float32, copy=True
+        )
         for number, row in enumerate(rows)
     ]

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.documents.data_check import DataCheck
+from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
-from fairlead.documents.evaluation import EvalResult
-from fairlead.documents.gate import GateRecord
 from fairlead.documents.prepare import PrepareCounts
-from fairlead.documents.report import Report, read_drift
 from fairlead.files import read_json
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
@@ -32,7 +30,7 @@ EVAL_PROMPTS = Output("prepare", "eval.jsonl", datasets.prompts)
 DEV_PROMPTS = Output("prepare", "dev.jsonl", datasets.prompts)
 PREPARE_COUNTS = Output("prepare", "counts.json", PrepareCounts.read)
 
-DECISION = Output("decide", "decision.json", _json)
+DECISION = Output("decide", "decision.json", Decision.read)
 DECISION_PAGE = Output("decide", "decision.md", _path)
 CANDIDATE_ANSWERS = Output("decide", "answers.jsonl", _path)
 
@@ -54,13 +52,13 @@ DIAGNOSIS = Output("dpo", "diagnosis.json", Diagnosis.read)
 
 ANSWERS = Output("answers", "answers.jsonl", datasets.completions)
 SAMPLES = Output("answers", "samples.md", _path)
-COMPARISON = Output("eval", "comparison.json", EvalResult.read)
+COMPARISON = Output("eval", "comparison.json", _json)
 SCORES = Output("eval", "scores.jsonl", _path)
 EVAL_VERDICTS = Output("eval", "verdicts.jsonl", _path)
-DRIFT = Output("probe", "probe.json", read_drift)
+DRIFT = Output("probe", "probe.json", _json)
 
-GATE_RECORD = Output("gate", "gate.json", GateRecord.read)
-REPORT = Output("report", "report.json", Report.read)
+GATE_RECORD = Output("gate", "gate.json", _json)
+REPORT = Output("report", "report.json", _json)
 REPORT_PAGE = Output("report", "report.md", _path)
 
 

@@ -101,13 +101,12 @@ def _row(stage: Stage, state: State, why: str, entry: LockEntry | None) -> Stage
 
 
 def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
-    """The metric that stands for the stage, with its name and, where the stage gives one, its n."""
+    """The metric that stands for the stage, with its name."""
     value = metrics.get(stage.headline)
     if value is None:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    n = f" (n = {metrics['n']})" if "n" in metrics else ""
-    return f"{stage.headline.replace('_', ' ')} {text}{n}"
+    return f"{stage.headline.replace('_', ' ')} {text}"
 
 
 def difference(entry: LockEntry, plan: Plan) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from fairlead.preferences.prompt_variants import FEW_SHOT, REVISION
 from fairlead.records import Comparison, Completion, Draw, Preference, Prompt, Sampled, Verdict, VerdictState
 
 Recipe = Literal["best_worst", "all", "revision", "models"]
@@ -52,19 +51,14 @@ def _distinct(drawn: Sequence[Completion]) -> list[Completion]:
 def _compared(distinct: Sequence[Completion], recipe: Recipe) -> Iterator[tuple[Completion, Completion]]:
     """revision: an answer and what its author made of it; models: answers of different models; else all."""
     for first, second in itertools.combinations(distinct, 2):
-        related = _author(first) == _author(second)
+        related = first.model == second.model
         one_revised = is_revision(first) != is_revision(second) and first.index == second.index
         if {"revision": related and one_revised, "models": not related}.get(recipe, True):
             yield first, second
 
 
 def is_revision(completion: Completion) -> bool:
-    return completion.model.endswith(REVISION)
-
-
-def _author(completion: Completion) -> str:
-    """The model itself, whatever it was asked for."""
-    return completion.model.removesuffix(REVISION).removesuffix(FEW_SHOT)
+    return completion.variant == "revision"
 
 
 def preferences_from(
@@ -160,4 +154,5 @@ def _preference(prompt: Prompt, pair: Judged) -> Preference:
 
 
 def _draw(completion: Completion) -> Draw:
-    return Draw(completion.model, completion.sampling, completion.seed, completion.index, completion.finish)
+    c = completion
+    return Draw(c.model, c.sampling, c.seed, c.index, c.finish, c.variant)

@@ -10,23 +10,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
+from fairlead.config.yaml_file import parse_yaml
 from fairlead.errors import DataError
 from fairlead.files import read_text
 from fairlead.records import Completion, Example, Message, Prompt, content_id
-
-FEW_SHOT, REVISION = "+few_shot", "+revision"  # of the name of the model that answered
 
 
 def few_shot(prompt: Prompt, examples: Sequence[Example], count: int, seed: int) -> Prompt:
     """The prompt after `count` examples with their answers, which differ from prompt to prompt; its own is left out."""
     others = [example for example in examples if example.prompt.id != prompt.id]
     drawn = sorted(others, key=lambda example: content_id(seed, prompt.id, example.prompt.id, example.answer))[:count]
-    system = tuple(message for message in prompt.messages if message.role == "system")
-    turns = tuple(message for message in prompt.messages if message.role != "system")
-    shown = tuple(turn for example in drawn for turn in _as_turns(example))
-    return Prompt((*system, *shown, *turns))
+    return Prompt(after_examples(prompt.messages, drawn))
+
+
+def after_examples(messages: Sequence[Message], examples: Sequence[Example]) -> tuple[Message, ...]:
+    """The turns with the examples as earlier turns behind the system turn; the examples' system turns are left out."""
+    system = (message for message in messages if message.role == "system")
+    turns = (message for message in messages if message.role != "system")
+    return (*system, *(turn for example in examples for turn in _as_turns(example)), *turns)
 
 
 def _as_turns(example: Example) -> tuple[Message, ...]:
@@ -38,12 +39,10 @@ def read_constitution(path: Path) -> list[str]:
     """The principles of a file: YAML (a list of texts, also under `principles`).
 
     Raises:
+        ConfigError: if it is not YAML.
         DataError: if it cannot be read or holds no principles.
     """
-    try:
-        data = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise DataError(f"is not YAML: {str(error).splitlines()[0]}", where=str(path)) from error
+    data = parse_yaml(read_text(path), where=str(path))
     principles = data.get("principles") if isinstance(data, dict) else data
     if (
         not isinstance(principles, list)

@@ -7,24 +7,23 @@ constitution (sample.constitution), and can stand against other models (sample.m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from fairlead.config.model import ModelSection
 from fairlead.config.sampling import SampleSection
 from fairlead.config.stage_settings import SampleSettings
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import ModelName, VariantLoader, variants_of
-from fairlead.models.generation import Request, TransformersGenerator
+from fairlead.models.generation import CompletionRequest, Generator, LocalGenerator
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences import prompt_variants
-from fairlead.records import Completion, Prompt, Sampling, content_id, to_json
+from fairlead.records import Completion, Prompt, PromptVariant, Sampling, content_id, to_json
 
-_BATCHES_PER_CHUNK = 4  # more sorts lengths better, fewer loses less to a kill
+_BATCHES_PER_CHUNK = 8  # within a chunk the batch stays full; a kill loses the chunk under way
 
-Draw = Callable[[str, Sequence[Request]], list[Completion]]
+Draw = Callable[[Sequence[CompletionRequest]], list[Completion]]
 
 
 def run(context: Context[SampleSettings]) -> Metrics:
@@ -46,8 +45,8 @@ def run(context: Context[SampleSettings]) -> Metrics:
             bar.update(known)
 
         host = VariantLoader(model, context.folder, variants)
-        with host.use(name) as policy:
-            completions = _of_policy(prompts, name, _drawer(context, policy, host.tokenizer, advance), context)
+        policy = LocalGenerator(host, batch_size=section.batch_size, advance=advance)
+        completions = _of_policy(prompts, name, _drawer(context, policy, advance), context)
         del host, policy  # never two sets of weights at once
         for other in section.models:
             completions += _of_other(other, prompts, context, advance)
@@ -59,36 +58,46 @@ def run(context: Context[SampleSettings]) -> Metrics:
     }
 
 
-def _of_policy(prompts: Sequence[Prompt], name: str, draw: Draw, context: Context[SampleSettings]) -> list[Completion]:
+def _of_policy(prompts: Sequence[Prompt], model: str, draw: Draw, context: Context[SampleSettings]) -> list[Completion]:
     """Plain completions, those after examples, and revisions of the first of each prompt."""
     section = context.settings.sample
-    plain = draw(name, _requests(prompts, section))
-    found = list(plain)
+    plain = draw(_requests(prompts, section, model))
+    completions = list(plain)
     if section.few_shot:
         examples = context.read(files.SFT_ROWS)
-        shown = [prompt_variants.few_shot(prompt, examples, section.few_shot, context.seed) for prompt in prompts]
-        drawn = draw(name + prompt_variants.FEW_SHOT, _requests(shown, section))
+        with_examples = [prompt_variants.few_shot(p, examples, section.few_shot, context.seed) for p in prompts]
+        drawn = draw(_requests(with_examples, section, model, "few_shot"))
         repeated = [prompt for prompt in prompts for _ in range(len(drawn) // len(prompts))]
-        found += prompt_variants.answering(drawn, repeated)
+        completions += prompt_variants.answering(drawn, repeated)
     if section.constitution:
         principles = prompt_variants.read_constitution(context.path(section.constitution))
-        found += _revisions(prompts, plain, principles, name, draw, context.seed)
-    return found
+        completions += _revisions(prompts, plain, principles, draw, context.seed)
+    return completions
 
 
 def _revisions(
-    prompts: Sequence[Prompt], plain: Sequence[Completion], principles: Sequence[str], name: str, draw: Draw, seed: int
+    prompts: Sequence[Prompt], plain: Sequence[Completion], principles: Sequence[str], draw: Draw, seed: int
 ) -> list[Completion]:
     """The first completion of every prompt, criticised and rewritten by its author."""
     firsts = [completion for completion in plain if completion.index == 0]
     work = [(p, c, prompt_variants.principle_for(p, principles, seed)) for p, c in zip(prompts, firsts, strict=True)]
-    asked = [Request(prompt_variants.critique(p, c.text, principle), c.sampling, c.index) for p, c, principle in work]
-    critiques = draw(name + "+critique", asked)
-    asked = [
-        Request(prompt_variants.revision(p, c.text, said.text, principle), c.sampling, c.index)
-        for (p, c, principle), said in zip(work, critiques, strict=True)
+    critiques = draw(
+        [
+            CompletionRequest(prompt_variants.critique(p, c.text, principle), c.sampling, c.index, c.model, "critique")
+            for p, c, principle in work
+        ]
+    )
+    revised = [
+        prompt_variants.revision(p, c.text, criticism.text, principle)
+        for (p, c, principle), criticism in zip(work, critiques, strict=True)
     ]
-    return prompt_variants.answering(draw(name + prompt_variants.REVISION, asked), prompts)
+    revisions = draw(
+        [
+            CompletionRequest(prompt, c.sampling, c.index, c.model, "revision")
+            for prompt, c in zip(revised, firsts, strict=True)
+        ]
+    )
+    return prompt_variants.answering(revisions, prompts)
 
 
 def _of_other(
@@ -96,30 +105,39 @@ def _of_other(
 ) -> list[Completion]:
     section = context.settings.sample
     model = ModelSection(name=name)
-    tokenizer = load_tokenizer(model, context.folder)
-    tokenizer.padding_side = "left"
-    draw = _drawer(context, load_base(model, context.folder), tokenizer, advance)
-    return draw(name, _requests(prompts, section))
+    generator = LocalGenerator.of(
+        load_base(model, context.folder),
+        load_tokenizer(model, context.folder),
+        name=name,
+        batch_size=section.batch_size,
+        advance=advance,
+    )
+    return _drawer(context, generator, advance)(_requests(prompts, section, name))
 
 
-def _requests(prompts: Sequence[Prompt], section: SampleSection) -> list[Request]:
+def _requests(
+    prompts: Sequence[Prompt], section: SampleSection, model: str, variant: PromptVariant = "plain"
+) -> list[CompletionRequest]:
+    temperatures = [t for t in section.temperatures for _ in range(section.per_temperature)]
     return [
-        Request(prompt, Sampling(temperature, section.top_p, section.max_new_tokens), index)
+        CompletionRequest(prompt, Sampling(t, section.top_p, section.max_new_tokens), index, model, variant)
         for prompt in prompts
-        for index, temperature in enumerate(t for t in section.temperatures for _ in range(section.per_temperature))
+        for index, t in enumerate(temperatures)
     ]
 
 
-def _drawer(context: Context[SampleSettings], model: Any, tokenizer: Any, advance: Callable[[int], None]) -> Draw:
-    """Draws under a name, going on where a killed run stopped."""
+def _drawer(context: Context[SampleSettings], generator: Generator, advance: Callable[[int], None]) -> Draw:
+    """Draws requests of one model and variant, going on where a killed run stopped."""
     section = context.settings.sample
 
-    def draw(name: str, requests: Sequence[Request]) -> list[Completion]:
-        generator = TransformersGenerator(model, tokenizer, name=name, batch_size=section.batch_size, advance=advance)
+    def draw(requests: Sequence[CompletionRequest]) -> list[Completion]:
+        if not requests:
+            return []
+        log = content_id(requests[0].model, requests[0].variant)  # a/model and b/model are two
         return generate_resumable(
             generator,
             requests,
-            log=context.out / "chunks" / f"{content_id(name)}.jsonl",  # a/model and b/model are two
+            log=context.out / "chunks" / f"{log}.jsonl",
             chunk=section.batch_size * _BATCHES_PER_CHUNK,
             seed=context.seed,
             advance=advance,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config.release import ReleaseSettings
-from fairlead.documents.gate import Candidate
 from fairlead.errors import ArtifactError, ConfigError, FairleadError
 from fairlead.files import disk_errors, hash_file, read_json, write_atomic, write_json
 from fairlead.models.adapters import ModelVariant, is_adapter, variants_of
@@ -24,7 +23,7 @@ from fairlead.pipeline.stage import resolve
 from fairlead.records import content_id
 from fairlead.release import hub
 from fairlead.release.checksums import EVIDENCE, seal, verify
-from fairlead.release.evidence import Evidence, gather
+from fairlead.release.evidence import Candidate, Evidence, gather
 from fairlead.release.model_card import model_card
 from fairlead.report.summary import reflection
 
@@ -158,7 +157,7 @@ def _fill(
             for name in ("gate.json", "gate.md", "gate.xml"):
                 shutil.copyfile(evidence.gate.file(name), folder / name)
     if evidence.report is not None:
-        evidence.report.write(folder / "report.json")
+        write_json(folder / "report.json", evidence.report)
         write_atomic(folder / "reflection.md", reflection(evidence.report))
     base, revision = _base(project, settings)
     if adapter:
@@ -168,7 +167,7 @@ def _fill(
     plain_weights = str(view.base) if view.base is not None else locate(section.name, project.folder)
     tokenizer = load_tokenizer(section, project.folder)
     most = project.config.answers.max_new_tokens
-    greedy_config(plain_weights, section.revision, tokenizer, most).save_pretrained(str(folder))
+    greedy_config(plain_weights, section, tokenizer, most).save_pretrained(str(folder))
     told = _evidence_json(folder, version, evidence, despite)
     write_json(folder / EVIDENCE, told)
     card = model_card(
@@ -207,7 +206,7 @@ def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evid
 
 def _evidence_json(folder: Path, version: str, evidence: Evidence, despite: str | None) -> dict[str, Any]:
     """What was judged and what is released, by hash."""
-    record = evidence.record
+    record = evidence.record or {}
     return {
         "version": version,
         "candidate": evidence.candidate,
@@ -218,10 +217,10 @@ def _evidence_json(folder: Path, version: str, evidence: Evidence, despite: str 
             name: digest for name, digest in evidence.model.manifest.files.items() if name.startswith("model/")
         },
         "gate_record": hash_file(folder / "gate.json") if evidence.gate is not None else None,
-        "eval_prompts": None if record is None else record.eval_prompts,
-        "judge": None if record is None else record.judge,
-        "template": None if record is None else record.template,
-        "config": content_id(dict(evidence.model.manifest.config)) if record is None else record.config_hash,
+        "eval_prompts": record.get("eval_prompts"),
+        "judge": record.get("judge"),
+        "template": record.get("template"),
+        "config": record.get("config_hash", content_id(dict(evidence.model.manifest.config))),
         "versions": package_versions(),
     }
 

@@ -140,7 +140,7 @@ def merge_into(project: Project, view: ModelVariant, folder: Path, name: str, ma
             whole.save_pretrained(str(target))
     with disk_errors(target):
         tokenizer.save_pretrained(str(target))
-        rules = greedy_config(str(plain), section.revision, tokenizer, project.config.answers.max_new_tokens)
+        rules = greedy_config(str(plain), section, tokenizer, project.config.answers.max_new_tokens)
         rules.save_pretrained(str(target))
         stamp.write_text(mark, encoding="utf-8")  # last, so that a target cut short is written again
     return target

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from peft import PeftModel
 
 from fairlead.config.model import ModelSection
 from fairlead.models.adapters import ModelName, ModelVariant, VariantLoader
-from fairlead.models.generation import end_tokens
-from fairlead.records import Prompt
-from fairlead.training.monitoring.policy_samples import answer_log_probs, generate_tokens
-from fairlead.training.trl_compat import add_log_prob_head
+from fairlead.models.chat import prompt_tokens
+from fairlead.models.continuous_batching import DecodeRequest
+from fairlead.models.generation import eos_token_ids, generate_tokens, pad_token_id
+from fairlead.models.log_probs import Scored, token_log_probs
+from fairlead.records import Prompt, Sampling
+from fairlead.training.monitoring.policy_samples import sample_seed
+
+_BATCH = 32
 
 
 def log_ratios(
@@ -34,32 +34,15 @@ def log_ratios(
     """
     loaded = VariantLoader(section, folder, views)
     tokenizer = loaded.tokenizer
-    rows = [
-        tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in prompt.messages],
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-        )["input_ids"]
-        for prompt in prompts
-    ]
-    pad = int(tokenizer.pad_token_id)
-    with torch.no_grad():
-        with loaded.use("dpo") as policy:
-            ends = end_tokens(policy, tokenizer)
-            answers = generate_tokens(policy, rows, ends=ends, pad=pad, limit=max_new_tokens)
-            ours = _scored(policy, rows, answers, pad)
-        with loaded.use(reference) as start:
-            theirs = _scored(start, rows, answers, pad)
+    rows = [prompt_tokens(prompt, tokenizer) for prompt in prompts]
+    pad_id = pad_token_id(tokenizer)
+    sampling = Sampling(1.0, 1.0, max_new_tokens)
+    requests = [DecodeRequest(row, sampling, sample_seed(row)) for row in rows]
+    with loaded.use("dpo") as policy:
+        eos_ids = eos_token_ids(policy, tokenizer)
+        answers = generate_tokens(policy, requests, batch_size=_BATCH, eos_ids=eos_ids, pad_id=pad_id)
+        scored = [Scored((*row, *answer), len(answer)) for row, answer in zip(rows, answers, strict=True)]
+        ours = token_log_probs(policy, scored, pad_id=pad_id, batch_size=_BATCH)
+    with loaded.use(reference) as start:
+        theirs = token_log_probs(start, scored, pad_id=pad_id, batch_size=_BATCH)
     return [(a - b).tolist() for a, b in zip(ours, theirs, strict=True)]
-
-
-def _scored(model: Any, prompts: list[list[int]], answers: list[list[int]], pad: int) -> list[torch.Tensor]:
-    """The answers' log-probabilities; the base weights get TRL's fused head for as long as it takes."""
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    original = base.forward
-    add_log_prob_head(base)
-    try:
-        return answer_log_probs(model, prompts, answers, pad=pad, device=model.device)
-    finally:
-        base.forward = original

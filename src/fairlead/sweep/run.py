@@ -7,18 +7,17 @@ that was killed goes on where it was. The reference's log-probabilities are kept
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fairlead.config.project import CONFIG_NAME, Config, load_config, parse_config
-from fairlead.documents.evaluation import EvalResult
+from fairlead.config.yaml_file import parse_yaml, read_yaml
 from fairlead.errors import ConfigError, DataError, TrainingError
-from fairlead.files import read_json, read_jsonl, read_text, write_atomic, write_json
+from fairlead.files import read_json, read_jsonl, write_atomic, write_json
 from fairlead.models.adapters import ModelName, variants_of
 from fairlead.pipeline import datasets
 from fairlead.pipeline.artifacts import Artifact
@@ -81,10 +80,7 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     """
     key, equals, listed = text.partition("=")
     key = key.strip()
-    try:
-        values = yaml.safe_load(f"[{listed}]")
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the values {listed!r} are not YAML", where=f"--over {text}") from error
+    values = parse_yaml(f"[{listed}]", where=f"--over {text}")
     if not equals or not values:
         raise ConfigError("a key and values are wanted", where=f"--over {text}", remedy="as in --over dpo.beta=0.1,0.3")
     if key.startswith(_BEFORE):
@@ -119,11 +115,11 @@ def variants(folder: Path, axes: Mapping[str, Sequence[Any]]) -> list[tuple[dict
             where=str(folder / CONFIG_NAME),
             remedy="sweep keys of dpo., or lora. in a project without SFT (sft: null)",
         )
-    raw: dict[str, Any] = yaml.safe_load(read_text(folder / CONFIG_NAME))
+    raw: dict[str, Any] = read_yaml(folder / CONFIG_NAME)
     found = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
-        data = yaml.safe_load(yaml.safe_dump(raw))
+        data = copy.deepcopy(raw)
         for key, value in values.items():
             _set(data, key.split("."), value)
         shown = ", ".join(f"{key}={value}" for key, value in values.items())
@@ -195,20 +191,21 @@ def _point(
 ) -> Point:
     project = Project(folder, progress=progress, config=config)
     made = project.run("eval")
-    comparison = EvalResult.read(made["eval"].file("comparison.json"))
-    decisive = comparison.result_of(ModelPair.parse(pair))
-    if decisive is None:
-        raise LookupError(f"the comparison lacks {pair}")
+    comparison = read_json(made["eval"].file("comparison.json"))
+    rate = comparison["pairwise"][pair]
     figures = made["dpo"].manifest.figures
     gap, low, high = (figures.get(f"validation_reward_gap{end}") for end in ("", "_low", "_high"))
     return Point(
         values=values,
         outcomes=outcomes_of(made["eval"].file("verdicts.jsonl"), pair),
-        win_rate=replace(decisive.win_rate, method="the comparison's"),
+        win_rate=Interval(rate["win_rate"], rate["low"], rate["high"], rate["n"], "the comparison's"),
         kl=_kl(project, made, kl_samples),
         gap=Interval(gap, low, high, figures["validation"], "t interval over pairs, prompts as clusters"),
         accuracy=figures.get("validation_accuracy"),
-        metrics={row.metric: replace(row.means["dpo"], method="the comparison's") for row in comparison.table},
+        metrics={
+            row["metric"]: Interval(row["dpo"], row["dpo_low"], row["dpo_high"], row["n"], "the comparison's")
+            for row in comparison["table"]
+        },
     )
 
 

@@ -20,6 +20,7 @@ from fairlead.config.model import ModelSection
 from fairlead.config.stage_settings import DpoSettings
 from fairlead.config.training import DpoSection
 from fairlead.models.adapters import ModelVariant, dpo_start, variants_of
+from fairlead.models.chat import assistant_turn, conversation
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
@@ -30,7 +31,6 @@ from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer,
 from fairlead.training.monitoring.checkpointing import attach
 from fairlead.training.monitoring.dashboard import TrainingView
 from fairlead.training.monitoring.retention_set import read_general
-from fairlead.training.sft import messages
 
 REFERENCE_CACHE = ".fairlead/reference.sqlite"
 
@@ -169,9 +169,9 @@ def dataset(preferences: list[Preference]) -> Dataset:
     return Dataset.from_list(
         [
             {
-                "prompt": messages(p.prompt),
-                "chosen": [{"role": "assistant", "content": p.chosen}],
-                "rejected": [{"role": "assistant", "content": p.rejected}],
+                "prompt": conversation(p.prompt),
+                "chosen": assistant_turn(p.chosen),
+                "rejected": assistant_turn(p.rejected),
             }
             for p in preferences
         ]

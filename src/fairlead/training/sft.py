@@ -10,10 +10,11 @@ from trl import SFTConfig, SFTTrainer
 from fairlead.config.stage_settings import SftSettings
 from fairlead.data.splits import split_by_prompt
 from fairlead.errors import TrainingError
+from fairlead.models.chat import assistant_turn, conversation
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.pipeline.outputs import SFT_ROWS
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Example, Prompt
+from fairlead.records import Example
 from fairlead.training import hf_trainer
 
 _FIGURES = [("eval_loss", "validation_loss"), ("eval_mean_token_accuracy", "validation_token_accuracy")]
@@ -57,12 +58,5 @@ def _last(history: list[dict[str, Any]], key: str) -> float | None:
 def dataset(examples: list[Example]) -> Dataset:
     """TRL's conversational prompt-completion form."""
     return Dataset.from_list(
-        [
-            {"prompt": messages(example.prompt), "completion": [{"role": "assistant", "content": example.answer}]}
-            for example in examples
-        ]
+        [{"prompt": conversation(example.prompt), "completion": assistant_turn(example.answer)} for example in examples]
     )
-
-
-def messages(prompt: Prompt) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]

@@ -16,11 +16,10 @@ from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, 
 
 from fairlead.config.model import ModelSection
 from fairlead.config.monitoring import Thresholds, WatchSettings
-from fairlead.documents.diagnosis import Diagnosis
 from fairlead.errors import DataError, TrainingError
 from fairlead.models.loading import load_tokenizer
 from fairlead.progress import Bars, Lines
-from fairlead.report.markdown import diagnosis_markdown
+from fairlead.report.stage import watch_markdown
 from fairlead.training import hf_trainer
 from fairlead.training.dpo_trainer.label_noise_trainer import ERROR, WEIGHT, with_noise
 from fairlead.training.monitoring.checkpointing import Watch, attach
@@ -130,18 +129,11 @@ def test_the_loss_on_general_rows_is_logged_from_the_reference_on(tiny_project: 
     assert abs(later[-1] - start) > 1e-3
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"prompt": "a"}', "no field 'answer'"),
-        ('["a"]', "not an object but a list"),
-        ('{"prompt": 1, "answer": "b"}', "field 'prompt' must be a string, not 1"),
-    ],
-)
-def test_a_general_row_of_another_form_is_named(tmp_path: Path, tiny_model: Path, text: str, message: str) -> None:
+@pytest.mark.parametrize("text", ['{"prompt": "a"}', '["a"]', '{"prompt": 1, "answer": "b"}'])
+def test_a_general_row_of_another_form_is_named(tmp_path: Path, tiny_model: Path, text: str) -> None:
     tokenizer = load_tokenizer(ModelSection(name=str(tiny_model)), tmp_path)
     (tmp_path / "general.jsonl").write_text(f'{{"prompt": "a", "answer": "b"}}\n{text}\n')
-    with pytest.raises(DataError, match=rf"general\.jsonl:2: {message}"):
+    with pytest.raises(DataError, match=r"general\.jsonl:2: a row"):
         read_general(tmp_path / "general.jsonl", tokenizer, 64)
     (tmp_path / "general.jsonl").write_text("")
     with pytest.raises(DataError, match="has no row that can be used"):
@@ -334,15 +326,15 @@ def test_the_last_figures_are_those_of_a_pass_that_was_made_and_of_one_made_agai
 
 
 def test_the_report_says_what_the_watch_did_and_nothing_where_it_only_looked_on() -> None:
-    seen = Diagnosis(sentence="overfitting: the gap fell", findings=[], kl=None, kl_error=None, share=0.061)
+    seen = {"sentence": "overfitting: the gap fell", "share": 0.061}
     acted = {"steps": 75, "stopped_on": "overfitting", "kept_step": 50, "kept_gap": 1.234, "kept_kl": 2.5}
-    assert diagnosis_markdown(seen, acted) == (
+    assert watch_markdown(seen, acted) == (
         "Diagnosis: overfitting: the gap fell. Watching took 6.1% of the training's time. The watch stopped at step "
         "75 on overfitting; kept step 50, validation gap 1.23, KL 2.5 nats per answer."
     )
     none = {"steps": 75, "stopped_on": None, "kept_step": None, "kept_gap": None, "kept_kl": None}
-    assert "The watch" not in diagnosis_markdown(seen, none)
-    assert "KL not measured" in diagnosis_markdown(seen, {**acted, "kept_kl": None})
+    assert "The watch" not in watch_markdown(seen, none)
+    assert "KL not measured" in watch_markdown(seen, {**acted, "kept_kl": None})
 
 
 def test_a_tracker_of_numbers_is_given_numbers_and_one_of_texts_texts_too() -> None:

@@ -83,15 +83,15 @@ def test_values_and_gradients_are_those_of_the_whole_logits(bias: bool, settings
     given = HeadSettings(**settings, outputs=OUTPUTS)
     hidden, weight, shift, targets = head(bias=bias)
     leaves = [leaf for leaf in (hidden, weight, shift) if leaf is not None]
-    flow = torch.randn(TOKENS)
+    incoming = torch.randn(TOKENS)
     wanted = plain(hidden, weight, shift, targets, given)
-    slopes = torch.autograd.grad((wanted["log_probs"] * flow).sum(), leaves)
+    gradients = torch.autograd.grad((wanted["log_probs"] * incoming).sum(), leaves)
 
     found = token_scores(hidden, weight, shift, targets, given)
 
     same(found, wanted)
-    for got, slope in zip(torch.autograd.grad((found.log_probs * flow).sum(), leaves), slopes, strict=True):
-        torch.testing.assert_close(got, slope, rtol=1e-4, atol=1e-5)
+    for got, gradient in zip(torch.autograd.grad((found.log_probs * incoming).sum(), leaves), gradients, strict=True):
+        torch.testing.assert_close(got, gradient, rtol=1e-4, atol=1e-5)
 
 
 def test_logits_that_rise_from_block_to_block_lose_nothing() -> None:
@@ -134,8 +134,8 @@ def test_bfloat16_is_as_near_as_its_logits_are() -> None:
     low, low_weight = hidden.detach().bfloat16().requires_grad_(), weight.detach().bfloat16()
     exact = low.detach().float().requires_grad_()
     wanted = plain(exact, low_weight.float(), None, targets, HeadSettings())["log_probs"]
-    (slope,) = torch.autograd.grad(wanted.sum(), exact)
+    (gradient,) = torch.autograd.grad(wanted.sum(), exact)
     found = token_scores(low, low_weight, None, targets, HeadSettings()).log_probs
     (got,) = torch.autograd.grad(found.sum(), low)
     torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.05)
-    assert (got.float() - slope).norm() < 0.02 * slope.norm()
+    assert (got.float() - gradient).norm() < 0.02 * gradient.norm()

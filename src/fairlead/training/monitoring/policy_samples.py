@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList
 
-from fairlead.models.generation import GumbelNoise, end_tokens
-from fairlead.records import content_id
-from fairlead.training.trl_compat import adapter_in_use, reference_adapter, scored_log_probs, without_checkpointing
+from fairlead.models.continuous_batching import DecodeRequest
+from fairlead.models.generation import eos_token_ids, generate_tokens
+from fairlead.models.log_probs import Scored, token_log_probs
+from fairlead.records import Sampling, content_id
+from fairlead.training.trl_compat import adapter_in_use, reference_adapter, without_checkpointing
 
 _ROWS_AT_ONCE = 32
 
@@ -34,7 +35,7 @@ class PolicySamples:
     def __init__(self, trainer: Any, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
         self._trainer, self.prompts, self.max_new_tokens = trainer, [list(p) for p in prompts], max_new_tokens
         self._tokenizer = trainer.tokenizer
-        self._ends = end_tokens(self._model, self._tokenizer)
+        self._ends = eos_token_ids(self._model, self._tokenizer)
         self._start: list[Tensor] | None = None
         if trainer.ref_model is None and not isinstance(self._model, PeftModel):
             # Full weights have no reference left in memory once they move.
@@ -52,12 +53,13 @@ class PolicySamples:
             limit: longest answer, if shorter than usual.
         """
         with self._looking(), self.reference() if reference else contextlib.nullcontext(self._model) as model:
+            sampling = Sampling(1.0, 1.0, min(limit or self.max_new_tokens, self.max_new_tokens))
             return generate_tokens(
                 self._trainer.accelerator.unwrap_model(model),
-                self.prompts[:count],
-                ends=self._ends,
-                pad=self._tokenizer.pad_token_id,
-                limit=min(limit or self.max_new_tokens, self.max_new_tokens),
+                [DecodeRequest(prompt, sampling, sample_seed(prompt)) for prompt in self.prompts[:count]],
+                batch_size=_ROWS_AT_ONCE,
+                eos_ids=self._ends,
+                pad_id=self._tokenizer.pad_token_id,
             )
 
     def ended(self, answer: Sequence[int]) -> bool:
@@ -97,8 +99,9 @@ class PolicySamples:
                 _set(policy, now)
 
     def _score(self, model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
-        device = self._trainer.accelerator.device
-        return answer_log_probs(model, prompts, answers, pad=self._tokenizer.pad_token_id, device=device)
+        rows = [Scored((*prompt, *answer), len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
+        unwrapped = self._trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
+        return token_log_probs(unwrapped, rows, pad_id=self._tokenizer.pad_token_id, batch_size=_ROWS_AT_ONCE)
 
     @contextlib.contextmanager
     def _looking(self) -> Iterator[None]:
@@ -117,69 +120,11 @@ class PolicySamples:
             trainer.model.train(training)
 
 
-def generate_tokens(
-    model: Any, prompts: Sequence[Sequence[int]], *, ends: set[int], pad: int, limit: int
-) -> list[list[int]]:
-    """One answer to each prompt at temperature 1, up to its end token, which is included.
-
-    Args:
-        prompts: token rows.
-        limit: longest answer; one that reaches it has no end token.
-    """
-    answers: list[list[int]] = []
-    for first in range(0, len(prompts), _ROWS_AT_ONCE):
-        batch = prompts[first : first + _ROWS_AT_ONCE]
-        longest = max(map(len, batch))
-        ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in batch])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch])
-        output = model.generate(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=GenerationConfig(
-                max_new_tokens=limit,
-                do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,  # the policy itself, not what its repository would make of it
-                eos_token_id=sorted(ends),
-                pad_token_id=pad,
-            ),
-            logits_processor=LogitsProcessorList([GumbelNoise([_seed(prompt) for prompt in batch])]),
-        )
-        answers += [_up_to_end(row, ends) for row in output[:, longest:].tolist()]
-    return answers
-
-
-def answer_log_probs(
-    model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], *, pad: int, device: torch.device
-) -> list[Tensor]:
-    """[tokens] log-probability of each answer's tokens.
-
-    Args:
-        model: one whose forward takes `fused_lm_head=True`, as TRL's trainers and `share_prefixes` make it.
-    """
-    found: list[Tensor] = []
-    for first in range(0, len(answers), _ROWS_AT_ONCE):
-        part = slice(first, first + _ROWS_AT_ONCE)
-        rows = [
-            ([*prompt, *answer], [False] * len(prompt) + [True] * len(answer))
-            for prompt, answer in zip(prompts[part], answers[part], strict=True)
-        ]
-        found += scored_log_probs(model, rows, pad_id=pad, device=device)
-    return found
-
-
-def _up_to_end(answer: list[int], ends: set[int]) -> list[int]:
-    for position, token in enumerate(answer):
-        if token in ends:
-            return answer[: position + 1]
-    return answer
-
-
 def _set(model: Any, tensors: Sequence[Tensor]) -> None:
     for parameter, tensor in zip(model.parameters(), tensors, strict=True):
         parameter.data = tensor
 
 
-def _seed(prompt: Sequence[int]) -> int:
+def sample_seed(prompt: Sequence[int]) -> int:
     """Seed of a prompt's draw: the same in every look, so that looks differ by the policy alone."""
     return int(content_id("watch", list(prompt)), 16) % 2**63

@@ -1,12 +1,12 @@
-"""Attention over the segments of a packed row, behind transformers' attention interface.
+"""Attention over the segments of a packed row, as an attention implementation of transformers.
 
-`register` gives an attention implementation a twin of the name `shared_prefix:<name>`. Called without a layout the
-twin is the original; called with `shared_prefix=layout` it computes each segment of the row by itself. A model keeps
-the twin for good, because gradient checkpointing calls attention again during the backward pass.
+`register` derives from an attention implementation a second one, named `shared_prefix:<name>`. Called without a layout
+it is the original; called with `shared_prefix=layout` it computes the attention of each segment of the row. A model
+keeps it for good, because gradient checkpointing calls attention again during the backward pass.
 
-On CUDA one FlexAttention call takes the whole row. Elsewhere, and where FlexAttention cannot be used, each segment is
-one call of PyTorch's scaled dot-product attention, or explicit matrix products where a soft cap, attention sinks or
-dropout ask for the scores.
+On CUDA one FlexAttention call computes the whole row. Elsewhere, and where FlexAttention cannot be used, each segment
+is one call of PyTorch's scaled dot-product attention, or explicit matrix products where a soft cap, attention sinks or
+dropout need the scores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fairlead.training.trl_compat import eager_attention
 PREFIX = "shared_prefix:"
 KNOWN = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 
-# Arguments that say nothing about which key a query sees or with what weight.
+# Arguments that do not change which keys a query attends to, or with what weight.
 _NEUTRAL = {
     "position_ids",
     "cache_position",
@@ -44,10 +44,10 @@ Attention = Callable[..., tuple[Tensor, Tensor | None]]
 
 
 def register(original: str) -> str:
-    """Registers the twin of an attention implementation; returns its name.
+    """Registers the implementation derived from `original`, and returns its name.
 
     Raises:
-        UnsupportedError: if what the implementation computes is not known.
+        UnsupportedError: if it is not known what `original` computes.
     """
     if original.startswith(PREFIX):
         return original
@@ -55,12 +55,12 @@ def register(original: str) -> str:
         raise UnsupportedError(f"the attention implementation {original} is not known")
     name = PREFIX + original
     if name not in ALL_ATTENTION_FUNCTIONS:
-        ALL_ATTENTION_FUNCTIONS.register(name, _twin(original))
+        ALL_ATTENTION_FUNCTIONS.register(name, _derived(original))
         ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original])
     return name
 
 
-def _twin(original: str) -> Attention:
+def _derived(original: str) -> Attention:
     def attention(
         module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
@@ -96,7 +96,7 @@ def _shared_prefix_attention(
     Raises:
         UnsupportedError: for an argument whose meaning is not known, or attention that is not causal.
     """
-    unknown = sorted(name for name, given in kwargs.items() if given is not None and name not in _NEUTRAL)
+    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _NEUTRAL)
     if unknown:
         raise UnsupportedError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
@@ -124,7 +124,7 @@ def _shared_prefix_attention(
 def _mask(layout: Layout, queries: int, keys: int, window: int | None, explicit: bool, like: Tensor) -> Tensor | None:
     """Additive mask of the last `queries` of `keys` tokens over all of them; None where plain causal is enough.
 
-    A query at position i sees keys j ≤ i, and with a window w only those with i - j < w.
+    A query at position i attends to keys j ≤ i, and with a window w only to those with i - j < w.
     """
     windowed = window is not None and window < keys
     if queries == keys and not windowed and not explicit:
@@ -150,7 +150,7 @@ def _explicit(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """Attention by its formula, for what fused kernels do not offer.
+    """Attention by its formula, for what PyTorch's attention function does not offer.
 
     Scores s are capped as c · tanh(s / c) (Gemma 2, arXiv 2408.00118); a sink is a score per head that takes part in
     the softmax and has no value (gpt-oss).
@@ -180,7 +180,7 @@ def _flex(
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """The whole row in one FlexAttention call; blocks that nothing sees are skipped."""
+    """The whole row in one FlexAttention call; blocks that nothing attends to are skipped."""
     from transformers.integrations.flex_attention import flex_attention_forward
 
     longest = max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
@@ -202,7 +202,7 @@ def _flex(
 
 
 def block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
-    """FlexAttention's block mask of a layout: what may see what, as in the picture of `shared_prefix`."""
+    """FlexAttention's block mask of a layout: the mask in the docstring of `layout`."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     length = layout.input_ids.shape[1]
@@ -211,11 +211,11 @@ def block_mask(layout: Layout, window: int | None, device: torch.device) -> Any:
 
 
 def _mask_mod(ends: Tensor, positions: Tensor, window: int | None) -> Any:
-    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def attends(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         del batch, head
         allowed = (query >= key) & (query < ends[key])
         if window is not None:
             allowed = allowed & (positions[query] - positions[key] < window)
         return allowed
 
-    return seen
+    return attends

@@ -1,8 +1,8 @@
-"""Puts the shared-prefix forward behind TRL's seam: `model(..., labels=labels, fused_lm_head=True)`.
+"""The shared-prefix forward in the place of a model's own: `model(..., labels=labels, fused_lm_head=True)`.
 
-TRL's trainers ask a model for per-token log-probabilities through that one call and take the padded batch's
-[B, T - 1] back. `share_prefixes` answers it from the packed row. Where that would not give the same values, TRL's own
-forward answers, and the reason is logged once.
+TRL's trainers get per-token log-probabilities from a model through that one call, which returns [B, T - 1] for a padded
+batch. After `share_prefixes` the model computes them from the packed row (`layout`). Where that would not give the same
+values, TRL's own forward is used, and the reason is logged once.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
 
 class PackedForward:
-    """What has been decided about one model's forward.
+    """The shared-prefix forward of one model, and whether it is used.
 
     Attributes:
-        reason: why the packed row is not used; None while it is.
+        reason: why TRL's own forward is used instead; None while this one is.
         length_dependent: whether a row's values depend on the longest row of its batch (some rotary embeddings).
     """
 
     def __init__(self, model: PreTrainedModel, outputs: tuple[str, ...]) -> None:
         self.reason: str | None = None
         self.length_dependent = False
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._config = model.config.get_text_config()
         self._attention: list[tuple[PreTrainedConfig, str]] = []
         try:
@@ -65,25 +65,25 @@ class PackedForward:
             self.give_up(str(error))
 
     def give_up(self, reason: str) -> None:
-        """From now on TRL's own forward answers."""
+        """Uses TRL's own forward from now on."""
         self.reason = reason
         for config, original in self._attention:
             set_attention_implementation(config, original)
-        self._say(reason)
+        self._log_once(reason)
 
     def run(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> Any:
-        """The log-probabilities of a padded batch.
+        """The log-probabilities of a padded batch, as TRL's forward returns them.
 
         Raises:
             UnsupportedError: if the packed row would not give the padded batch's values.
         """
-        inputs = {name: given for name, given in inputs.items() if given is not None}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
         ids, mask = inputs.pop("input_ids", None), inputs.pop("attention_mask", None)
         inputs.pop("use_cache", None)
         router = inputs.pop("output_router_logits", getattr(self._config, "output_router_logits", False))
         if ids is None or mask is None or mask.dim() != 2 or inputs:
-            found = ", ".join(sorted(inputs)) or "no tokens or no mask"
-            raise UnsupportedBatchError(f"the batch carries {found}")
+            others = ", ".join(sorted(inputs)) or "no tokens or no mask"
+            raise UnsupportedBatchError(f"the batch carries {others}")
         # Each layer's router counts every token of the padded batch, so the last ones must be there too.
         layout = build_layout(ids, mask, labels, keep_last=self.length_dependent or router)
         extra = {"output_router_logits": True} if router else {}
@@ -101,8 +101,8 @@ class PackedForward:
         if isinstance(weight, DTensor):
             weight, bias = weight.full_tensor(), None if bias is None else bias.full_tensor()
         with gathered_head(weight, bias):
-            wanted = hidden[layout.sources].to(weight.device)
-            scores = token_scores(wanted, weight, bias, layout.targets.to(weight.device), self._settings)
+            states = hidden[layout.sources].to(weight.device)
+            scores = token_scores(states, weight, bias, layout.targets.to(weight.device), self._settings)
 
         def scatter(values: Tensor | None) -> Tensor | None:
             return None if values is None else layout.scatter(values.to(layout.scored.device))
@@ -126,19 +126,19 @@ class PackedForward:
                 set_attention_implementation(config, register(original))
                 self._attention.append((config, original))
 
-    def _say(self, reason: str) -> None:
-        if reason not in self._said:
-            self._said.add(reason)
+    def _log_once(self, reason: str) -> None:
+        if reason not in self._logged:
+            self._logged.add(reason)
             logger.warning("prompts are not shared, TRL's own forward is used: %s", reason)
 
-    def answer(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> Any:
-        """`run`, or None where TRL's own forward has to answer."""
+    def try_run(self, model: PreTrainedModel, labels: Tensor, inputs: dict[str, Any]) -> Any:
+        """`run`, or None where TRL's own forward is to be used."""
         if self.reason is not None:
             return None
         try:
             return self.run(model, labels, inputs)
         except UnsupportedBatchError as error:
-            self._say(str(error))
+            self._log_once(str(error))
         except UnsupportedError as error:
             self.give_up(str(error))
         return None
@@ -149,13 +149,13 @@ def share_prefixes(
     outputs: tuple[str, ...] = ("log_probs",),
     context: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> PackedForward:
-    """Lets a model with TRL's fused head answer from the packed row wherever that is exact.
+    """Replaces TRL's log-probability forward of a model by the shared-prefix forward wherever that is exact.
 
-    `model(..., fused_lm_head=True, shared_prefix=False)` asks for TRL's own answer.
+    `model(..., fused_lm_head=True, shared_prefix=False)` calls TRL's.
 
     Args:
-        model: a causal language model after TRL's `add_fused_lm_head`; inside PEFT, its base.
-        outputs: per-token fields of `FusedCausalLMOutput` to compute.
+        model: a causal language model after `trl_compat.add_log_prob_head`; inside PEFT, its base.
+        outputs: per-token fields of `trl_compat.log_prob_output` to compute.
         context: entered around each packed forward, such as autocast for a model that is prepared already.
     """
     trl_forward = model.forward
@@ -168,9 +168,9 @@ def share_prefixes(
         if fused_lm_head and shared_prefix and not args:
             inputs = dict(kwargs)
             with context():
-                answer = packed.answer(self, inputs.pop("labels"), inputs)
-            if answer is not None:
-                return answer
+                output = packed.try_run(self, inputs.pop("labels"), inputs)
+            if output is not None:
+                return output
         return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
 
     model.forward = types.MethodType(forward, model)
@@ -178,9 +178,9 @@ def share_prefixes(
 
 
 def head_settings(config: PreTrainedConfig, outputs: tuple[str, ...]) -> HeadSettings:
-    """What a model's config says it does to its logits, read as TRL's `add_fused_lm_head` reads it."""
+    """What a model does to its logits by its config, read as TRL reads it."""
     names = ("logit_scale", "output_multiplier", "lm_head_multiplier")  # Cohere; Muse Glimmer; Falcon-H1
-    scale = next((found for name in names if (found := getattr(config, name, None)) is not None), None)
+    scale = next((value for name in names if (value := getattr(config, name, None)) is not None), None)
     scaling = getattr(config, "logits_scaling", None)
     if scale is None and scaling is not None:
         scale = scaling if config.model_type == "hyperclovax" else 1 / scaling  # Granite and MiniCPM3 divide
@@ -188,11 +188,15 @@ def head_settings(config: PreTrainedConfig, outputs: tuple[str, ...]) -> HeadSet
 
 
 def _require_known(model: PreTrainedModel) -> None:
-    """Raises: UnsupportedError: if the model is of a kind whose tokens do not see what the layout says."""
+    """Refuses models whose tokens attend to something else than the layout says, or of which that is not known.
+
+    Raises:
+        UnsupportedError: with the reason.
+    """
     config = model.config
     text = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    for holds, reason in (
+    for unsupported, reason in (
         (config.is_encoder_decoder, "it has an encoder"),
         (text is not config, "it takes more than text"),
         (not getattr(config, "is_causal", True), "it is not causal"),
@@ -201,12 +205,12 @@ def _require_known(model: PreTrainedModel) -> None:
         (not kinds <= _LAYERS, f"it has layers of the kind {', '.join(sorted(kinds - _LAYERS))}"),
         (not hasattr(text, "num_hidden_layers"), "it does not say how many layers it has"),
     ):
-        if holds:
+        if unsupported:
             raise UnsupportedError(f"{type(model).__name__}: {reason}")
 
 
 def _rope_types(config: PreTrainedConfig) -> set[str]:
     """The kinds of rotary embedding in a config; some depend on the longest row of the batch."""
-    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    nested = [value for value in found.values() if isinstance(value, dict)]
-    return {str(each.get("rope_type", "default")) for each in (nested or [found])}
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    by_layer = [value for value in rope.values() if isinstance(value, dict)]
+    return {str(parameters.get("rope_type", "default")) for parameters in (by_layer or [rope])}

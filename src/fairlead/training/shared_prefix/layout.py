@@ -1,32 +1,32 @@
-"""The shared-prefix forward: a padded batch of prompt + completion rows, computed with everything common once.
+"""The layout of the shared-prefix forward: a padded batch of prompt + completion rows as one row without repetition.
 
 A preference batch repeats itself. Each pair holds its prompt twice, pairs of one prompt hold it again, prompts begin
-with one system prompt, and rows are padded to the longest. Here the batch becomes one row without padding. Its rows
-are sorted, and of each only what it does not share with the row before it is computed:
+with one system prompt, and rows are padded to the longest. Here the batch becomes one row without padding, the packed
+row: the batch's rows are sorted, and each adds only the tokens that it does not share with the row before it.
 
-    batch (padded)                row (packed)
+    batch (padded)                packed row
 
     s s s p p a a a .
     s s s p p b b . .             s s s p p a a | b | q q q c c c | d d d d
     s s s q q q c c c c  ──────►  0 1 2 3 4 5 6   5   3 4 5 6 7 8   6 7 8 9     positions
     s s s q q q d d d d d
 
-Positions go on where a row parts from the one before. What a token may look at (x) follows from it:
+Positions continue from where a row leaves the one before it. The attention mask (x) follows:
 
             s s s p p a a b q
         s   x
         s   x x
-        s   x x x                 A token looks at the tokens of its own row before it, wherever in the packed row
-        p   x x x x               they stand, and at nothing else. In other words: rows are the branches of a tree
-        p   x x x x x             in depth-first order, and a token looks at those before it whose branch has not
+        s   x x x                 A token attends to the tokens of its own row that come before it, wherever they are
+        p   x x x x               in the packed row, and to nothing else. The batch's rows are the branches of a tree
+        p   x x x x x             in depth-first order, and a token attends to the earlier tokens whose branch has not
         a   x x x x x x           ended.
         a   x x x x x x x
         b   x x x x x     x
         q   x x x           x
 
-All else in a transformer acts on single tokens, so each token gets the value it has in the padded batch. The last
-token of a row predicts nothing and nobody looks at it, so it is not computed at all. What the scored tokens are
-predicted from, the hidden states of the tokens before them, goes to the language-model head, and the results are
+Everything else in a transformer acts on single tokens, so each token gets the value that it has in the padded batch.
+The last token of a row predicts nothing and nothing attends to it, so it is not computed. The hidden states that
+predict the scored tokens, those of the tokens before them, go to the language-model head, and the results are
 scattered back to the padded batch.
 
 This file knows tensors and attention. It knows no loss, no trainer and no tokenizer.
@@ -42,11 +42,11 @@ import torch
 from torch import Tensor, nn
 
 IGNORED = -100  # a label that is not scored
-FEWEST = 16  # tokens that rows of two prompts must have in common to share them; those of one prompt always share it
+MIN_SHARED = 16  # tokens that two prompts must have in common to share them; rows of one prompt always share it
 
 
 class UnsupportedError(Exception):
-    """This forward would not give the padded batch's values; the message says why."""
+    """The shared-prefix forward would not give the padded batch's values; the message says why."""
 
 
 class UnsupportedBatchError(UnsupportedError):
@@ -55,11 +55,11 @@ class UnsupportedBatchError(UnsupportedError):
 
 @dataclass(frozen=True)
 class Segment:
-    """Tokens of the packed row, one after the other, whose attention is computed at once.
+    """Successive tokens of the packed row whose attention is computed in one call.
 
     Attributes:
-        length: how many they are.
-        path: numbers of the layout's pieces that they look at, in order of position; the last ones are they themselves.
+        length: how many tokens.
+        path: numbers of the layout's pieces that they attend to, in order of position; the last ones are the segment.
     """
 
     length: int
@@ -68,18 +68,18 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where everything of a padded batch [B, T] lies in the packed row of N tokens.
+    """Where each token of a padded batch [B, T] is in the packed row of N tokens.
 
     Attributes:
         input_ids, position_ids: [1, N].
         multiplicity: [1, N], how many tokens of the padded batch each token stands for.
-        ends: [N], one past the last token that looks at each; a token looks at those before it that end after it.
-        pieces: lengths of the pieces into which the row is cut wherever a segment begins or a branch parts.
+        ends: [N], one past the last token that attends to each; a token attends to the earlier ones that end after it.
+        pieces: lengths of the pieces into which the row is cut wherever a segment begins or a branch leaves another.
         segments: in the order of the row.
         sources: [M], index into the row of the hidden state that predicts each distinct scored token.
         targets: [M], the scored tokens.
         scored: [B, T - 1], true where a label is scored; shifted, so column t belongs to token t + 1.
-        taken: index into the M scored tokens of each true entry of `scored`, row by row.
+        scatter_index: index into the M scored tokens of each true entry of `scored`, row by row.
         calls: one entry per attention layer that has used this layout.
         masks: attention masks, built once and used by every layer.
     """
@@ -93,13 +93,13 @@ class Layout:
     sources: Tensor
     targets: Tensor
     scored: Tensor
-    taken: Tensor
+    scatter_index: Tensor
     calls: list[int] = field(default_factory=list)
     masks: dict[Any, Any] = field(default_factory=dict)
 
     def scatter(self, values: Tensor) -> Tensor:
         """[M] values of scored tokens to the padded batch's [B, T - 1]; 0 where nothing is scored."""
-        return values.new_zeros(self.scored.shape).masked_scatter(self.scored, values[self.taken])
+        return values.new_zeros(self.scored.shape).masked_scatter(self.scored, values[self.scatter_index])
 
 
 def common_tokens(before: np.ndarray[Any, Any], row: np.ndarray[Any, Any], prompt: int) -> int:
@@ -107,52 +107,52 @@ def common_tokens(before: np.ndarray[Any, Any], row: np.ndarray[Any, Any], promp
 
     Args:
         before, row: [n] token numbers.
-        prompt: how many tokens stand before the row's first label. Rows of one prompt share all that they have in
-            common; those of different prompts share what is worth another attention mask, or nothing.
+        prompt: how many tokens come before the row's first label. Rows of one prompt share everything that they have
+            in common; rows of different prompts share it from `MIN_SHARED` tokens on, which are worth another mask.
     """
     both = min(len(before), len(row))
     same = before[:both] == row[:both]
     common = both if same.all() else int(same.argmin())
-    return common if common >= min(prompt, FEWEST) else 0
+    return common if common >= min(prompt, MIN_SHARED) else 0
 
 
 class _Row:
-    """The packed row under construction; `path` is where the tokens of the newest of the batch's rows lie in it."""
+    """The packed row under construction; `path` holds the places in it of the newest batch row's tokens."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.positions: list[int] = []
         self.path = np.empty(0, dtype=np.int64)
-        self._looked_at: list[np.ndarray[Any, Any]] = []  # by each segment
+        self._attended: list[np.ndarray[Any, Any]] = []  # places that each segment attends to
         self._starts: list[int] = []  # of the segments
         self._cuts = {0}
         self._ended: list[tuple[np.ndarray[Any, Any], int]] = []
 
     def add(self, tokens: np.ndarray[Any, Any], common: int) -> None:
-        """Appends what a row does not have in common with the newest one."""
-        start, own = len(self.ids), len(tokens) - common
-        if not own:
+        """Appends the tokens that a row does not share with the newest one."""
+        start, new = len(self.ids), len(tokens) - common
+        if not new:
             return
         self._ended.append((self.path[common:], start))
-        self._cuts |= {start + own, *self.path[common : common + 1].tolist()}
-        self.path = np.concatenate([self.path[:common], np.arange(start, start + own)])
+        self._cuts |= {start + new, *self.path[common : common + 1].tolist()}
+        self.path = np.concatenate([self.path[:common], np.arange(start, start + new)])
         self.ids += tokens[common:].tolist()
         self.positions += range(common, len(tokens))
         self._starts.append(start)
-        self._looked_at.append(self.path)
+        self._attended.append(self.path)
 
     def ends(self) -> np.ndarray[Any, Any]:
-        """One past the last token that looks at each."""
+        """One past the last token that attends to each."""
         ends = np.full(len(self.ids), len(self.ids))
         for tokens, end in self._ended:
             ends[tokens] = end
         return ends
 
     def segments(self) -> tuple[tuple[int, ...], tuple[Segment, ...]]:
-        """The lengths of the pieces, and the segments that look at them."""
+        """The lengths of the pieces, and the segments that attend to them."""
         cuts = np.array(sorted(self._cuts))
         lengths = np.diff([*self._starts, len(self.ids)]).tolist()
-        paths = [tuple(np.flatnonzero(np.isin(cuts, tokens)).tolist()) for tokens in self._looked_at]
+        paths = [tuple(np.flatnonzero(np.isin(cuts, tokens)).tolist()) for tokens in self._attended]
         return tuple(np.diff(cuts).tolist()), tuple(map(Segment, lengths, paths))
 
 
@@ -171,9 +171,9 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
     columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
     if not torch.equal(attention_mask.bool(), columns < lengths[:, None]):
         raise UnsupportedBatchError("rows are not padded on the right")
-    wanted = labels.cpu().numpy() != IGNORED
+    is_scored = labels.cpu().numpy() != IGNORED
     scored = labels[:, 1:] != IGNORED  # a row's very first token is predicted by nothing
-    if not wanted[:, 1:].any():
+    if not is_scored[:, 1:].any():
         raise UnsupportedBatchError("the batch has no token to score")
     rows: dict[tuple[int, ...], list[int]] = {}
     for number, (ids, length) in enumerate(zip(input_ids.tolist(), lengths.tolist(), strict=True)):
@@ -183,15 +183,15 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
     multiplicity = np.zeros(sum(map(len, rows)), dtype=np.int64)
     for key in sorted(rows):
         tokens, members = np.array(key, dtype=np.int64), rows[key]
-        packed.add(tokens, common_tokens(before, tokens, int(wanted[members].argmax(axis=1).min())))
+        packed.add(tokens, common_tokens(before, tokens, int(is_scored[members].argmax(axis=1).min())))
         before = tokens
         multiplicity[packed.path] += len(members)
         for number in members:
-            sources[number] = packed.path[np.flatnonzero(wanted[number, 1:])]
+            sources[number] = packed.path[np.flatnonzero(is_scored[number, 1:])]
     predicted = np.stack(
-        [np.concatenate([sources[row] for row in range(len(wanted))]), labels[:, 1:][scored].cpu().numpy()]
+        [np.concatenate([sources[row] for row in range(len(is_scored))]), labels[:, 1:][scored].cpu().numpy()]
     )
-    distinct, taken = np.unique(predicted, axis=1, return_inverse=True)
+    distinct, scatter_index = np.unique(predicted, axis=1, return_inverse=True)
     pieces, segments = packed.segments()
 
     def tensor(values: Any) -> Tensor:
@@ -207,7 +207,7 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
         sources=tensor(distinct[0]),
         targets=tensor(distinct[1]),
         scored=scored,
-        taken=tensor(taken.reshape(-1)),
+        scatter_index=tensor(scatter_index.reshape(-1)),
     )
 
 
@@ -215,7 +215,7 @@ def packed_backbone(backbone: nn.Module, layout: Layout, layers: int, **kwargs: 
     """Runs a decoder on the packed row, with its attention cut into the layout's segments.
 
     Args:
-        backbone: a transformers decoder whose attention is one of `segment_attention`'s.
+        backbone: a transformers decoder whose attention implementation `attention.register` has made.
         layers: how many attention layers it has; each must have used the layout.
         kwargs: further arguments of its forward.
 

@@ -1,18 +1,18 @@
 """Log-probabilities of tokens straight from hidden states, without the logits of all tokens.
 
 The language-model head of a small model with a large vocabulary costs as much as many of its layers, and its logits
-are the largest tensor of a step. Here they are made block by block, some tokens by some words, and each block is used
-up while the cache holds it. The normaliser is kept as it grows, relative to the largest logit so far (the online
-softmax of Milakov and Gimelshein, arXiv 1805.02867), and where a gradient will be wanted the vector d log p / d hidden
-grows with it:
+are the largest tensor of a step. Here the logits are computed block by block, some scored tokens by some words of the
+vocabulary, and each block is used while it is in the cache. The normaliser Σ exp z is accumulated relative to the
+largest logit so far (online softmax: Milakov and Gimelshein, arXiv 1805.02867). If a gradient is needed, the vector
+d log p / d hidden is accumulated in the same pass:
 
     z = W h + b                                  logits
     log p(y) = z_y - log Σ_v exp z_v
     d log p(y) / d h = W_y - Σ_v p_v W_v         one more matrix product while exp z is at hand
 
-so that the backward pass of a frozen head is one multiplication by the incoming gradient, and no softmax over the
-vocabulary is ever computed twice. A trained head needs Σ_t g_t (1[v = y_t] - p_tv) h_t with the incoming gradients g,
-known only in the backward pass; there its logits are computed again, block by block.
+So the backward pass of a frozen head is one multiplication by the incoming gradient, and no softmax over the
+vocabulary is computed twice. A trained head needs Σ_t g_t (1[v = y_t] - p_tv) h_t with the incoming gradients g, which
+are known only in the backward pass; there its logits are computed again, block by block.
 
 Logits can be scaled and soft-capped, z ← c · tanh(a z / c); the formulas above then carry the factor
 d z / d (W h) = a (1 - tanh²).
@@ -34,7 +34,7 @@ OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """What a model does to its logits, and what is wanted of them.
+    """What a model does to its logits, and which figures of them to compute.
 
     Attributes:
         scale: factor of the logits.
@@ -123,22 +123,23 @@ class _TokenScores(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         keep = with_gradient and ctx.needs_input_grad[0]
         parts: list[tuple[Tensor | None, ...]] = []
-        slopes = torch.empty_like(hidden) if keep else None
+        dlogp_dhidden = torch.empty_like(hidden) if keep else None
         log_z = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         with torch.autocast(hidden.device.type, enabled=False):
             mean = _mean_logit(hidden, weight, bias, settings) if "mean_logits" in settings.outputs else None
             rows, columns = _blocks(len(targets), weight.shape[0], hidden.device)
             for part in rows:
-                running = _Running(targets[part], settings, mean is None, None if slopes is None else slopes[part])
+                gradient = None if dlogp_dhidden is None else dlogp_dhidden[part]
+                sums = _RunningSums(targets[part], settings, mean is None, gradient)
                 for words in columns:
-                    piece, shift = weight[words], None if bias is None else bias[words]
-                    running.add(*_logits(hidden[part], piece, shift, settings), piece, words.start)
-                log_z[part] = running.log_z()
-                parts.append(running.scores(weight))
+                    block, shift = weight[words], None if bias is None else bias[words]
+                    sums.add(*_logits(hidden[part], block, shift, settings), block, words.start)
+                log_z[part] = sums.log_z()
+                parts.append(sums.scores(weight))
         columns_of = [None if column[0] is None else torch.cat(column) for column in zip(*parts, strict=True)]
         log_probs, entropy, log_sum_sq, mean_logits, is_top1 = columns_of
         mean_logits = mean if mean is not None else mean_logits
-        ctx.save_for_backward(slopes, hidden, weight, bias, targets, log_z)
+        ctx.save_for_backward(dlogp_dhidden, hidden, weight, bias, targets, log_z)
         ctx.settings = settings
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*(x for x in (entropy, log_sum_sq, mean_logits, is_top1) if x is not None))
@@ -147,10 +148,10 @@ class _TokenScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         del others
-        slopes, hidden, weight, bias, targets, log_z = ctx.saved_tensors
+        dlogp_dhidden, hidden, weight, bias, targets, log_z = ctx.saved_tensors
         if gradient is None:
             return (None,) * 6
-        to_hidden = None if slopes is None else (slopes * gradient[:, None]).to(hidden.dtype)
+        to_hidden = None if dlogp_dhidden is None else (dlogp_dhidden * gradient[:, None]).to(hidden.dtype)
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
         rows, columns = _blocks(len(targets), weight.shape[0], hidden.device)
@@ -158,16 +159,17 @@ class _TokenScores(torch.autograd.Function):
             rows = []
         with torch.autocast(hidden.device.type, enabled=False):
             for part in rows:
-                seen = hidden[part].float()
+                states = hidden[part].float()
                 for words in columns:
                     shift = None if bias is None else bias[words]
                     logits, ratio = _logits(hidden[part], weight[words], shift, ctx.settings)
-                    flow = _flow(logits.sub_(log_z[part, None]).exp_(), ratio, targets[part] - words.start)
-                    flow.mul_(gradient[part, None] * ctx.settings.scale)
+                    probs = logits.sub_(log_z[part, None]).exp_()
+                    to_logits = _dlogp_dlogits(probs, ratio, targets[part] - words.start)
+                    to_logits.mul_(gradient[part, None] * ctx.settings.scale)
                     if to_weight is not None:
-                        to_weight[words].addmm_(flow.T, seen)
+                        to_weight[words].addmm_(to_logits.T, states)
                     if to_bias is not None:
-                        to_bias[words] += flow.sum(dim=0)
+                        to_bias[words] += to_logits.sum(dim=0)
         return (
             to_hidden,
             None if to_weight is None else to_weight.to(weight.dtype),
@@ -178,96 +180,98 @@ class _TokenScores(torch.autograd.Function):
         )
 
 
-class _Running:
-    """What is known of n tokens while their logits pass by, one block of the vocabulary after the other.
+class _RunningSums:
+    """Sums over the vocabulary for n scored tokens, accumulated one block of words after the other.
 
     Sums of exponentials are relative to the largest logit so far, and scaled down when a larger one comes.
     """
 
-    def __init__(self, targets: Tensor, settings: HeadSettings, with_mean: bool, slope: Tensor | None) -> None:
+    def __init__(self, targets: Tensor, settings: HeadSettings, with_mean: bool, dlogp_dhidden: Tensor | None) -> None:
         def zeros() -> Tensor:
             return torch.zeros(len(targets), dtype=torch.float32, device=targets.device)
 
-        self.targets, self.slope = targets, slope
+        self.targets, self.dlogp_dhidden = targets, dlogp_dhidden
         self.scale, self.outputs = settings.scale, settings.outputs
-        self.words = 0
-        self.wanted = zeros()  # the target's logit
-        self.steepness = torch.ones_like(self.wanted)  # 1 - tanh² at the target
-        self.largest = torch.full_like(self.wanted, -torch.inf)
-        self.total = zeros()  # Σ exp z
-        self.weighed = zeros() if "entropy" in self.outputs else None  # Σ z exp z, z relative to the largest
-        self.squared = zeros() if "log_sum_sq_probs" in self.outputs else None  # Σ exp 2z
-        self.plain = zeros() if with_mean and "mean_logits" in self.outputs else None  # Σ z
-        self.first = torch.zeros_like(targets, dtype=torch.bool) if "is_top1" in self.outputs else None
-        self.pull: Tensor | None = None  # [n, H], Σ exp z (1 - tanh²) W
+        self.vocabulary = 0
+        self.target_logit = zeros()
+        self.target_slope = torch.ones_like(self.target_logit)  # 1 - tanh² at the target
+        self.largest = torch.full_like(self.target_logit, -torch.inf)
+        self.sum_exp = zeros()  # Σ exp z
+        self.sum_z_exp = zeros() if "entropy" in self.outputs else None  # Σ z exp z, z relative to the largest
+        self.sum_exp_sq = zeros() if "log_sum_sq_probs" in self.outputs else None  # Σ exp 2z
+        self.sum_z = zeros() if with_mean and "mean_logits" in self.outputs else None  # Σ z
+        self.target_is_top = torch.zeros_like(targets, dtype=torch.bool) if "is_top1" in self.outputs else None
+        self.weighted_rows: Tensor | None = None  # [n, H], Σ exp z (1 - tanh²) W
 
     def add(self, logits: Tensor, ratio: Tensor | None, weight: Tensor, start: int) -> None:
-        """Takes the logits [n, v] of the words from `start` on in, and overwrites them.
+        """Adds the logits [n, v] of the words from number `start` on, and overwrites them.
 
         Args:
             ratio: tanh of the capped ratio, [n, v]; None without a soft cap.
             weight: these words' rows of the head, [v, H].
         """
         high = logits.amax(dim=1)
-        self._find(logits, ratio, high, start)
-        if self.plain is not None:
-            self.plain += logits.sum(dim=1)
+        self._find_targets(logits, ratio, high, start)
+        if self.sum_z is not None:
+            self.sum_z += logits.sum(dim=1)
         largest = torch.maximum(self.largest, high)
-        fall = (self.largest - largest).exp_()  # 0 at the first block
-        if self.weighed is not None:
-            drop = torch.where(self.total > 0, self.largest - largest, 0.0)
-            self.weighed.add_(drop * self.total).mul_(fall)
-        self.total *= fall
+        rescale = (self.largest - largest).exp_()  # 0 at the first block
+        if self.sum_z_exp is not None:
+            shift = torch.where(self.sum_exp > 0, self.largest - largest, 0.0)
+            self.sum_z_exp.add_(shift * self.sum_exp).mul_(rescale)
+        self.sum_exp *= rescale
         self.largest = largest
         relative = logits.sub_(largest[:, None])
-        powers = relative.exp() if self.weighed is not None else relative.exp_()
-        self.total += powers.sum(dim=1)
-        if self.weighed is not None:
-            self.weighed += torch.linalg.vecdot(powers, relative)
-        if self.squared is not None:
-            self.squared.mul_(fall * fall).add_(torch.linalg.vecdot(powers, powers))
-        if self.slope is not None:
-            self._pull(powers if ratio is None else powers.mul_(1 - ratio * ratio), weight, fall)
-        self.words += weight.shape[0]
+        exponentials = relative.exp() if self.sum_z_exp is not None else relative.exp_()
+        self.sum_exp += exponentials.sum(dim=1)
+        if self.sum_z_exp is not None:
+            self.sum_z_exp += torch.linalg.vecdot(exponentials, relative)
+        if self.sum_exp_sq is not None:
+            self.sum_exp_sq.mul_(rescale * rescale).add_(torch.linalg.vecdot(exponentials, exponentials))
+        if self.dlogp_dhidden is not None:
+            factors = exponentials if ratio is None else exponentials.mul_(1 - ratio * ratio)
+            self._add_weighted_rows(factors, weight, rescale)
+        self.vocabulary += weight.shape[0]
 
-    def _find(self, logits: Tensor, ratio: Tensor | None, high: Tensor, start: int) -> None:
-        """Notes the targets that lie in this block."""
+    def _find_targets(self, logits: Tensor, ratio: Tensor | None, high: Tensor, start: int) -> None:
+        """Takes the logits of the targets that lie in this block."""
         place = self.targets - start
         here = (place >= 0) & (place < logits.shape[1])
         place = place.clamp(0, logits.shape[1] - 1)[:, None]
-        found = logits.gather(1, place)[:, 0]
-        self.wanted = torch.where(here, found, self.wanted)
+        logit = logits.gather(1, place)[:, 0]
+        self.target_logit = torch.where(here, logit, self.target_logit)
         if ratio is not None:
-            self.steepness = torch.where(here, 1 - ratio.gather(1, place)[:, 0] ** 2, self.steepness)
-        if self.first is not None:
-            rows = (here & (found >= high) & (found > self.largest)).nonzero()[:, 0]
+            self.target_slope = torch.where(here, 1 - ratio.gather(1, place)[:, 0] ** 2, self.target_slope)
+        if self.target_is_top is not None:
+            rows = (here & (logit >= high) & (logit > self.largest)).nonzero()[:, 0]
             # Of equal logits, argmax would return the first.
-            self.first[rows] = logits[rows].argmax(dim=1) == place[rows, 0]
+            self.target_is_top[rows] = logits[rows].argmax(dim=1) == place[rows, 0]
 
-    def _pull(self, powers: Tensor, weight: Tensor, fall: Tensor) -> None:
-        if self.pull is None:
-            self.pull = powers.to(weight.dtype).mm(weight).float()
+    def _add_weighted_rows(self, factors: Tensor, weight: Tensor, rescale: Tensor) -> None:
+        """Adds Σ factor · W over this block, after scaling what was there to the new largest logit."""
+        if self.weighted_rows is None:
+            self.weighted_rows = factors.to(weight.dtype).mm(weight).float()
         elif weight.dtype == torch.float32:
-            self.pull.mul_(fall[:, None]).addmm_(powers, weight)
+            self.weighted_rows.mul_(rescale[:, None]).addmm_(factors, weight)
         else:
-            self.pull.mul_(fall[:, None]).add_(powers.to(weight.dtype).mm(weight))
+            self.weighted_rows.mul_(rescale[:, None]).add_(factors.to(weight.dtype).mm(weight))
 
     def log_z(self) -> Tensor:
         """[n] log Σ exp z."""
-        return self.largest + self.total.log()
+        return self.largest + self.sum_exp.log()
 
     def scores(self, weight: Tensor) -> tuple[Tensor | None, ...]:
-        """The fields of `TokenScores`; writes d log p / d hidden to `slope`."""
+        """The fields of `TokenScores`; writes d log p / d hidden to `dlogp_dhidden`."""
         log_z = self.log_z()
-        if self.slope is not None and self.pull is not None:
-            own = weight[self.targets].float() * self.steepness[:, None]
-            self.slope.copy_(own.sub_(self.pull / self.total[:, None]).mul_(self.scale))
+        if self.dlogp_dhidden is not None and self.weighted_rows is not None:
+            target_rows = weight[self.targets].float() * self.target_slope[:, None]
+            self.dlogp_dhidden.copy_(target_rows.sub_(self.weighted_rows / self.sum_exp[:, None]).mul_(self.scale))
         return (
-            self.wanted - log_z,
-            None if self.weighed is None else self.total.log() - self.weighed / self.total,
-            None if self.squared is None else (self.squared / self.total**2).log_(),
-            None if self.plain is None else self.plain / self.words,
-            None if self.first is None else self.first & (self.wanted >= self.largest),
+            self.target_logit - log_z,
+            None if self.sum_z_exp is None else self.sum_exp.log() - self.sum_z_exp / self.sum_exp,
+            None if self.sum_exp_sq is None else (self.sum_exp_sq / self.sum_exp**2).log_(),
+            None if self.sum_z is None else self.sum_z / self.vocabulary,
+            None if self.target_is_top is None else self.target_is_top & (self.target_logit >= self.largest),
         )
 
 
@@ -279,13 +283,13 @@ def _mean_logit(hidden: Tensor, weight: Tensor, bias: Tensor | None, settings: H
     return settings.scale * (mean if bias is None else mean + bias.mean(dtype=torch.float32))
 
 
-def _flow(probs: Tensor, ratio: Tensor | None, places: Tensor) -> Tensor:
-    """[n, v] d log p(target) / d (W h / scale) over some words, in place of their probabilities.
+def _dlogp_dlogits(probs: Tensor, ratio: Tensor | None, places: Tensor) -> Tensor:
+    """[n, v] d log p(target) / d (W h / scale) for some words, written over their probabilities.
 
     Args:
         places: [n], where the target stands among these words; outside of [0, v) for a target that does not.
     """
-    flow = probs.neg_()
-    here = (places >= 0) & (places < flow.shape[1])
-    flow.scatter_add_(1, places.clamp(0, flow.shape[1] - 1)[:, None], here.to(flow.dtype)[:, None])
-    return flow if ratio is None else flow.mul_(1 - ratio * ratio)
+    gradient = probs.neg_()
+    here = (places >= 0) & (places < gradient.shape[1])
+    gradient.scatter_add_(1, places.clamp(0, gradient.shape[1] - 1)[:, None], here.to(gradient.dtype)[:, None])
+    return gradient if ratio is None else gradient.mul_(1 - ratio * ratio)

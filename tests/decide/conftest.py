@@ -1,5 +1,14 @@
-"""The model that copies, for every test of this folder."""
+"""The model that copies, trained once."""
 
-from tests.support.reader import reader
+from __future__ import annotations
 
-__all__ = ["reader"]
+from pathlib import Path
+
+import pytest
+
+from tests.support.reader import train_reader
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_reader(tmp_path_factory.mktemp("reader") / "model")

@@ -62,8 +62,10 @@ def _short(model: Path) -> Path:
 
 def test_a_question_too_long_for_the_model_fails_alone_and_all_failing_is_one_line(tiny_model: Path) -> None:
     long = [Comparison(Prompt.of(f"q{n}"), "word " * 400, "x") for n in range(3)]
-    with pytest.raises(JudgeError, match="exceed the model's context"):
+    with pytest.raises(JudgeError, match="exceed the model's context") as raised:
         list(judge_of(tiny_model, max_tokens=4).compare(long))
+    assert "lower max_chars or max_tokens" in str(raised.value)
+    assert "base_url" not in str(raised.value), "there is none"
 
 
 def test_a_reward_model_prefers_the_higher_reward(tmp_path: Path, tiny_model: Path) -> None:

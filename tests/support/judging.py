@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from fairlead.config.judges import OpenAISettings
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
 from fairlead.llm.reply_store import ReplyStore
-from fairlead.records import Answer, Comparison, Prompt
+from fairlead.records import Answer, Comparison, Prompt, VerdictState
 from tests.support.misbehaving import Brain, JudgeServer, Messages
 
 
@@ -32,6 +33,22 @@ def pairs(count: int, best: str = "first") -> list[Comparison]:
 
 def answers(count: int, quality: int = 7) -> list[Answer]:
     return [Answer(Prompt.of(f"question {n}"), f"quality={quality} answer") for n in range(count)]
+
+
+def says(*texts: str) -> Any:
+    """A brain that says these texts in turn, the last for ever."""
+    replies = itertools.chain(texts, itertools.repeat(texts[-1]))
+    return lambda messages: next(replies)
+
+
+def state_of(server: JudgeServer, ledger: ReplyStore, **settings: Any) -> VerdictState:
+    [verdict] = openai_judge(server, ledger, **settings).compare(pairs(1))
+    return verdict.state
+
+
+def reply(content: str | None, finish: str = "stop", **message: Any) -> str:
+    choice = {"message": {"role": "assistant", "content": content, **message}, "finish_reason": finish}
+    return json.dumps({"choices": [choice], "usage": None})
 
 
 _SHOWN = re.compile(r"BEGIN ANSWER ([AB]) (\w+)\n(.*?)\nEND ANSWER \1 \2", re.DOTALL)

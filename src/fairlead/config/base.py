@@ -101,7 +101,8 @@ class Section(BaseModel):
         renamed: former names of keys, each with the present one; they are refused with that name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Pydantic's own text quotes what was written, which may be a key; `config.explain` quotes the rest.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
     renamed: ClassVar[dict[str, str]] = {}
 

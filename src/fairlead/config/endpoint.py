@@ -10,19 +10,22 @@ from pydantic import AfterValidator
 
 from fairlead.config.base import NeverQuoted, NotInKey
 
+_KEY = re.compile(r"(?:^|/)(?:sk|pk|gsk|xai)[-_]\w{8,}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 
 def _address(url: str) -> str:
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host, _ = parts.hostname, parts.port
     except ValueError:  # its message would quote the address
         raise ValueError("is not a valid URL") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("must begin with http:// or https:// and a host")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must hold no key, query or fragment: keys come from the environment only, see api_key_env")
+    if _KEY.search(parts.path) or not url.isprintable():
+        raise ValueError("must be the address alone: keys come from the environment only, see api_key_env")
     return url
 
 

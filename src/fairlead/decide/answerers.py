@@ -49,7 +49,7 @@ class Reply:
     why: str = ""
 
 
-class Answerer(Protocol):
+class Respondent(Protocol):
     """A model that answers prompts, greedily or as the project's `answers` section says."""
 
     @property
@@ -62,7 +62,7 @@ class Answerer(Protocol):
         """One reply per prompt, in order; `advance` hears of every few that came in."""
 
 
-class LocalAnswerer:
+class LocalRespondent:
     """A model on this machine.
 
     Args:
@@ -115,11 +115,11 @@ class LocalAnswerer:
         ]
 
 
-def base_answerer(
+def base_respondent(
     section: ModelSection, folder: Path, answers: AnswersSection, *, seed: int, price_per_hour: float | None
-) -> LocalAnswerer:
+) -> LocalRespondent:
     """The project's base model, asked as the comparison asks it."""
-    return LocalAnswerer(
+    return LocalRespondent(
         BASE,
         section,
         folder,
@@ -130,13 +130,13 @@ def base_answerer(
     )
 
 
-def open_answerer(
+def open_respondent(
     settings: LocalModel | EndpointModel, folder: Path, answers: AnswersSection, *, seed: int
-) -> Answerer:
+) -> Respondent:
     """Another model that is asked besides the base."""
     if isinstance(settings, EndpointModel):
-        return EndpointAnswerer(settings, folder, sampling_of(answers))
-    return LocalAnswerer(
+        return EndpointRespondent(settings, folder, sampling_of(answers))
+    return LocalRespondent(
         name_of(settings),
         ModelSection(name=settings.model),
         folder,
@@ -155,7 +155,7 @@ _TEMPLATE = "decide/1"
 _BYTES_PER_TOKEN = 3  # errs on the long side for English; an endpoint's tokenizer is not known here
 
 
-class EndpointAnswerer:
+class EndpointRespondent:
     """Asks an endpoint; `answers.temperature` and `top_p` are the endpoint's own affair, see `EndpointModel`."""
 
     def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:

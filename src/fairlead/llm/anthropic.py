@@ -12,7 +12,14 @@ import httpx2
 
 from fairlead.llm.client import ChatReply, ChatRequest, TransientError, UnsupportedParameterError
 from fairlead.llm.endpoint import Endpoint
-from fairlead.llm.http_errors import ApiKey, innermost_reason, lacks_structured_output, raise_for_error, token_count
+from fairlead.llm.http_errors import (
+    ApiKey,
+    innermost_reason,
+    invalid_address,
+    lacks_structured_output,
+    raise_for_error,
+    token_count,
+)
 
 _ANTHROPIC = "https://api.anthropic.com"
 
@@ -47,12 +54,16 @@ class AnthropicClient:
 
     @cached_property
     def _client(self) -> anthropic.AsyncAnthropic:
-        return anthropic.AsyncAnthropic(
-            api_key=self._key.value,
-            base_url=self.endpoint,
-            max_retries=0,  # the session's own retries know the budget and the store
-            timeout=self._settings.timeout_s,
-        )
+        key = self._key.value
+        try:
+            return anthropic.AsyncAnthropic(
+                api_key=key,
+                base_url=self.endpoint,
+                max_retries=0,  # the session's own retries know the budget and the store
+                timeout=self._settings.timeout_s,
+            )
+        except (httpx2.InvalidURL, ValueError):
+            raise invalid_address(self._settings) from None
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         system = "\n\n".join(message.content for message in request.messages if message.role == "system")
@@ -80,7 +91,7 @@ class AnthropicClient:
         except anthropic.APITimeoutError:
             raise TransientError("the request timed out", crowded=True) from None
         except anthropic.APIConnectionError as error:
-            raise TransientError(f"cannot be reached ({innermost_reason(error)})") from None
+            raise TransientError(f"cannot be reached ({self._key.hide(innermost_reason(error))})") from None
         return self._parse(text, status)
 
     def _raise(self, error: anthropic.APIStatusError, body: Mapping[str, Any]) -> NoReturn:

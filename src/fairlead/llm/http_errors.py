@@ -49,7 +49,7 @@ class ApiKey:
             raise JudgeError(
                 f"the environment variable {self.source} is not set",
                 where=self._endpoint,
-                remedy=f"export {self.source}=…, or name another one as api_key_env",
+                remedy="export it with the key, or name another one as api_key_env",
             )
         if not (value.isascii() and value.isprintable()):
             raise JudgeError(
@@ -63,7 +63,8 @@ class ApiKey:
     def source(self) -> str:
         """The variable's name for messages; a name that may itself be a key, pasted by mistake, is not shown."""
         name = self.variable or ""
-        return name if name.isupper() or name in os.environ else "named by api_key_env"
+        looks_like_a_name = name.isupper() and ("_" in name or len(name) < 16)
+        return name if name in os.environ or looks_like_a_name else "that api_key_env names"
 
     def hide(self, text: str) -> str:
         """A text of the endpoint's on one line, without this key and without what looks like one."""
@@ -91,6 +92,11 @@ def is_moderated(status: int, body: object) -> bool:
 def lacks_structured_output(status: int, body: object) -> bool:
     """Whether an error says that the endpoint cannot be asked for JSON of a fixed form."""
     return status in (400, 422) and any(word in message_of(body).lower() for word in _STRUCTURE)
+
+
+def invalid_address(endpoint: Endpoint) -> JudgeError:
+    """The error for a base_url that no client takes; it is not quoted, because people paste keys into it."""
+    return JudgeError("base_url is not a valid URL", where=f"{endpoint.section} (model {endpoint.model})")
 
 
 class StatusError(Protocol):

@@ -15,6 +15,7 @@ from fairlead.llm.endpoint import Endpoint
 from fairlead.llm.http_errors import (
     ApiKey,
     innermost_reason,
+    invalid_address,
     is_moderated,
     lacks_structured_output,
     message_of,
@@ -44,12 +45,16 @@ class OpenAIClient:
 
     @cached_property
     def _client(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            api_key=self._key.value or "none",
-            base_url=self.endpoint,
-            max_retries=0,  # the session's own retries know the budget and the store
-            timeout=self._settings.timeout_s,
-        )
+        key = self._key.value or "none"
+        try:
+            return openai.AsyncOpenAI(
+                api_key=key,
+                base_url=self.endpoint,
+                max_retries=0,  # the session's own retries know the budget and the store
+                timeout=self._settings.timeout_s,
+            )
+        except (httpx2.InvalidURL, ValueError):
+            raise invalid_address(self._settings) from None
 
     def body(self, request: ChatRequest) -> dict[str, Any]:
         settings = self._settings
@@ -81,7 +86,7 @@ class OpenAIClient:
         except openai.APITimeoutError:
             raise TransientError("the request timed out", crowded=True) from None
         except openai.APIConnectionError as error:
-            raise TransientError(f"cannot be reached ({innermost_reason(error)})") from None
+            raise TransientError(f"cannot be reached ({self._key.hide(innermost_reason(error))})") from None
         return self._parse(text, status)
 
     def _raise(self, error: openai.APIStatusError, body: Mapping[str, Any]) -> NoReturn:

@@ -1,14 +1,5 @@
-"""The model that copies, trained once."""
+"""The model that copies, for every test of this folder."""
 
-from __future__ import annotations
+from tests.support.reader import reader
 
-from pathlib import Path
-
-import pytest
-
-from tests.support.reader import train_reader
-
-
-@pytest.fixture(scope="session")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_reader(tmp_path_factory.mktemp("reader") / "model")
+__all__ = ["reader"]

@@ -11,10 +11,10 @@ import pytest
 
 from fairlead.decide.answerers import Reply
 from fairlead.decide.candidates import Instruction, Recipe, build, fill
-from fairlead.decide.prompt_material import Material
+from fairlead.decide.prompt_material import PromptMaterial
 from fairlead.decide.retrieval.index import Bm25Index, EmbeddingIndex, FusedIndex
 from fairlead.decide.retrieval.passages import Passage
-from fairlead.decide.runner import Trial
+from fairlead.decide.runner import CandidateResult
 from fairlead.decide.scoring import Scorer
 from fairlead.records import Example, Message, Prompt
 
@@ -66,18 +66,18 @@ def test_names_say_what_a_candidate_is() -> None:
 
 def test_fixed_examples_are_the_same_for_all_and_random_ones_follow_the_prompt() -> None:
     many = [Example(Prompt.of(f"q{n}"), "a") for n in range(50)]
-    material = Material(examples=many, seed=1)
+    material = PromptMaterial(examples=many, seed=1)
     prompts = [Prompt.of(f"p{n}") for n in range(8)]
     fixed, drawn = Recipe(shots=3, selection="fixed"), Recipe(shots=3, selection="random")
     assert len({str(material.shots(p, fixed)) for p in prompts}) == 1
     assert len({str(material.shots(p, drawn)) for p in prompts}) > 1
     assert material.shots(prompts[0], drawn) == material.shots(prompts[0], drawn)
-    assert material.shots(prompts[0], fixed) != Material(examples=many, seed=2).shots(prompts[0], fixed)
+    assert material.shots(prompts[0], fixed) != PromptMaterial(examples=many, seed=2).shots(prompts[0], fixed)
     assert len(material.shots(prompts[0], Recipe(shots=99, selection="random"))) == 50
 
 
 def test_recall_counts_a_passage_by_its_document_or_its_words() -> None:
-    material = Material(gold_passage="page")
+    material = PromptMaterial(gold_passage="page")
     found = [Passage("cvss.md", "High is  7.0\nto 8.9")]
 
     def recall(gold: object) -> float | None:
@@ -123,9 +123,9 @@ def test_no_search_gives_more_than_there_is(k: int) -> None:
 
 def test_an_outage_takes_no_time_from_the_mean_of_those_that_answered() -> None:
     replies = (Reply("a", False, 10, 2, 4.0, None), Reply(None, False, None, None, 0.0, None, "refused"))
-    trial = Trial(Recipe(), "m", replies, (0, 0), (0, 0), (None, None))
+    result = CandidateResult(Recipe(), "m", replies, (0, 0), (0, 0), (None, None))
     prompts = [Prompt.of("one"), Prompt.of("two")]
-    found = Scorer([], [], None, Path()).candidate(trial, {}, prompts)
+    found = Scorer([], [], None, Path()).candidate(result, {}, prompts)
     assert found.usage.seconds == 4000
-    silent = replace(trial, replies=(replies[1], replies[1]))
+    silent = replace(result, replies=(replies[1], replies[1]))
     assert Scorer([], [], None, Path()).candidate(silent, {}, prompts).usage.seconds is None

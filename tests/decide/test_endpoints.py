@@ -131,7 +131,7 @@ def test_a_writer_improves_on_prompts_that_no_candidate_is_scored_on(tmp_path: P
     assert 1 <= len(requests) <= 4, "the budget is rounds × per_round"
     assert all("FAILED" in text for text in requests)
     shown = {p.text for p in dev if any(p.text in text for text in requests)}
-    scored, tuning = split_dev(dev, writer=True)
+    scored, tuning = split_dev(dev, optimizing=True)
     assert shown <= {p.text for p in tuning}
     assert not shown & {p.text for p in scored}
 

@@ -48,10 +48,10 @@ def test_the_best_of_many_needs_more_to_be_called_enough() -> None:
 
 def test_one_that_meets_decides_and_prompting_comes_before_retrieval() -> None:
     met, documents = candidate(80, 20, family="few-shot"), candidate(99, 1, family="retrieval")
-    assert verdict(candidate(10, 90), met, documents).word == "prompting is enough"
-    assert verdict(candidate(10, 90), documents).word == "retrieval is enough"
-    assert verdict(candidate(10, 90), candidate(20, 80, family="retrieval")).word == "fine-tune"
-    assert verdict(candidate(10, 90), candidate(62, 38)).word == "not enough evidence"
+    assert verdict(candidate(10, 90), met, documents).conclusion == "prompting is enough"
+    assert verdict(candidate(10, 90), documents).conclusion == "retrieval is enough"
+    assert verdict(candidate(10, 90), candidate(20, 80, family="retrieval")).conclusion == "fine-tune"
+    assert verdict(candidate(10, 90), candidate(62, 38)).conclusion == "not enough evidence"
 
 
 def test_of_those_that_are_enough_the_cheapest_is_named() -> None:
@@ -63,7 +63,7 @@ def test_of_those_that_are_enough_the_cheapest_is_named() -> None:
 
 def test_a_few_prompts_are_not_enough_whatever_they_say() -> None:
     found = verdict(candidate(0, 12), prompts=12)
-    assert (found.word, found.needed) == ("not enough evidence", 50)
+    assert (found.conclusion, found.needed) == ("not enough evidence", 50)
 
 
 def test_the_number_of_prompts_is_that_of_the_gap() -> None:
@@ -87,7 +87,7 @@ def test_an_undefined_metric_says_what_is_missing() -> None:
     figures = figures_of({"good": [None, None]}, ["a", "b"], TARGET, candidates=1)
     nothing = Candidate("as given", "base", "instructions", tuple(figures), Usage(None, None, None, None))
     found = verdict(nothing)
-    assert (found.word, found.needed) == ("not enough evidence", None)
+    assert (found.conclusion, found.needed) == ("not enough evidence", None)
     assert "good is undefined on every dev prompt" in found.why
 
 

@@ -162,20 +162,20 @@ def test_a_waiver_is_a_decision_with_its_reason(tmp_path: Path) -> None:
 def test_a_killed_decision_keeps_its_finished_candidates(
     tmp_path: Path, reader: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fairlead.decide.answerers import LocalRespondent
+    from fairlead.decide.answerers import LocalAnswerer
 
     section: dict[str, Any] = {"targets": TRIAGE, "few_shot": {"ks": [1], "selection": ["fixed", "random"]}}
     artifact = triage(tmp_path, 12)
     asked: list[int] = []
-    original = LocalRespondent.answer
+    original = LocalAnswerer.answer
 
-    def answer(self: LocalRespondent, prompts: Any, advance: Any) -> Any:
+    def answer(self: LocalAnswerer, prompts: Any, advance: Any) -> Any:
         if len(asked) == 2:
             raise KeyboardInterrupt
         asked.append(len(prompts))
         return original(self, prompts, advance)
 
-    monkeypatch.setattr(LocalRespondent, "answer", answer)
+    monkeypatch.setattr(LocalAnswerer, "answer", answer)
     with pytest.raises(KeyboardInterrupt):
         decide(tmp_path, artifact, model=reader, section=section, metrics=[FORMAT, COLOR])
     asked.pop()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
 from fairlead.cli.common import AsJson, err, out, print_json
+from fairlead.documents.decision import Decision
 from fairlead.pipeline.project import Project
 
 _WIDE, _NAME_WIDTH = 110, 18  # columns of a terminal
@@ -29,20 +29,20 @@ def decide(
     artifact = Project(folder, progress=for_console(err)).run("decide", force=["decide"] if force else [])["decide"]
     decision = read_decision(artifact)
     if as_json:
-        print_json(decision)
+        print_json(decision.content())
         return
     show_decision(decision)
     out.print(f"decision: {artifact.path / 'decision.md'}", soft_wrap=True)
 
 
-def show_decision(decision: Mapping[str, Any]) -> None:
+def show_decision(decision: Decision) -> None:
     """The verdict, its five lines, the table and the four conditions."""
-    from fairlead.decide.document import table
+    from fairlead.decide.markdown import table
 
-    out.print(f"decision: {decision['verdict']}", style="bold")
-    for line in decision["lines"]:
+    out.print(f"decision: {decision.verdict}", style="bold")
+    for line in decision.lines:
         out.print(line, soft_wrap=True)
-    if not decision["candidates"]:
+    if not decision.candidates:
         return
     header, rows = table(decision, brief=True)
     dull = [n for n, name in enumerate(header) if name == "Model" and len({row[n] for row in rows} - {"—"}) == 1]
@@ -54,6 +54,6 @@ def show_decision(decision: Mapping[str, Any]) -> None:
     for row in rows:
         shown.add_row(*(_SHOWN.get(row[n], row[n]) for n in used))
     out.print(shown)
-    for condition in decision["conditions"]:
-        text = f"{condition['name']}: {condition['holds']}. {condition['evidence']}"
+    for condition in decision.conditions:
+        text = f"{condition.name}: {condition.holds}. {condition.evidence}"
         out.print(text, soft_wrap=True)

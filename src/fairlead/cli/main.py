@@ -19,8 +19,8 @@ from fairlead.cli import evaluate, judge, release
 from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
 from fairlead.cli.decide import decide, show_decision
 from fairlead.cli.train import mount as mount_training
+from fairlead.decide.permission import read_decision
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.files import read_json
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 
@@ -102,7 +102,7 @@ def run(
 def _decision_first(stage: str, artifact: Artifact) -> None:
     """Shows the decision when it is made: what follows takes longer, or refuses."""
     if stage == "decide":
-        show_decision(read_json(artifact.file("decision.json")))
+        show_decision(read_decision(artifact))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -95,7 +95,7 @@ class EndpointModel(Section):
 ModelSettings = Annotated[LocalModel | EndpointModel, Field(discriminator="kind")]
 
 
-class WriterSettings(Section):
+class InstructionOptimizerSettings(Section):
     """A model that writes instructions and improves them on what went wrong."""
 
     model: ModelSettings = Field(description="the model that writes")
@@ -150,6 +150,8 @@ class EmbeddingSettings(Section):
 class DecideSection(Section):
     """Whether to fine-tune at all; `waive` skips the question."""
 
+    renamed: ClassVar[dict[str, str]] = {"writer": "instruction_optimizer"}
+
     waive: Annotated[str | None, PresenceInKey] = Field(
         None, description="reason to train without a decision; printed on every report"
     )
@@ -159,7 +161,9 @@ class DecideSection(Section):
     min_prompts: Count = Field(50, description="fewer dev prompts than this are not enough evidence")
     min_examples: Count = Field(1000, description="training prompts from which fine-tuning has enough to learn from")
     instructions: list[str] = Field([], description="instructions to try besides the prompt as it is given")
-    writer: WriterSettings | None = Field(None, description="model that writes and improves instructions")
+    instruction_optimizer: InstructionOptimizerSettings | None = Field(
+        None, description="model that writes instructions and improves them on what went wrong"
+    )
     few_shot: FewShotSettings | None = Field(FewShotSettings(), description="examples in the prompt; null skips them")
     retrieval: RetrievalSettings | None = Field(None, description="documents to search; null skips retrieval")
     embedding: EmbeddingSettings | None = Field(None, description="encoder for nearest examples and passages")

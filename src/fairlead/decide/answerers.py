@@ -49,7 +49,7 @@ class Reply:
     why: str = ""
 
 
-class Respondent(Protocol):
+class Answerer(Protocol):
     """A model that answers prompts, greedily or as the project's `answers` section says."""
 
     @property
@@ -62,7 +62,7 @@ class Respondent(Protocol):
         """One reply per prompt, in order; `advance` hears of every few that came in."""
 
 
-class LocalRespondent:
+class LocalAnswerer:
     """A model on this machine.
 
     Args:
@@ -115,11 +115,11 @@ class LocalRespondent:
         ]
 
 
-def base_respondent(
+def base_answerer(
     section: ModelSection, folder: Path, answers: AnswersSection, *, seed: int, price_per_hour: float | None
-) -> LocalRespondent:
+) -> LocalAnswerer:
     """The project's base model, asked as the comparison asks it."""
-    return LocalRespondent(
+    return LocalAnswerer(
         BASE,
         section,
         folder,
@@ -130,13 +130,13 @@ def base_respondent(
     )
 
 
-def open_respondent(
+def open_answerer(
     settings: LocalModel | EndpointModel, folder: Path, answers: AnswersSection, *, seed: int
-) -> Respondent:
+) -> Answerer:
     """Another model that is asked besides the base."""
     if isinstance(settings, EndpointModel):
-        return EndpointRespondent(settings, folder, sampling_of(answers))
-    return LocalRespondent(
+        return EndpointAnswerer(settings, folder, sampling_of(answers))
+    return LocalAnswerer(
         name_of(settings),
         ModelSection(name=settings.model),
         folder,
@@ -155,7 +155,7 @@ _TEMPLATE = "decide/1"
 _BYTES_PER_TOKEN = 3  # errs on the long side for English; an endpoint's tokenizer is not known here
 
 
-class EndpointRespondent:
+class EndpointAnswerer:
     """Asks an endpoint; `answers.temperature` and `top_p` are the endpoint's own affair, see `EndpointModel`."""
 
     def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fairlead.config.decide import WriterSettings
-from fairlead.decide.answerers import Respondent
+from fairlead.config.decide import InstructionOptimizerSettings
+from fairlead.decide.answerers import Answerer
 from fairlead.decide.candidates import AS_GIVEN, Instruction
 from fairlead.files import dump_json
 from fairlead.judges.prompt_injection import cap
@@ -31,9 +31,9 @@ class Failure:
 Judged = Callable[[Instruction], tuple[float, list[Failure]]]
 
 
-def write_instructions(
-    writer: Respondent,
-    settings: WriterSettings,
+def optimize_instructions(
+    optimizer: Answerer,
+    settings: InstructionOptimizerSettings,
     start: Sequence[Instruction],
     examples: Sequence[Example],
     judge: Judged,
@@ -44,7 +44,7 @@ def write_instructions(
         start: the instructions to begin with.
         judge: an instruction's worth (higher is better) and its failures, on prompts that no candidate is scored on.
 
-    Where the best has no failures there is nothing to improve. An answer of the writer's without an instruction in
+    Where the best has no failures there is nothing to improve. An answer without an instruction in
     it, or with one that is known, adds nothing.
     """
     judged = {instruction: judge(instruction) for instruction in start}
@@ -57,7 +57,7 @@ def write_instructions(
         prompts = [
             request(best, failures, examples[:_SHOWN_EXAMPLES], variant) for variant in range(1, settings.per_round + 1)
         ]
-        for variant, reply in enumerate(writer.answer(prompts, _unseen), 1):
+        for variant, reply in enumerate(optimizer.answer(prompts, _unseen), 1):
             text = read_instruction(reply.text or "")
             if text is not None and all(text != known.text for known in judged):
                 found = Instruction(f"written {number}.{variant}", text)
@@ -72,7 +72,7 @@ def _unseen(count: int) -> None:
 
 
 def request(best: Instruction, failures: Sequence[Failure], examples: Sequence[Example], variant: int) -> Prompt:
-    """What the writer is asked."""
+    """What the instruction optimizer is asked."""
     parts = [
         "Write an instruction for a language model that answers prompts like those below. It is put before each of "
         "them.",

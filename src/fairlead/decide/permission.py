@@ -1,23 +1,20 @@
-"""The rule: training needs a decision that says fine-tune, or a reason to do without one."""
+"""Training needs a decision that says fine-tune, or a reason to do without one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from fairlead.documents.decision import Decision
 from fairlead.errors import DecisionError
-from fairlead.files import read_json
 from fairlead.pipeline.artifacts import Artifact
 
 DECISION = "decision.json"
 _ALLOWED = ("fine-tune", "waived")
 
 
-def read_decision(artifact: Artifact) -> dict[str, Any]:
-    """The content of decision.json."""
-    content: dict[str, Any] = read_json(artifact.file(DECISION))
-    return content
+def read_decision(artifact: Artifact) -> Decision:
+    """The decision that the stage `decide` wrote."""
+    return Decision.read(artifact.file(DECISION))
 
 
 def demand_fine_tuning(artifact: Artifact, *, stage: str, folder: Path) -> None:
@@ -27,22 +24,22 @@ def demand_fine_tuning(artifact: Artifact, *, stage: str, folder: Path) -> None:
         DecisionError: if the decision says neither fine-tune nor waived, with the command to go on.
     """
     decision = read_decision(artifact)
-    if decision["verdict"] in _ALLOWED:
+    if decision.verdict in _ALLOWED:
         return
     raise DecisionError(
-        f"{stage} does not start: the decision is {decision['verdict']} ({decision['why']})",
+        f"{stage} does not start: the decision is {decision.verdict} ({decision.why})",
         where=str(artifact.path / "decision.md"),
         remedy=remedy(decision, stage, folder),
     )
 
 
-def remedy(decision: Mapping[str, Any], stage: str, folder: Path) -> str:
+def remedy(decision: Decision, stage: str, folder: Path) -> str:
     """How to go on."""
     waive = (
         f'to train all the same set decide: {{waive: "your reason"}} in fairlead.yaml, then: fairlead {stage} {folder}'
     )
-    if decision["verdict"] != "not enough evidence":
+    if decision.verdict != "not enough evidence":
         return waive
-    count = decision["needed"]
+    count = decision.needed
     more = "dev prompts with the gold that the metrics compare with" if count is None else f"about {count} dev prompts"
     return f"give {more} as data.dev, then: fairlead decide {folder}; {waive}"

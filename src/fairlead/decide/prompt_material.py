@@ -19,7 +19,7 @@ from fairlead.text.near_duplicates import asked
 
 
 @dataclass(frozen=True)
-class Material:
+class PromptMaterial:
     """What candidates are made of.
 
     Attributes:
@@ -71,14 +71,14 @@ def _is(passage: Passage, gold: str) -> bool:
 
 def gather(
     section: DecideSection, folder: Path, examples: Sequence[Example], seed: int
-) -> tuple[Material, list[LeftOut]]:
+) -> tuple[PromptMaterial, list[LeftOut]]:
     """The material that the config names, and the documents that could not be used.
 
     Raises:
         DataError: if the folder of documents is missing or holds nothing that can be used.
     """
     embed = _embed(section, folder)
-    material = Material(examples=examples, nearest=_nearest(section, examples, embed), seed=seed)
+    material = PromptMaterial(examples=examples, nearest=_nearest(section, examples, embed), seed=seed)
     settings = section.retrieval
     if settings is None:
         return material, []

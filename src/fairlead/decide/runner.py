@@ -1,4 +1,4 @@
-"""Asks one respondent the dev prompts under one recipe, and keeps each finished candidate so that a kill loses one."""
+"""Asks one answerer the dev prompts under one recipe, and keeps each finished candidate so that a kill loses one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fairlead.decide.answerers import Reply, Respondent
+from fairlead.decide.answerers import Answerer, Reply
 from fairlead.decide.candidates import Filled, Recipe, fill
-from fairlead.decide.prompt_material import Material
+from fairlead.decide.prompt_material import PromptMaterial
 from fairlead.errors import ModelError
 from fairlead.files import read_json, write_json
 from fairlead.records import Prompt, content_id
@@ -22,7 +22,7 @@ class NoRoomError(Exception):
 
 
 @dataclass(frozen=True)
-class Trial:
+class CandidateResult:
     """What one recipe gave on one model, prompt by prompt."""
 
     recipe: Recipe
@@ -33,8 +33,8 @@ class Trial:
     recall: tuple[float | None, ...]
 
 
-class Bench:
-    """Runs recipes on one respondent.
+class CandidateRunner:
+    """Runs recipes on one answerer.
 
     Args:
         folder: where finished candidates are kept.
@@ -42,35 +42,35 @@ class Bench:
     """
 
     def __init__(
-        self, respondent: Respondent, material: Material, folder: Path, advance: Callable[[str, int], None]
+        self, answerer: Answerer, material: PromptMaterial, folder: Path, advance: Callable[[str, int], None]
     ) -> None:
-        self.respondent, self._material = respondent, material
+        self.answerer, self._material = answerer, material
         self._folder, self._advance = folder, advance
 
-    def run(self, recipe: Recipe, prompts: Sequence[Prompt]) -> Trial:
+    def run(self, recipe: Recipe, prompts: Sequence[Prompt]) -> CandidateResult:
         """Asks every prompt; a finished candidate is read instead.
 
         Raises:
             NoRoomError: if the context has no room for what the recipe names.
             ModelError: if a prompt as it is given does not fit.
         """
-        key = content_id(self.respondent.name, asdict(recipe), [prompt.id for prompt in prompts])
+        key = content_id(self.answerer.name, asdict(recipe), [prompt.id for prompt in prompts])
         path = self._folder / f"{key}.json"
         if path.exists():
-            return _load(recipe, self.respondent.name, read_json(path))
+            return _load(recipe, self.answerer.name, read_json(path))
         filled, recall = self._fill(recipe, prompts)
-        label = f"{recipe.name}, {self.respondent.name}"
-        replies = self.respondent.answer([f.prompt for f in filled], lambda count: self._advance(label, count))
-        trial = Trial(
+        label = f"{recipe.name}, {self.answerer.name}"
+        replies = self.answerer.answer([f.prompt for f in filled], lambda count: self._advance(label, count))
+        result = CandidateResult(
             recipe,
-            self.respondent.name,
+            self.answerer.name,
             tuple(replies),
             tuple(f.shots for f in filled),
             tuple(f.passages for f in filled),
             tuple(recall),
         )
-        write_json(path, _dump(trial))
-        return trial
+        write_json(path, _dump(result))
+        return result
 
     def _fill(self, recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[list[Filled], list[float | None]]:
         filled: list[Filled] = []
@@ -78,10 +78,10 @@ class Bench:
         for prompt in prompts:
             shots = self._material.shots(prompt, recipe) if recipe.shots else []
             passages = self._material.found(prompt, recipe)
-            one = fill(prompt, recipe.instruction.text, shots, passages, self.respondent.fits)
+            one = fill(prompt, recipe.instruction.text, shots, passages, self.answerer.fits)
             if recipe.instruction.text is None and not (recipe.shots or recipe.passages):
                 self._must_fit(one.prompt)
-            elif not self.respondent.fits(one.prompt):
+            elif not self.answerer.fits(one.prompt):
                 raise NoRoomError("an instruction and a prompt alone exceed the context")
             filled.append(one)
             recall.append(self._material.recall(prompt, passages[: one.passages]) if recipe.passages else None)
@@ -94,25 +94,25 @@ class Bench:
         return filled, recall
 
     def _must_fit(self, prompt: Prompt) -> None:
-        if not self.respondent.fits(prompt):
+        if not self.answerer.fits(prompt):
             raise ModelError(
                 f"the dev prompt {prompt.text[:60]!r} leaves no room for an answer in the context",
-                where=self.respondent.name,
+                where=self.answerer.name,
                 remedy="shorten it or lower answers.max_new_tokens",
             )
 
 
-def _dump(trial: Trial) -> dict[str, Any]:
+def _dump(result: CandidateResult) -> dict[str, Any]:
     return {
-        "replies": [asdict(reply) for reply in trial.replies],
-        "shots": trial.shots,
-        "passages": trial.passages,
-        "recall": trial.recall,
+        "replies": [asdict(reply) for reply in result.replies],
+        "shots": result.shots,
+        "passages": result.passages,
+        "recall": result.recall,
     }
 
 
-def _load(recipe: Recipe, model: str, data: Mapping[str, Any]) -> Trial:
-    return Trial(
+def _load(recipe: Recipe, model: str, data: Mapping[str, Any]) -> CandidateResult:
+    return CandidateResult(
         recipe,
         model,
         tuple(Reply(**reply) for reply in data["replies"]),

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from fairlead.checks import Check, build_check
 from fairlead.config.checks import CheckSettings, JsonSchemaCheck, RegexCheck
 from fairlead.config.decide import Target
 from fairlead.config.judges import JudgeSettings
-from fairlead.decide.candidates import Family
 from fairlead.decide.instruction_optimizer import Failure
-from fairlead.decide.runner import Trial
+from fairlead.decide.runner import CandidateResult
+from fairlead.documents.decision import Family, Status
 from fairlead.errors import ConfigError
 from fairlead.judges.build import open_judge
 from fairlead.records import Answer, Interval, Prompt
@@ -27,7 +26,6 @@ from fairlead.statistics.power import prompts_needed
 JUDGE_SCORE = "judge_score"
 JUDGE_RANGE = (1.0, 10.0)
 
-Status = Literal["meets", "misses", "open"]
 Values = Sequence[float | None]
 
 LEVEL = 0.95
@@ -224,46 +222,48 @@ class Scorer:
                 )
             self._judge = judge
 
-    def values(self, trial: Trial, prompts: Sequence[Prompt]) -> Table:
+    def values(self, result: CandidateResult, prompts: Sequence[Prompt]) -> Table:
         """Every metric of every answer."""
         found: Table = {
             name: [
                 None if reply.text is None else check(reply.text, prompt.gold)
-                for prompt, reply in zip(prompts, trial.replies, strict=True)
+                for prompt, reply in zip(prompts, result.replies, strict=True)
             ]
             for name, check in self.checks.items()
         }
         if self._judge is not None:
-            found[JUDGE_SCORE] = self._scores(self._judge, trial, prompts)
+            found[JUDGE_SCORE] = self._scores(self._judge, result, prompts)
         return found
 
-    def _scores(self, settings: JudgeSettings, trial: Trial, prompts: Sequence[Prompt]) -> list[float | None]:
-        items = [Answer(p, r.text) for p, r in zip(prompts, trial.replies, strict=True) if r.text is not None]
+    def _scores(
+        self, settings: JudgeSettings, result: CandidateResult, prompts: Sequence[Prompt]
+    ) -> list[float | None]:
+        items = [Answer(p, r.text) for p, r in zip(prompts, result.replies, strict=True) if r.text is not None]
         with open_judge(settings, self._folder) as judge:
             scores = iter([score.value for score in judge.score(items)])
-        return [None if reply.text is None else next(scores) for reply in trial.replies]
+        return [None if reply.text is None else next(scores) for reply in result.replies]
 
     def candidate(
-        self, trial: Trial, values: Mapping[str, Values], prompts: Sequence[Prompt], *, candidates: int = 1
+        self, result: CandidateResult, values: Mapping[str, Values], prompts: Sequence[Prompt], *, candidates: int = 1
     ) -> Candidate:
-        """The figures of a trial.
+        """The figures of a result.
 
         Args:
             candidates: how many it is compared with, itself included.
         """
         clusters = [prompt.cluster or prompt.id for prompt in prompts]
-        recipe, n = trial.recipe, len(trial.replies)
+        recipe, n = result.recipe, len(result.replies)
         return Candidate(
             name=recipe.name,
-            model=trial.model,
+            model=result.model,
             family=recipe.family,
             figures=tuple(figures_of(values, clusters, self.targets, candidates=candidates)),
-            usage=_usage(trial),
+            usage=_usage(result),
             malformed=self._malformed(values, clusters),
-            recall=_share(trial.recall, clusters),
-            shots=sum(trial.shots) / n,
-            passages=sum(trial.passages) / n,
-            cut=sum(reply.cut for reply in trial.replies) / n,
+            recall=_share(result.recall, clusters),
+            shots=sum(result.shots) / n,
+            passages=sum(result.passages) / n,
+            cut=sum(reply.cut for reply in result.replies) / n,
         )
 
     def _malformed(self, values: Mapping[str, Values], clusters: Sequence[str]) -> Interval | None:
@@ -273,10 +273,12 @@ class Scorer:
         per_answer = zip(*(values[name] for name in self._formats), strict=True)
         return _share([None if None in found else float(0.0 in found) for found in per_answer], clusters)
 
-    def failures(self, trial: Trial, values: Mapping[str, Values], prompts: Sequence[Prompt]) -> list[Failure]:
+    def failures(
+        self, result: CandidateResult, values: Mapping[str, Values], prompts: Sequence[Prompt]
+    ) -> list[Failure]:
         """The answers below a target, in the order of the prompts."""
         found: list[Failure] = []
-        for number, (prompt, reply) in enumerate(zip(prompts, trial.replies, strict=True)):
+        for number, (prompt, reply) in enumerate(zip(prompts, result.replies, strict=True)):
             failed = tuple(
                 target.metric
                 for target in self.targets
@@ -287,13 +289,13 @@ class Scorer:
         return found
 
 
-def _usage(trial: Trial) -> Usage:
-    cost = mean([reply.cost for reply in trial.replies])
+def _usage(result: CandidateResult) -> Usage:
+    cost = mean([reply.cost for reply in result.replies])
     # A reply that never came took no time that an answer takes.
-    seconds = mean([reply.seconds for reply in trial.replies if reply.text is not None])
+    seconds = mean([reply.seconds for reply in result.replies if reply.text is not None])
     return Usage(
-        input_tokens=mean([reply.input_tokens for reply in trial.replies]),
-        output_tokens=mean([reply.output_tokens for reply in trial.replies]),
+        input_tokens=mean([reply.input_tokens for reply in result.replies]),
+        output_tokens=mean([reply.output_tokens for reply in result.replies]),
         seconds=None if seconds is None else 1000 * seconds,
         cost=None if cost is None else 1000 * cost,
     )

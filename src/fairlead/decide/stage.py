@@ -8,17 +8,18 @@ from typing import Any
 
 from fairlead.config.decide import DecideSection, Target
 from fairlead.config.stage_settings import DecideSettings
-from fairlead.decide import document
-from fairlead.decide.answerers import LocalRespondent, Respondent, base_respondent, open_respondent
-from fairlead.decide.candidate_search import Campaign
-from fairlead.decide.prompt_material import Material, gather
-from fairlead.decide.runner import Bench, Trial
+from fairlead.decide import document, markdown
+from fairlead.decide.answerers import Answerer, LocalAnswerer, base_answerer, open_answerer
+from fairlead.decide.prompt_material import PromptMaterial, gather
+from fairlead.decide.runner import CandidateResult, CandidateRunner
 from fairlead.decide.scoring import Scorer, Table, Usage, mean
+from fairlead.decide.search import CandidateSearch
 from fairlead.decide.targets import targets_of
 from fairlead.decide.training_data import examine
 from fairlead.decide.verdict import conditions, five_lines, reach_verdict
+from fairlead.documents.decision import Decision
 from fairlead.errors import DataError
-from fairlead.files import write_atomic, write_json, write_jsonl
+from fairlead.files import write_atomic, write_jsonl
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Example, Prompt, content_id
@@ -34,18 +35,20 @@ def run(context: Context[DecideSettings]) -> Metrics:
     metrics = context.settings.metrics
     targets = targets_of(section, context.settings.criteria, [metric.name for metric in metrics])
     scorer = Scorer(metrics, targets, context.settings.judge, context.folder)
-    scored, tuning = split_dev(_dev_prompts(context), writer=section.writer is not None)
+    scored, tuning = split_dev(_dev_prompts(context), optimizing=section.instruction_optimizer is not None)
     examples = _examples(context)
     material, left_out = gather(section, context.folder, examples, context.seed)
     for item in left_out:
         context.progress.line(f"      left out: {item.name}: {item.reason}")
     limit = context.settings.max_missing
-    campaign = Campaign(context, section, material, scorer, scored=scored, tuning=tuning, max_missing=limit)
-    trials, served = _measure(context, section, campaign, material, len(scored))
-    values = [scorer.values(trial, scored) for trial in trials]
+    candidate_search = CandidateSearch(
+        context, section, material, scorer, scored=scored, tuning=tuning, max_missing=limit
+    )
+    results, served = _measure(context, section, candidate_search, material, len(scored))
+    values = [scorer.values(result, scored) for result in results]
     candidates = [
-        scorer.candidate(trial, found, scored, candidates=len(trials))
-        for trial, found in zip(trials, values, strict=True)
+        scorer.candidate(result, found, scored, candidates=len(results))
+        for result, found in zip(results, values, strict=True)
     ]
     verdict = reach_verdict(candidates, prompts=len(scored), min_prompts=section.min_prompts)
     training = examine(
@@ -60,7 +63,7 @@ def run(context: Context[DecideSettings]) -> Metrics:
     decision = document.decision(
         verdict,
         candidates,
-        [trial.recipe for trial in trials],
+        [result.recipe for result in results],
         targets=targets,
         lines=five_lines(
             verdict,
@@ -74,21 +77,24 @@ def run(context: Context[DecideSettings]) -> Metrics:
         conditions=conditions(candidates, training, min_examples=section.min_examples, targets=_shown(targets)),
         training=training,
         served=served,
-        skipped=campaign.skipped,
+        not_tried=candidate_search.not_tried,
         documents_left_out=left_out,
         prompts=len(scored),
         tuning_prompts=len(tuning),
     )
-    return _write(context, decision, _answer_rows(trials, values, scored))
+    return _write(context, decision, _answer_rows(results, values, scored))
 
 
-def _write(
-    context: Context[DecideSettings], decision: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]
-) -> Metrics:
-    write_json(context.out / "decision.json", decision)
-    write_atomic(context.out / "decision.md", document.markdown(decision))
+def _write(context: Context[DecideSettings], decision: Decision, answers: Sequence[Mapping[str, Any]]) -> Metrics:
+    decision.write(context.out / "decision.json")
+    write_atomic(context.out / "decision.md", markdown.markdown(decision))
     write_jsonl(context.out / "answers.jsonl", answers)
-    return {key: decision[key] for key in ("verdict", "why", "needed", "prompts")}
+    return {
+        "verdict": decision.verdict,
+        "why": decision.why,
+        "needed": decision.needed,
+        "prompts": decision.prompts,
+    }
 
 
 def _shown(targets: Sequence[Target]) -> str:
@@ -106,9 +112,9 @@ def _dev_prompts(context: Context[DecideSettings]) -> list[Prompt]:
     return dev
 
 
-def split_dev(prompts: Sequence[Prompt], *, writer: bool) -> tuple[list[Prompt], list[Prompt]]:
-    """(scored, tuning): with a writer, a third by content shows it failures, and no candidate is scored on that."""
-    if not writer:
+def split_dev(prompts: Sequence[Prompt], *, optimizing: bool) -> tuple[list[Prompt], list[Prompt]]:
+    """(scored, tuning): an instruction optimizer is shown failures on a third, and no candidate is scored on that."""
+    if not optimizing:
         return list(prompts), []
     scored: list[Prompt] = []
     tuning: list[Prompt] = []
@@ -125,30 +131,34 @@ def _examples(context: Context[DecideSettings]) -> list[Example]:
 
 
 def _measure(
-    context: Context[DecideSettings], section: DecideSection, campaign: Campaign, material: Material, prompts: int
-) -> tuple[list[Trial], Usage | None]:
+    context: Context[DecideSettings],
+    section: DecideSection,
+    candidate_search: CandidateSearch,
+    material: PromptMaterial,
+    prompts: int,
+) -> tuple[list[CandidateResult], Usage | None]:
     """Every candidate on every model, the base first, and what a fine-tuned base would take to serve."""
     answers = context.settings.answers
     model = context.settings.model
-    base = base_respondent(model, context.folder, answers, seed=context.seed, price_per_hour=section.price_per_hour)
-    with _bench(context, base, material, prompts) as bench:
-        instructions = campaign.instructions(bench)
-        trials = list(campaign.trials(bench, instructions))
-    served = _served(trials[0], base, material.examples, section.price_per_hour)
-    del base, bench  # its weights make room for the next model's
+    base = base_answerer(model, context.folder, answers, seed=context.seed, price_per_hour=section.price_per_hour)
+    with _runner(context, base, material, prompts) as runner:
+        instructions = candidate_search.instructions(runner)
+        results = list(candidate_search.results(runner, instructions))
+    served = _served(results[0], base, material.examples, section.price_per_hour)
+    del base, runner  # its weights make room for the next model's
     for settings in section.models:
-        respondent = open_respondent(settings, context.folder, answers, seed=context.seed)
-        with _bench(context, respondent, material, prompts) as bench:
-            trials += campaign.trials(bench, instructions)
-    return trials, served
+        answerer = open_answerer(settings, context.folder, answers, seed=context.seed)
+        with _runner(context, answerer, material, prompts) as runner:
+            results += candidate_search.results(runner, instructions)
+    return results, served
 
 
 @contextmanager
-def _bench(
-    context: Context[DecideSettings], respondent: Respondent, material: Material, prompts: int
-) -> Iterator[Bench]:
-    """A bench whose bar grows with the candidates, because which follow depends on what came before."""
-    with context.progress.task("decide", f"asking {respondent.name}", prompts) as bar:
+def _runner(
+    context: Context[DecideSettings], answerer: Answerer, material: PromptMaterial, prompts: int
+) -> Iterator[CandidateRunner]:
+    """A runner whose bar grows with the candidates, because which follow depends on what came before."""
+    with context.progress.task("decide", f"asking {answerer.name}", prompts) as bar:
         done = 0
         seen: set[str] = set()
 
@@ -158,11 +168,11 @@ def _bench(
             done += count
             bar.update(done, total=max(done, len(seen) * prompts))
 
-        yield Bench(respondent, material, context.out / "candidates", advance)
+        yield CandidateRunner(answerer, material, context.out / "candidates", advance)
 
 
 def _served(
-    bare: Trial, base: LocalRespondent, examples: Sequence[Example], price_per_hour: float | None
+    bare: CandidateResult, base: LocalAnswerer, examples: Sequence[Example], price_per_hour: float | None
 ) -> Usage | None:
     """What a fine-tuned model would take: the prompt as it is given, an answer as long as those it learns from.
 
@@ -181,15 +191,17 @@ def _served(
     )
 
 
-def _answer_rows(trials: Sequence[Trial], values: Sequence[Table], prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+def _answer_rows(
+    results: Sequence[CandidateResult], values: Sequence[Table], prompts: Sequence[Prompt]
+) -> list[dict[str, Any]]:
     return [
         {
-            "candidate": trial.recipe.name,
-            "model": trial.model,
+            "candidate": result.recipe.name,
+            "model": result.model,
             "prompt_id": prompt.id,
             "text": reply.text,
             "values": {metric: found[metric][number] for metric in found},
         }
-        for trial, found in zip(trials, values, strict=True)
-        for number, (prompt, reply) in enumerate(zip(prompts, trial.replies, strict=True))
+        for result, found in zip(results, values, strict=True)
+        for number, (prompt, reply) in enumerate(zip(prompts, result.replies, strict=True))
     ]

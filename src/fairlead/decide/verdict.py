@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from fairlead.decide.candidates import Family
 from fairlead.decide.scoring import Candidate, Usage
+from fairlead.documents.decision import Conclusion, Family, Holds
 from fairlead.records import Interval
-
-Word = Literal["prompting is enough", "retrieval is enough", "fine-tune", "not enough evidence", "waived"]
-Holds = Literal["yes", "no", "open", "not measured"]
 
 PROMPTING: tuple[Family, ...] = ("instructions", "few-shot")
 _MALFORMED = 0.05  # more than one answer in twenty that a program cannot read is a format not held
@@ -58,7 +54,7 @@ class Verdict:
         why: one clause.
     """
 
-    word: Word
+    conclusion: Conclusion
     winner: Candidate | None
     nearest: Candidate
     needed: int | None
@@ -82,8 +78,8 @@ def reach_verdict(candidates: Sequence[Candidate], *, prompts: int, min_prompts:
     if meeting:
         prompted = [c for c in meeting if c.family in PROMPTING]
         winner = _thriftiest(prompted or meeting)
-        word: Word = "prompting is enough" if prompted else "retrieval is enough"
-        return Verdict(word, winner, nearest, None, f"{winner.label} meets every target")
+        conclusion: Conclusion = "prompting is enough" if prompted else "retrieval is enough"
+        return Verdict(conclusion, winner, nearest, None, f"{winner.label} meets every target")
     if unclear:
         return _short_of_evidence(unclear, nearest)
     return Verdict("fine-tune", None, nearest, None, "every candidate is shown to miss a target")
@@ -213,7 +209,7 @@ def five_lines(
     families = ", ".join(dict.fromkeys(c.family for c in candidates))
     enough = verdict.winner or verdict.nearest
     return [
-        f"{verdict.word[0].upper()}{verdict.word[1:]}: {verdict.why}.",
+        f"{verdict.conclusion[0].upper()}{verdict.conclusion[1:]}: {verdict.why}.",
         f"Tried: {len(candidates)} candidates ({families}) on {', '.join(models)}, {prompts} dev prompts each, "
         "none trained on and none of the final evaluation.",
         f"{'Best that is enough' if verdict.winner else 'Nearest'}: {enough.label}: {shown(enough)} ({targets}).",
@@ -228,7 +224,7 @@ def _serving_line(enough: Candidate, served: Usage | None) -> str:
 
 
 def _next(verdict: Verdict, training: Training, min_examples: int) -> str:
-    match verdict.word:
+    match verdict.conclusion:
         case "fine-tune":
             if training.prompts < min_examples:
                 return (

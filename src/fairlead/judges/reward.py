@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from fairlead.config.judges import LocalSettings
 from fairlead.errors import ModelError
 from fairlead.models import hardware
+from fairlead.models.chat import conversation_tokens
 from fairlead.records import Answer, Comparison, Prompt, Score, ScoreState, Verdict, VerdictState
 
 T = TypeVar("T")
@@ -94,13 +95,9 @@ class RewardJudge:
 
 
 def _encode(tokenizer: Any, prompt: Prompt, answer: str) -> list[int]:
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     if tokenizer.chat_template:
-        turns = [*messages, {"role": "assistant", "content": answer}]
-        encoded = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)
-    else:
-        encoded = tokenizer(f"{prompt.text}\n{answer}")
-    ids: list[int] = encoded["input_ids"]
+        return conversation_tokens(prompt, answer, tokenizer)
+    ids: list[int] = tokenizer(f"{prompt.text}\n{answer}")["input_ids"]
     return ids
 
 

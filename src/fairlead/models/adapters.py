@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fairlead.config.model import ModelSection
 from fairlead.models.continuous_batching import NO_ADAPTER
-from fairlead.models.loading import load_adapter, load_base, load_tokenizer
+from fairlead.models.loading import adapter_errors, load_adapter, load_base, load_tokenizer
 
 ModelName = Literal["base", "sft", "dpo"]
 
@@ -128,6 +128,7 @@ class VariantLoader:
             assert self._model is not None
             self._model = load_adapter(self._model, folder, name=name)
         elif name not in self._model.peft_config:
-            self._model.load_adapter(str(folder), adapter_name=name)
+            with adapter_errors(folder):
+                self._model.load_adapter(str(folder), adapter_name=name)
         self._model.eval()
         return self._model

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -16,10 +19,16 @@ from transformers import (
 )
 
 from fairlead.config.model import ModelSection
-from fairlead.errors import ModelError
-from fairlead.files import read_text
+from fairlead.errors import DataError, ModelError
+from fairlead.files import read_json, read_text
 from fairlead.models import hardware
+from fairlead.models.chat import check_template
 from fairlead.pipeline.stage import resolve
+
+_FOLDER_REMEDY = "model.name wants a complete folder written by save_pretrained, with *.safetensors"
+_TRAIN_AGAIN = "train it again for this model.name: fairlead run"
+# What transformers, PEFT and tokenizers raise about files that are not what they should be.
+_LOADING_ERRORS = (OSError, ValueError, ImportError, LookupError, RuntimeError, TypeError, AttributeError)
 
 # Plain text for tokenizers without a chat template: every turn ends a line, an answer ends with the end-of-sequence
 # token. It travels with the tokenizer, so the trained model is prompted the same way everywhere.
@@ -44,6 +53,7 @@ def locate(name: str, folder: Path) -> str:
                 where=str(path),
                 remedy="model.name wants a folder written by save_pretrained, or a hub id",
             )
+        _check_config(path / "config.json")
         return str(path)
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path or path.is_file():
@@ -51,11 +61,24 @@ def locate(name: str, folder: Path) -> str:
     return name
 
 
+def _check_config(path: Path) -> None:
+    """Refuses a config.json that is no JSON object; transformers would end in an error about something else."""
+    try:
+        is_object = isinstance(read_json(path), dict)
+    except DataError as error:
+        raise ModelError(f"its config.json {error.what}", where=str(path.parent), remedy=_FOLDER_REMEDY) from error
+    if not is_object:
+        raise ModelError("its config.json holds no JSON object", where=str(path.parent), remedy=_FOLDER_REMEDY)
+
+
 def load_tokenizer(section: ModelSection, folder: Path, source: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer, with a pad token and a chat template whatever its repository lacks.
 
     Args:
         source: a folder to load it from instead of the base model's (a trained model carries its own copy).
+
+    Raises:
+        ModelError: if it cannot be loaded, can never end an answer, or its chat template fails on a plain question.
     """
     name = source or locate(section.name, folder)
     tokenizer = _from_pretrained(AutoTokenizer, name, section)
@@ -73,6 +96,7 @@ def load_tokenizer(section: ModelSection, folder: Path, source: str | None = Non
         first = tokenizer("a")["input_ids"][:1]
         begins = tokenizer.bos_token is not None and first == [tokenizer.bos_token_id]
         tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "{{ bos_token }}" if begins else "")
+    check_template(tokenizer, section.chat_template or name)
     return tokenizer
 
 
@@ -100,17 +124,26 @@ def load_base(section: ModelSection, folder: Path, source: str | None = None) ->
 
 def load_adapter(base: PreTrainedModel, folder: Path, *, name: str = "default", trainable: bool = False) -> PeftModel:
     """Wraps `base` with the adapter in `folder`."""
-    try:
+    with adapter_errors(folder):
         model = PeftModel.from_pretrained(base, str(folder), adapter_name=name, is_trainable=trainable)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(
-            f"the adapter does not fit the base model: {_first_line(error)}",
-            where=str(folder),
-            remedy="train it again for this model.name: fairlead run",
-        ) from error
     # The adapter names its base as the config does, relative to the project; PEFT would look for that on the hub.
     model.peft_config[name].base_model_name_or_path = base.config._name_or_path
     return model
+
+
+@contextmanager
+def adapter_errors(folder: Path) -> Iterator[None]:
+    """Turns whatever PEFT raises about an adapter that it cannot load into one line."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ModelError(
+            f"the adapter's weights are damaged: {_first_line(error)}", where=str(folder), remedy=_TRAIN_AGAIN
+        ) from error
+    except _LOADING_ERRORS as error:
+        raise ModelError(
+            f"the adapter does not fit the base model: {_first_line(error)}", where=str(folder), remedy=_TRAIN_AGAIN
+        ) from error
 
 
 def _four_bit(on: torch.device) -> BitsAndBytesConfig:
@@ -133,13 +166,17 @@ def _from_pretrained(factory: Any, name: str, section: ModelSection, **kwargs: A
         kwargs["revision"] = section.revision
     try:
         return factory.from_pretrained(name, trust_remote_code=section.trust_remote_code, **kwargs)
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+    except SafetensorError as error:
+        raise ModelError(
+            f"its weights are damaged: {_first_line(error)}", where=name, remedy="copy or download the model again"
+        ) from error
+    except _LOADING_ERRORS as error:
         raise ModelError(f"cannot be loaded: {_first_line(error)}", where=name, remedy=_remedy(name)) from error
 
 
 def _remedy(name: str) -> str:
     if Path(name).is_dir():
-        return "model.name wants a complete folder written by save_pretrained, with *.safetensors"
+        return _FOLDER_REMEDY
     return "check the id, the network and HF_TOKEN, or give a folder as model.name"
 
 

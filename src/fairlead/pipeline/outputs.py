@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.documents.data_check import DataCheck
+from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.files import read_json
@@ -29,7 +30,7 @@ EVAL_PROMPTS = Output("prepare", "eval.jsonl", datasets.prompts)
 DEV_PROMPTS = Output("prepare", "dev.jsonl", datasets.prompts)
 PREPARE_COUNTS = Output("prepare", "counts.json", PrepareCounts.read)
 
-DECISION = Output("decide", "decision.json", _json)
+DECISION = Output("decide", "decision.json", Decision.read)
 DECISION_PAGE = Output("decide", "decision.md", _path)
 CANDIDATE_ANSWERS = Output("decide", "answers.jsonl", _path)
 

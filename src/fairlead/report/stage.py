@@ -8,7 +8,8 @@ from typing import Any
 
 from fairlead import escape
 from fairlead.config.stage_settings import ReportSettings
-from fairlead.decide.document import section_markdown as decision_markdown
+from fairlead.decide.markdown import section_markdown as decision_markdown
+from fairlead.documents.decision import Decision
 from fairlead.evaluation.answers import side_by_side
 from fairlead.files import read_text, write_atomic, write_json
 from fairlead.gate.output import criteria_markdown, watch_actions
@@ -27,13 +28,14 @@ def run(context: Context[ReportSettings]) -> Metrics:
     manifests = context.inputs.manifests()
     comparison = context.read(files.COMPARISON)
     gate = context.read(files.GATE_RECORD)
+    decision = context.read(files.DECISION)
     report = {
         "schema": SCHEMA,
         "name": context.settings.name,
         "seed": context.seed,
         "table": comparison["table"],
         "pairwise": comparison["pairwise"],
-        "decision": context.read(files.DECISION),
+        "decision": decision.content(),
         "prompts": comparison["prompts"],
         "missing": comparison["missing"],
         "judge": comparison["judge"],
@@ -104,7 +106,7 @@ def markdown(report: Mapping[str, Any], samples: str, sweep: str = "") -> str:
         f"Gate: **{report['gate']['status']}** ({report['gate']['advice']}) — {report['prompts']} held-out prompts, "
         f"judge {escape.code_span(str(report['judge']))}, {report['missing']:.1%} of judgements missing. "
         "Intervals are 95 %.",
-        decision_markdown(report["decision"]),
+        decision_markdown(Decision.model_validate(report["decision"])),
         "## Comparison",
         table_markdown(report["table"]),
         pairwise_markdown(report["pairwise"]),

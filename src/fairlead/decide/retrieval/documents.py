@@ -8,10 +8,11 @@ from __future__ import annotations
 import codecs
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
+
+from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from fairlead.errors import DataError, some
 
@@ -155,44 +156,56 @@ def _pdf(path: Path) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
 
 
-class _Text(HTMLParser):
-    """The text that a browser would show; blocks end lines."""
-
-    _HIDDEN = frozenset({"script", "style", "template", "noscript", "head", "svg"})
-    _LINES = frozenset({"br", "li", "td", "th", "tr", "dd", "dt"})
-    _BLOCKS = _LINES | {
-        "address", "article", "aside", "blockquote", "div", "dl", "figcaption", "footer", "form", "h1", "h2", "h3",
-        "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "tbody", "thead", "ul",
-    }  # fmt: skip
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._hidden: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in self._HIDDEN:
-            self._hidden.append(tag)
-        elif tag == "body":  # a head that was never closed ends here
-            self._hidden.clear()
-        if tag in self._BLOCKS:
-            self.parts.append("\n" if tag in self._LINES else "\n\n")
-
-    def handle_endtag(self, tag: str) -> None:
-        if self._hidden and self._hidden[-1] == tag:
-            self._hidden.pop()
-        if tag in self._BLOCKS:
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.parts.append(re.sub(r"\s+", " ", data))
+_DEEPEST = 1000
+# Elements that need no end tag, such as <p> and <br>, nest nothing.
+_NESTING_TAGS = re.compile(
+    r"<(/?)(?!(?:area|base|br|col|dd|dt|hr|img|input|li|link|meta|option|p|source|t[dhr]|wbr)\b)[a-z]", re.IGNORECASE
+)
+_HIDDEN = ["script", "style", "template", "noscript", "head", "svg"]
+_LINES = frozenset({"br", "li", "td", "th", "tr", "dd", "dt"})
+_BLOCKS = _LINES | {
+    "address", "article", "aside", "blockquote", "div", "dl", "figcaption", "footer", "form", "h1", "h2", "h3",
+    "h4", "h5", "h6", "header", "hr", "main", "nav", "ol", "p", "pre", "section", "table", "tbody", "thead", "ul",
+}  # fmt: skip
 
 
 def html_text(html: str) -> str:
     """The visible text of a page, its blocks as paragraphs."""
-    parser = _Text()
-    parser.feed(html)
-    parser.close()
-    text = re.sub(r"[ \t]*\n[ \t]*", "\n", "".join(parser.parts))
+    if _depth(html) > _DEEPEST:
+        raise _UnreadableError(f"HTML that nests its elements more than {_DEEPEST} deep")
+    tree = LexborHTMLParser(html)
+    tree.strip_tags(_HIDDEN)
+    text = re.sub(r"[ \t]*\n[ \t]*", "\n", "".join(_parts(tree.root)))
     return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _depth(html: str) -> int:
+    """How deep the elements nest that must be closed; the parser's time grows with its square."""
+    depth = deepest = 0
+    for tag in _NESTING_TAGS.finditer(html):
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _parts(root: LexborNode | None) -> Iterator[str]:
+    """The texts below a node in order, with line breaks where a block begins and ends.
+
+    A stack of its own, because pages may nest deeper than Python's.
+    """
+    stack: list[tuple[LexborNode | None, str]] = [(root, "")]
+    while stack:
+        node, end = stack.pop()
+        if node is None:
+            yield end
+            continue
+        if node is not root and node.next is not None:
+            stack.append((node.next, ""))
+        if node.tag == "-text":
+            yield re.sub(r"\s+", " ", node.text_content or "")
+            continue
+        if node.tag in _BLOCKS:
+            yield "\n" if node.tag in _LINES else "\n\n"
+            stack.append((None, "\n"))
+        if node.child is not None:
+            stack.append((node.child, ""))

@@ -1,4 +1,4 @@
-"""Other models, endpoints and writers: asked with the ledger, priced, and never trusted with the prompts that count."""
+"""Other models, endpoints and instruction optimizers: asked with the ledger, priced, and never trusted with the prompts that count."""
 
 from __future__ import annotations
 
@@ -109,7 +109,9 @@ def test_an_endpoint_that_gives_no_answers_stops_the_decision_in_one_line(tmp_pa
     assert "\n" not in str(raised.value)
 
 
-def test_a_writer_improves_on_prompts_that_no_candidate_is_scored_on(tmp_path: Path, reader: Path) -> None:
+def test_an_instruction_optimizer_improves_on_prompts_that_no_candidate_is_scored_on(
+    tmp_path: Path, reader: Path
+) -> None:
     dev = [Prompt.of(text, gold={"severity": color}) for text, color in tickets(100, 1)]
     with JudgeServer(brain=obeys, key=KEY) as server:
         seen: list[str] = []
@@ -120,7 +122,12 @@ def test_a_writer_improves_on_prompts_that_no_candidate_is_scored_on(tmp_path: P
             model=reader,
             section=section(
                 models=[endpoint(server)],
-                writer={"model": endpoint(server, name="writer"), "rounds": 2, "per_round": 2, "failures": 3},
+                instruction_optimizer={
+                    "model": endpoint(server, name="writer"),
+                    "rounds": 2,
+                    "per_round": 2,
+                    "failures": 3,
+                },
             ),
             metrics=[FORMAT, COLOR],
         )
@@ -136,14 +143,14 @@ def test_a_writer_improves_on_prompts_that_no_candidate_is_scored_on(tmp_path: P
     assert not shown & {p.text for p in scored}
 
 
-def test_a_writers_reply_is_an_instruction_only_between_its_tags() -> None:
+def test_the_reply_of_an_optimizer_is_an_instruction_only_between_its_tags() -> None:
     assert read_instruction("Sure!\n<instruction>\n do this \n</instruction> done") == "do this"
     assert read_instruction("do this") is None
     assert read_instruction("<instruction>  </instruction>") is None
     assert read_instruction(f"<instruction>{'x' * 5000}</instruction>") is None
 
 
-def test_a_writer_sees_the_gold_and_what_failed() -> None:
+def test_an_optimizer_sees_the_gold_and_what_failed() -> None:
     failure = Failure(Prompt.of("light is red", gold={"severity": "red"}), "blue?", ("color",))
     [turn] = request(Instruction("instruction 1", "be brief"), [failure], [], 1).messages
     for part in ("be brief", "blue?", json.dumps({"severity": "red"}), "FAILED color"):

@@ -6,6 +6,7 @@ import pytest
 
 from fairlead.config.data import DataCheckSettings
 from fairlead.decide.training_data import examine
+from fairlead.documents.prepare import PrepareCounts, PreparedRows
 from fairlead.records import Example, Preference, Prompt
 
 
@@ -16,7 +17,7 @@ def test_prompts_of_all_kinds_are_counted_once_and_answers_are_measured() -> Non
         [Prompt.of("q0"), Prompt.of("new")],
         [],
         {"is_good": lambda answer, gold: float(answer == "good"), "undefined": lambda answer, gold: None},
-        {"sft_duplicates": 2, "prompts_duplicates": 1, "sft_dev_dropped": 4, "prompts_leaks_dropped": 0},
+        PrepareCounts(sft=PreparedRows(duplicates=2, dev_dropped=4), prompts=PreparedRows(duplicates=1)),
         settings=DataCheckSettings(),
         similarity=0.8,
     )

@@ -99,4 +99,4 @@ def decide(
         seconds=0,
         seed=0,
     )
-    return read_decision(artifact), artifact
+    return read_decision(artifact).content(), artifact

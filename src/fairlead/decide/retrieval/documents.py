@@ -162,6 +162,7 @@ _NESTING_TAGS = re.compile(
     r"<(/?)(?!(?:area|base|br|col|dd|dt|hr|img|input|li|link|meta|option|p|source|t[dhr]|wbr)\b)[a-z]", re.IGNORECASE
 )
 _HIDDEN = ["script", "style", "template", "noscript", "head", "svg"]
+_VOID = frozenset({"br", "hr"})  # nothing is in them, so they have no end
 _LINES = frozenset({"br", "li", "td", "th", "tr", "dd", "dt"})
 _BLOCKS = _LINES | {
     "address", "article", "aside", "blockquote", "div", "dl", "figcaption", "footer", "form", "h1", "h2", "h3",
@@ -206,6 +207,7 @@ def _parts(root: LexborNode | None) -> Iterator[str]:
             continue
         if node.tag in _BLOCKS:
             yield "\n" if node.tag in _LINES else "\n\n"
-            stack.append((None, "\n"))
+            if node.tag not in _VOID:
+                stack.append((None, "\n"))
         if node.child is not None:
             stack.append((node.child, ""))

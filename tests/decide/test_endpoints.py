@@ -1,4 +1,4 @@
-"""Other models, endpoints and instruction optimizers: asked with the ledger, priced, and never trusted with the prompts that count."""
+"""Other models and instruction optimizers: asked with the ledger, priced, never shown the prompts that count."""
 
 from __future__ import annotations
 

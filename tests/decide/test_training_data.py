@@ -33,12 +33,12 @@ def test_prompts_of_all_kinds_are_counted_once_and_answers_are_measured() -> Non
 def test_ready_pairs_are_checked_as_data_check_does() -> None:
     pairs = [Preference(Prompt.of(f"question number {n}"), f"answer {n}", f"worse {n}") for n in range(30)]
     pairs.append(Preference(Prompt.of("x"), "the key is AKIAABCDEFGHIJKLMNOP", "no"))
-    found = examine([], [], pairs, {}, {}, settings=DataCheckSettings(), similarity=0.8)
+    found = examine([], [], pairs, {}, PrepareCounts(), settings=DataCheckSettings(), similarity=0.8)
     assert found.prompts == 31
     assert found.repeated is None
     assert found.faults is not None
     assert found.faults["secrets"] == "fail"
     settings = DataCheckSettings(waive={"secrets": "keys of a test account"})
-    waived = examine([], [], pairs, {}, {}, settings=settings, similarity=0.8)
+    waived = examine([], [], pairs, {}, PrepareCounts(), settings=settings, similarity=0.8)
     assert waived.faults is not None
     assert waived.faults["secrets"] == "waived: keys of a test account"

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -134,3 +135,21 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_entries(folder: Path) -> tuple[list[str], list[str]]:
+    """The regular files below a folder, and everything else that is no folder of such files, by relative name.
+
+    Links are not followed. Links, devices, pipes and empty folders are the second list: they hold no bytes that a hash
+    could stand for.
+    """
+    regular: list[str] = []
+    odd: list[str] = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            regular.append(name)
+        elif not stat.S_ISDIR(mode) or not any(path.iterdir()):
+            odd.append(name)
+    return regular, odd

@@ -25,7 +25,7 @@ from fairlead.evaluation.reward_model import trained
 from fairlead.files import hash_file, read_json, write_json
 from fairlead.models.adapters import ModelVariant, variants_of
 from fairlead.pipeline import datasets
-from fairlead.release.checksums import SUMS, seal, verify
+from fairlead.release.checksums import SUMS, verify, write_checksums
 from fairlead.release.evidence import gather
 from fairlead.release.export import ReleaseError, release
 from fairlead.release.model_card import _evaluation, _usage
@@ -306,7 +306,7 @@ def test_one_flipped_byte_of_any_released_file_is_found(project: Project, tmp_pa
 def test_a_folder_that_was_sealed_anew_around_other_weights_is_found(project: Project, tmp_path: Path) -> None:
     folder = released(project, tmp_path)
     flip(folder / "adapter_model.safetensors")
-    seal(folder)
+    write_checksums(folder)
     with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is not what evidence\.json names"):
         verify(folder)
 

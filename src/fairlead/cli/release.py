@@ -81,14 +81,17 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="a released folder")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare every byte of a released folder with what was released."""
+    """Compare every byte of a released folder with its checksums, which are no signature."""
+    from fairlead.release.checksums import SUMS
     from fairlead.release.checksums import verify as run
 
     sums = run(folder)
     if as_json:
         print_json({"folder": str(folder), "files": sums})
     else:
-        _print(f"{len(sums)} files are those that were released")
+        _print(
+            f"{len(sums)} files match {SUMS}; that is a checksum and no signature: compare it with the sums at the source"
+        )
 
 
 def serve(

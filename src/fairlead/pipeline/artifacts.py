@@ -11,7 +11,7 @@ stage that is run again and gives the same bytes makes nothing after it stale.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,7 +22,7 @@ from pydantic import Field
 
 from fairlead.documents.base import Document
 from fairlead.errors import ArtifactError, DataError
-from fairlead.files import disk_errors, hash_file
+from fairlead.files import disk_errors, folder_entries, hash_file
 from fairlead.records import content_id
 
 MANIFEST = "manifest.json"
@@ -102,13 +102,14 @@ class Artifact:
             raise ArtifactError(
                 f"the hash in {MANIFEST} is not that of its files", where=str(self.path), remedy=self._again
             )
-        found = set(_files(self.path))
+        regular, odd = folder_entries(self.path)
+        found = set(regular) - {MANIFEST}
         for name, digest in self.manifest.files.items():
             if name not in found:
                 raise ArtifactError(f"{name} is missing", where=str(self.path), remedy=self._again)
             if hash_file(self.path / name) != digest:
                 raise ArtifactError(f"{name} is not what the manifest names", where=str(self.path), remedy=self._again)
-        extra = sorted(found - set(self.manifest.files))
+        extra = sorted((found - set(self.manifest.files)) | set(odd))
         if extra:
             raise ArtifactError(f"{extra[0]} is not in the manifest", where=str(self.path), remedy=self._again)
 
@@ -182,7 +183,7 @@ class Store:
         for name in scratch:
             target = partial / name
             shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
-        files = {name: hash_file(partial / name) for name in sorted(_files(partial))}
+        files = {name: hash_file(partial / name) for name in folder_entries(partial)[0] if name != MANIFEST}
         for name in outputs:
             if not (partial / name).exists():
                 raise ArtifactError(f"the stage {stage} made no {name}", where=str(partial))
@@ -216,13 +217,6 @@ def _identity(stage: str, files: Mapping[str, str], outputs: Sequence[str]) -> s
 def _within(name: str, output: str) -> bool:
     """Whether a file is an output, or lies in one that is a folder."""
     return name == output or name.startswith(f"{output}/")
-
-
-def _files(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST:
-            yield name
 
 
 def package_versions() -> dict[str, str]:

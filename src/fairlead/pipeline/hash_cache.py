@@ -11,11 +11,19 @@ from fairlead.records import content_id
 
 
 class HashCache:
-    """SHA-256 by (path, size, modification time); a changed file has another time or size."""
+    """SHA-256 by (path, size, modification time).
 
-    def __init__(self, path: Path) -> None:
+    A file that was altered under the same size and time is not noticed; where that matters, as for a release, nothing
+    remembered is used.
+
+    Args:
+        path: where the hashes are remembered.
+        use_remembered: whether to believe what is remembered.
+    """
+
+    def __init__(self, path: Path, *, use_remembered: bool = True) -> None:
         self._path = path
-        self._known = _read(path)
+        self._known = _read(path) if use_remembered else {}
         self._dirty = False
 
     def hash(self, path: Path) -> str:

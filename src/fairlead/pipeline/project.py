@@ -33,19 +33,27 @@ class Project:
         progress: where long work is shown; nowhere by default.
         config: a variant to use in place of `fairlead.yaml`; the artifacts join the project's, while its lock file and
             its published report stay those of `fairlead.yaml`.
+        read_every_byte: hash every file anew instead of believing its size and modification time, as a release does.
 
     Raises:
         ConfigError: if `fairlead.yaml` is missing or wrong.
     """
 
-    def __init__(self, folder: str | Path, *, progress: Progress | None = None, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        progress: Progress | None = None,
+        config: Config | None = None,
+        read_every_byte: bool = False,
+    ) -> None:
         self.folder = Path(folder)
         self.config: Config = load_config(self.folder) if config is None else config
         self._is_variant = config is not None
         self.progress: Progress = Silent() if progress is None else progress
         self.store = Store(self.folder / "artifacts")
         self.stages: tuple[Stage, ...] = stages_of(self.config)
-        self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json")
+        self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json", use_remembered=not read_every_byte)
 
     def run(
         self,

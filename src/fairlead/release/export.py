@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config.release import ReleaseSettings
+from fairlead.documents.release import ReleaseEvidence
 from fairlead.errors import ArtifactError, ConfigError, FairleadError
-from fairlead.files import disk_errors, hash_file, read_json, write_atomic, write_json
+from fairlead.files import disk_errors, folder_entries, hash_file, read_json, write_atomic, write_json
 from fairlead.models.adapters import ModelVariant, is_adapter, variants_of
 from fairlead.models.generation import greedy_config
 from fairlead.models.hardware import device, resolve_dtype
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
-from fairlead.pipeline.artifacts import package_versions
+from fairlead.pipeline.artifacts import Artifact, package_versions
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
 from fairlead.records import content_id
 from fairlead.release import hub
-from fairlead.release.checksums import EVIDENCE, seal, verify
+from fairlead.release.checksums import EVIDENCE, verify, write_checksums
 from fairlead.release.evidence import Candidate, Evidence, gather
 from fairlead.release.model_card import model_card
 from fairlead.report.summary import reflection
@@ -62,6 +63,8 @@ def release(
         ReleaseError: if the evidence forbids it and no reason is given.
         ArtifactError: if the version exists already, or nothing has been trained.
     """
+    # Remembered hashes are not believed here: a file may have been altered under the same size and time.
+    project = Project(project.folder, progress=project.progress, read_every_byte=True)
     if not _VERSION.fullmatch(version):
         raise ConfigError(f"{version!r} is no version", remedy="use letters, digits, dots and dashes, as in v0.1.0")
     if despite is not None and not despite.strip():
@@ -83,7 +86,7 @@ def release(
         )
     with _workplace(None if dry_run else target) as folder:
         _fill(folder, project, version, evidence, merged=merged, despite=despite, settings=settings)
-        sums = seal(folder)
+        sums = write_checksums(folder)
         verify(folder)
         where = _finish(folder, target, to, version, dry_run=dry_run, private=settings.private)
     return {
@@ -152,7 +155,7 @@ def _fill(
         if merged and is_adapter(trained):
             write_merged(project, variants_of(evidence.models)[evidence.candidate], folder)
         else:
-            shutil.copytree(trained, folder, dirs_exist_ok=True)
+            _copy_trained(evidence.model, folder)
         if evidence.gate is not None:
             for name in ("gate.json", "gate.md", "gate.xml"):
                 shutil.copyfile(evidence.gate.file(name), folder / name)
@@ -168,8 +171,8 @@ def _fill(
     tokenizer = load_tokenizer(section, project.folder)
     most = project.config.answers.max_new_tokens
     greedy_config(plain_weights, section, tokenizer, most).save_pretrained(str(folder))
-    told = _evidence_json(folder, version, evidence, despite)
-    write_json(folder / EVIDENCE, told)
+    told = _evidence(project, folder, version, evidence, despite)
+    told.write(folder / EVIDENCE)
     card = model_card(
         name=project.config.name,
         version=version,
@@ -177,10 +180,10 @@ def _fill(
         form="adapter" if adapter else "full weights",
         base=base,
         revision=revision,
-        dtype=str(resolve_dtype(section.dtype, device())).removeprefix("torch."),
+        dtype=_precision(project),
         local=_is_local(project, settings),
         settings=settings,
-        evidence=told,
+        evidence=told.content(),
         record=evidence.record,
         report=evidence.report,
     )
@@ -204,25 +207,54 @@ def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evid
     return [f"the adapter names its base model {name!r}, a folder that nobody else has: set release.base_model"]
 
 
-def _evidence_json(folder: Path, version: str, evidence: Evidence, despite: str | None) -> dict[str, Any]:
+def _evidence(project: Project, folder: Path, version: str, evidence: Evidence, despite: str | None) -> ReleaseEvidence:
     """What was judged and what is released, by hash."""
     record = evidence.record or {}
-    return {
-        "version": version,
-        "candidate": evidence.candidate,
-        "despite": despite if evidence.problems else None,
-        "problems": list(evidence.problems),
-        "weights": {path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))},
-        "trained": {
-            name: digest for name, digest in evidence.model.manifest.files.items() if name.startswith("model/")
-        },
-        "gate_record": hash_file(folder / "gate.json") if evidence.gate is not None else None,
-        "eval_prompts": record.get("eval_prompts"),
-        "judge": record.get("judge"),
-        "template": record.get("template"),
-        "config": record.get("config_hash", content_id(dict(evidence.model.manifest.config))),
-        "versions": package_versions(),
-    }
+    manifest = evidence.model.manifest
+    return ReleaseEvidence(
+        version=version,
+        candidate=evidence.candidate,
+        despite=despite if evidence.problems else None,
+        problems=evidence.problems,
+        weights={path.name: hash_file(path) for path in sorted(folder.glob("*.safetensors"))},
+        trained={name: digest for name, digest in manifest.files.items() if name.startswith("model/")},
+        base=manifest.inputs.get("model.name"),
+        dtype=_precision(project),
+        gate_record=hash_file(folder / "gate.json") if evidence.gate is not None else None,
+        eval_prompts=record.get("eval_prompts"),
+        judge=record.get("judge"),
+        template=record.get("template"),
+        config=record.get("config_hash", content_id(dict(manifest.config))),
+        versions=package_versions(),
+    )
+
+
+def _precision(project: Project) -> str:
+    """The type in which this machine computes the answers."""
+    return str(resolve_dtype(project.config.model.dtype, device())).removeprefix("torch.")
+
+
+def _copy_trained(artifact: Artifact, folder: Path) -> None:
+    """Copies the files of the trained model that its manifest names, and nothing else that lies there.
+
+    Raises:
+        ArtifactError: if one of them is no regular file, or lies behind a link.
+    """
+    regular, odd = folder_entries(artifact.path)
+    links = [name for name in odd if name.startswith("model/") or name == "model"]
+    if links:
+        raise ArtifactError(
+            f"{links[0]} is no regular file", where=str(artifact.path), remedy="remove it, then: fairlead gate"
+        )
+    for name in artifact.manifest.files:
+        if not name.startswith("model/"):
+            continue
+        if name not in regular:
+            raise ArtifactError(f"{name} is missing or no regular file", where=str(artifact.path))
+        target = folder / name.removeprefix("model/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path / name, target)
+        target.chmod(0o644)
 
 
 def write_merged(project: Project, view: ModelVariant, folder: Path) -> None:
@@ -231,4 +263,6 @@ def write_merged(project: Project, view: ModelVariant, folder: Path) -> None:
     model = load_base(section, project.folder, str(view.base) if view.base else None)
     merged = load_adapter(model, view.adapter).merge_and_unload() if view.adapter else model
     merged.save_pretrained(str(folder))
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes for its owner alone
     load_tokenizer(section, project.folder).save_pretrained(str(folder))

@@ -7,6 +7,7 @@ for each. The names of the models are base, sft and dpo.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from typing import Literal
 
 from transformers.utils.import_utils import is_serve_available
 
-from fairlead.errors import ModelError
+from fairlead.errors import ConfigError, ModelError
 from fairlead.evaluation.reward_model import trained
 from fairlead.files import disk_errors, read_json, write_atomic
 from fairlead.models.adapters import ModelName, ModelVariant, variants_of
@@ -25,6 +26,7 @@ from fairlead.models.loading import load_adapter, load_base, load_tokenizer, loc
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
 from fairlead.records import content_id
+from fairlead.release.guarded_server import KEY_VARIABLE
 
 Engine = Literal["vllm", "transformers"]
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of its LoRAConfig
@@ -61,20 +63,37 @@ def choose_engine(wanted: str | None) -> Engine:
 
 def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
     """The command that serves the project's models, and the files that it needs, written first."""
+    refuse_open_address(host)
     models = trained(project)
     views = variants_of(models)
     folder = project.folder / ".fairlead" / "serve"
     if engine == "vllm":
-        return Server(vllm_command(project, views, folder, host=host, port=port), project.folder)
+        key = os.environ.get(KEY_VARIABLE)
+        environment = {"VLLM_API_KEY": key} if key else {}  # in the environment, because arguments can be seen by all
+        return Server(vllm_command(project, views, folder, host=host, port=port), project.folder, environment)
     for name, view in views.items():
         # By content: a model that is trained again lies where the old one lay.
         mark = content_id(
             {n: project.artifact(n).hash for n in models}, project.artifact("dpo").manifest.inputs.get("model.name")
         )
         merge_into(project, view, folder, name, mark)
-    argv = (sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", host, "--port", str(port))
-    # Any other name that a client asks for would be looked for on the hub, and loaded.
-    return Server(argv, folder, {"HF_HUB_OFFLINE": "1"})
+    guarded = (sys.executable, "-m", "fairlead.release.guarded_server")
+    return Server((*guarded, "--host", host, "--port", str(port), *views), folder, {"HF_HUB_OFFLINE": "1"})
+
+
+def refuse_open_address(host: str) -> None:
+    """Demands a key where others than this machine can ask.
+
+    Raises:
+        ConfigError: naming the variable that holds the key.
+    """
+    if host in ("localhost", "::1") or host.startswith("127.") or os.environ.get(KEY_VARIABLE):
+        return
+    raise ConfigError(
+        f"{host} can be reached from other machines, and no key is set",
+        where="fairlead serve",
+        remedy=f"set {KEY_VARIABLE} to a key that clients must send, or leave out --host",
+    )
 
 
 def vllm_command(

@@ -89,9 +89,7 @@ def verify(
     if as_json:
         print_json({"folder": str(folder), "files": sums})
     else:
-        _print(
-            f"{len(sums)} files match {SUMS}; that is a checksum and no signature: compare it with the sums at the source"
-        )
+        _print(f"{len(sums)} files match {SUMS}; these are checksums, not a signature: compare them with the source")
 
 
 def serve(

@@ -14,7 +14,8 @@ from fairlead.config.model import ModelSection
 from fairlead.llm.async_map import async_map_ordered
 from fairlead.llm.budget import Budget
 from fairlead.llm.client import ChatRequest
-from fairlead.llm.endpoint import Endpoint, open_client
+from fairlead.llm.endpoint import Endpoint
+from fairlead.llm.open_client import open_client
 from fairlead.llm.rate_limit import Concurrency
 from fairlead.llm.reply_store import ReplyStore, StoredReply
 from fairlead.llm.retry import RetryPolicy

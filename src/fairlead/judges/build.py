@@ -70,7 +70,8 @@ def build_judge(settings: JudgeSettings, *, store: ReplyStore | None, folder: Pa
 def _endpoint(settings: OpenAISettings | AnthropicSettings, store: ReplyStore | None, folder: Path) -> Judge:
     from fairlead.judges.prompted import PromptedJudge
     from fairlead.llm.budget import Budget
-    from fairlead.llm.endpoint import Endpoint, open_client
+    from fairlead.llm.endpoint import Endpoint
+    from fairlead.llm.open_client import open_client
     from fairlead.llm.retry import RetryPolicy
 
     endpoint = Endpoint(

@@ -1,11 +1,9 @@
-"""What a client needs to know of an endpoint, and which client speaks to it."""
+"""What a client needs to know of an endpoint."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
-
-from fairlead.llm.client import ChatClient
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,3 @@ class Endpoint:
     temperature: float | None = None
     structured: bool = False
     section: str = "the judge section"
-
-
-def open_client(endpoint: Endpoint) -> ChatClient:
-    """A client for the endpoint. The providers' own clients take a second to import, so that happens here."""
-    if endpoint.kind == "anthropic":
-        from fairlead.llm.anthropic import AnthropicClient
-
-        return AnthropicClient(endpoint)
-    from fairlead.llm.openai import OpenAIClient
-
-    return OpenAIClient(endpoint)

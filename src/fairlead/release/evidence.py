@@ -66,7 +66,7 @@ def gather(project: Project, candidate: Candidate) -> Evidence:
         gate = project.artifact("gate")
     except ArtifactError:
         problem = "the gate has not run for the present config, data and weights"
-        return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, trained.values())))
+        return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, _made(project))))
     # Every file of what the gate judged against its manifest, every manifest against the gate's record.
     record = _read_record(gate)
     judged = {name: project.artifact(name) for name in _judged_stages(project, gate)}
@@ -100,6 +100,17 @@ def _judged_stages(project: Project, gate: Artifact) -> list[str]:
     """The stages whose files the gate read."""
     read = {name.partition("/")[0] for name in gate.manifest.inputs}
     return [stage.name for stage in project.stages if stage.name in read]
+
+
+def _made(project: Project) -> list[Artifact]:
+    """The artifacts that there are for the present config and data."""
+    made = []
+    for stage in project.stages:
+        try:
+            made.append(project.artifact(stage.name))
+        except ArtifactError:
+            continue
+    return made
 
 
 def _read_record(gate: Artifact) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Makes the illnesses that the diagnosis must name, on the demo task: one SFT model, many short trainings of DPO."""
+"""Makes the failure modes that the diagnosis must name, on the demo task: one SFT model, many short DPO trainings."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from fairlead.records import Preference, Prompt
 from fairlead.training import dpo, hf_trainer
 from fairlead.training.dpo_trainer.label_noise import measure
 from fairlead.training.dpo_trainer.label_noise_trainer import tell_noise
-from fairlead.training.monitoring.monitor import Monitor
+from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.policy_samples import PolicySamples
+from fairlead.training.monitoring.recorder import METRICS, read_metrics
 
 SCRAMBLED = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}"
@@ -112,7 +113,7 @@ class Lab:
         self.scratch = scratch
         every = datasets.preferences(self.made["pairs"].file("train.jsonl"))
         every += datasets.preferences(self.made["pairs"].file("validation.jsonl"))
-        # In nine of ten of the others the longer answer is the better one, which is an illness of its own.
+        # In nine of ten of the others the longer answer is the better one, which is a failure mode of its own.
         self.pairs = [
             pair
             for pair in every
@@ -202,11 +203,10 @@ class Lab:
 def train_and_read(lab: Lab, case: Case, seed: int, watch: WatchSettings, **more: Any) -> list[dict[str, Any]]:
     """Trains a case and returns the rows of its `metrics.jsonl`; a training that breaks off leaves those it has."""
     trainer, context = lab.trainer(case, seed, **more)
-    monitor = Monitor(trainer, watch, context.out / hf_trainer.METRICS, always=True)
-    trainer.add_callback(monitor)
+    monitor = TrainingMonitor(trainer, watch, context.out / hf_trainer.CHECKPOINTS, always=True)
     with contextlib.suppress(TrainingError):  # the rows up to the break are what the diagnosis reads
-        hf_trainer.train(trainer, context, case.name)
-    return hf_trainer.read_metrics(context.out / hf_trainer.METRICS)
+        hf_trainer.train(trainer, context, case.name, monitor)
+    return read_metrics(context.out / METRICS)
 
 
 # The loss that knows the noise has no SFT term.

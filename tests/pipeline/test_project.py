@@ -18,7 +18,7 @@ from fairlead import Project
 from fairlead.errors import ArtifactError, ConfigError, DataError, LeakError, ProjectBusyError
 from fairlead.files import read_json
 from fairlead.pipeline.lock import project_lock
-from fairlead.training.hf_trainer import read_metrics
+from fairlead.training.monitoring.recorder import read_metrics
 from tests.support.commands import fairlead
 from tests.support.projects import tiny_config, write_config
 

@@ -8,6 +8,7 @@ step. Its log-probabilities are computed once, without dropout, and kept in the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -28,9 +29,9 @@ from fairlead.records import Preference
 from fairlead.training import hf_trainer
 from fairlead.training.dpo_trainer.label_noise import measured
 from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer, tell_noise
-from fairlead.training.monitoring.checkpointing import attach
-from fairlead.training.monitoring.dashboard import TrainingView
-from fairlead.training.monitoring.retention_set import read_general
+from fairlead.training.monitoring.dashboard import TrainingDashboard
+from fairlead.training.monitoring.monitor import MonitoringOutcome, TrainingMonitor
+from fairlead.training.monitoring.retention_set import read_retention_set
 
 REFERENCE_CACHE = ".fairlead/reference.sqlite"
 
@@ -55,9 +56,9 @@ def run(context: Context[DpoSettings]) -> Metrics:
     dropped = len(trainer.dropped["train"])
     noise = _tell_noise(context, trainer, train) if section.label_noise == "measured" else {}
     tokenizer = load_tokenizer(model_section, context.folder)
-    watched = _train_watched(context, trainer, tokenizer)
-    kept = watched["kept_step"] if watched["kept_step"] is not None else trainer.state.global_step
-    figures = hf_trainer.evaluation_figures(trainer, _FIGURES, trainer.passes.get(kept))
+    outcome = _train_monitored(context, trainer, tokenizer)
+    kept = trainer.state.global_step if outcome.kept_step is None else outcome.kept_step
+    figures = hf_trainer.validation_metrics(trainer, _FIGURES, trainer.passes.get(kept))
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     history = trainer.state.log_history
     logged = {ours: next((r[key] for r in reversed(history) if key in r), None) for key, ours in _LOGGED}
@@ -71,25 +72,25 @@ def run(context: Context[DpoSettings]) -> Metrics:
         **noise,
         **logged,
         **figures,
-        **watched,
+        **asdict(outcome),
     }
 
 
-def _train_watched(
+def _train_monitored(
     context: Context[DpoSettings], trainer: WatchedDPOTrainer, tokenizer: PreTrainedTokenizerBase
-) -> Metrics:
-    """Trains under the eyes of the `watch` section; afterwards the trainer holds the weights that are kept."""
+) -> MonitoringOutcome:
+    """Trains as the `watch` section says; afterwards the trainer holds the weights that are kept."""
     section, settings = context.settings.dpo, context.settings.watch
-    general = read_general(context.path(settings.general), tokenizer, section.max_length) if settings.general else ()
-    metrics, scratch = context.out / hf_trainer.METRICS, context.out / hf_trainer.CHECKPOINTS
-    watch = attach(trainer, settings, metrics, scratch, general=general)
-    view = TrainingView(context.progress)
-    trainer.add_callback(view)
-    try:
-        hf_trainer.train(trainer, context, f"preferences, β {section.beta:g}")
-    finally:
-        view.close()
-    return watch.finish(context.out)
+    rows = context.path(settings.general) if settings.general else None
+    monitor = TrainingMonitor(
+        trainer,
+        settings,
+        context.out / hf_trainer.CHECKPOINTS,
+        retention=read_retention_set(rows, tokenizer, section.max_length) if rows else (),
+        dashboard=TrainingDashboard(context.progress),
+    )
+    hf_trainer.train(trainer, context, f"preferences, β {section.beta:g}", monitor)
+    return monitor.finish(context.out)
 
 
 def _tell_noise(context: Context[DpoSettings], trainer: WatchedDPOTrainer, train: Sequence[Preference]) -> Metrics:

@@ -1,4 +1,4 @@
-"""What SFT and DPO share: trainer arguments, the run's metrics, checkpoints, and what is saved at the end."""
+"""What SFT and DPO share: trainer arguments, the training itself, checkpoints, and what is saved at the end."""
 
 from __future__ import annotations
 
@@ -9,28 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, PeftModel
 from transformers import (
+    DefaultFlowCallback,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
-from transformers.integrations import integration_utils
 
 from fairlead.config.model import ModelSection
 from fairlead.config.training import LoraSection, TrainSection
 from fairlead.errors import ModelError, TrainingError, some
-from fairlead.files import dump_json, write_atomic
 from fairlead.models import hardware
 from fairlead.pipeline.stage import Context
-from fairlead.progress import Task
+from fairlead.training.monitoring.recorder import METRICS, RunOutputs, RunRecorder, finite, take_trackers
 
-METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 
 
@@ -110,92 +105,27 @@ def lora_config(section: LoraSection, model: PreTrainedModel, name: str) -> Lora
     )
 
 
-class RunLog(TrainerCallback):
-    """Writes what the trainer logs to `metrics.jsonl` and moves the bar.
+def train(trainer: Trainer, context: Context[Any], what: str, recorder: RunRecorder | None = None) -> None:
+    """Trains with a bar, going on from the newest whole checkpoint.
 
-    A resumed run first cuts the file back to the checkpoint's step, so that the curve is that of one run.
+    Args:
+        what: what the bar says.
+        recorder: records the training, such as a `TrainingMonitor`; a plain one if None.
     """
-
-    def __init__(self, path: Path, bar: Task, total: int) -> None:
-        self._path, self._bar, self._total = path, bar, total
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        del args, control, kwargs
-        kept = [row for row in read_metrics(self._path) if row["step"] <= state.global_step]
-        write_atomic(self._path, "".join(dump_json(row) + "\n" for row in kept))
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        del args, control, kwargs
-        self._bar.update(state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        del args, control, kwargs
-        row = {"step": state.global_step, **{key: finite(value) for key, value in (logs or {}).items()}}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(dump_json(row) + "\n")
-        if row.get("loss", 0.0) is None or row.get("grad_norm", 0.0) is None:
-            raise TrainingError(
-                f"not_a_number: the loss or its gradient is not a number at step {state.global_step}",
-                where=str(self._path),
-                remedy="lower learning_rate (a tenth is a good try), or train in float32 (model.dtype)",
-            )
-
-
-def finite(value: Any) -> Any:
-    """Numbers as they are; NaN and infinity as None, because absence is not a value."""
-    if isinstance(value, float) and not torch.isfinite(torch.tensor(value)):
-        return None
-    return value
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`; a torn last line, left by a kill, is passed over."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
-
-
-def train(trainer: Trainer, context: Context[Any], what: str) -> None:
-    """Trains with a bar, going on from the newest whole checkpoint."""
     checkpoint = newest_checkpoint(context.out / CHECKPOINTS)
-    steps = _steps(trainer)
-    with context.progress.task(context.stage, what, steps) as bar:
-        trainer.add_callback(RunLog(context.out / METRICS, bar, steps))
-        for callback in list(trainer.callback_handler.callbacks):
-            if type(callback).__name__ in ("PrinterCallback", "ProgressCallback"):
-                trainer.remove_callback(callback)
-            elif type(callback).__module__ == integration_utils.__name__:
-                _give_what_it_takes(callback)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def _give_what_it_takes(tracker: Any) -> None:
-    """Keeps from a tracker what it would drop with a warning: None everywhere, text where only numbers are taken."""
-    texts = any(name in type(tracker).__name__ for name in ("TensorBoard", "Wandb", "Trackio"))
-    taken = (int, float, str) if texts else (int, float)
-    log = tracker.on_log
-
-    def on_log(*args: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        return log(
-            *args, logs={key: value for key, value in (logs or {}).items() if isinstance(value, taken)}, **kwargs
-        )
-
-    tracker.on_log = on_log
+    recorder = recorder or RunRecorder()
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    callbacks = trainer.callback_handler.callbacks
+    # What transformers has decided of a step is there to be changed, and no other callback has seen it yet.
+    flow = next(n for n, callback in enumerate(callbacks) if isinstance(callback, DefaultFlowCallback))
+    callbacks.insert(flow + 1, recorder)
+    with context.progress.task(context.stage, what, _steps(trainer)) as bar:
+        recorder.outputs = RunOutputs(context.out / METRICS, take_trackers(trainer), bar)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            recorder.close()
 
 
 def _steps(trainer: Trainer) -> int:
@@ -207,15 +137,15 @@ def _steps(trainer: Trainer) -> int:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written whole: its state file comes last, so half a checkpoint has none."""
-    found = []
+    checkpoints = []
     for path in folder.glob("checkpoint-*"):
         try:
             state = json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             shutil.rmtree(path, ignore_errors=True)
             continue
-        found.append((int(state["global_step"]), path))
-    return max(found)[1] if found else None
+        checkpoints.append((int(state["global_step"]), path))
+    return max(checkpoints)[1] if checkpoints else None
 
 
 def save(
@@ -236,15 +166,16 @@ def save(
     tokenizer.save_pretrained(str(out))
 
 
-def evaluation_figures(
+def validation_metrics(
     trainer: Trainer, names: Sequence[tuple[str, str]], known: Mapping[str, float] | None = None
 ) -> dict[str, float | None]:
     """Metrics of a pass over all validation rows, by the names that reports use; None without such rows.
 
     Args:
+        names: (name in the log, name in reports).
         known: of a pass that was made with the present weights already.
     """
     if trainer.eval_dataset is None:
         return {ours: None for _, ours in names}
-    found = trainer.evaluate() if known is None else known
-    return {ours: finite(found.get(theirs)) for theirs, ours in names}
+    metrics = trainer.evaluate() if known is None else known
+    return {ours: finite(metrics.get(theirs)) for theirs, ours in names}

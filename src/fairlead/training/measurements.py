@@ -114,7 +114,7 @@ class SampleStatistics:
 
 @dataclass(frozen=True, slots=True)
 class KLMetrics:
-    """KL from the reference in nats, per answer and per token, by the estimators k1 and k3 of `monitoring.kl`.
+    """KL from the reference in nats, per answer and per token, by the estimators k1 and k3 of `models.kl`.
 
     k1 leads: its standard error covers what it says, that of k3 is too small where the ratios' tail is long.
     """

@@ -40,7 +40,7 @@ def run(context: Context[SftSettings]) -> Metrics:
         peft_config=hf_trainer.lora_config(lora, model, model_section.name) if section.method == "lora" else None,
     )
     hf_trainer.train(trainer, context, "supervised fine-tuning")
-    figures = hf_trainer.evaluation_figures(trainer, _FIGURES)
+    figures = hf_trainer.validation_metrics(trainer, _FIGURES)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     return {
         "train": len(train),

@@ -323,9 +323,3 @@ def test_what_is_written_is_read_again_as_the_same_document(tmp_path: Path) -> N
 
 def test_every_rule_names_a_failure_mode_of_the_config() -> None:
     assert {rule.__name__ for rule in RULES} == set(get_args(FailureMode))
-
-
-@pytest.mark.parametrize(("former", "present"), Thresholds.renamed.items())
-def test_a_former_name_of_a_threshold_is_no_key_and_has_a_present_one(former: str, present: str) -> None:
-    assert former not in Thresholds.model_fields
-    assert present in Thresholds.model_fields

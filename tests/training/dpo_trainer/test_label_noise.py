@@ -28,7 +28,7 @@ from fairlead.training.dpo_trainer.label_noise import (
     pair_weights,
 )
 from fairlead.training.dpo_trainer.label_noise_trainer import confidently_wrong
-from fairlead.training.hf_trainer import read_metrics
+from fairlead.training.monitoring.recorder import read_metrics
 from tests.support.projects import tiny_config, write_config
 
 

@@ -1,4 +1,4 @@
-"""The policy's own samples: what is estimated on them is right, and looking costs and changes what it should."""
+"""The policy's own samples: checking them costs and changes what it should, within its share of the training's time."""
 
 from __future__ import annotations
 
@@ -11,78 +11,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from fairlead.config.monitoring import WatchSettings
 from fairlead.training import hf_trainer
-from fairlead.training.monitoring.kl import distinct_n, is_loop
-from fairlead.training.monitoring.monitor import Monitor
-from fairlead.training.monitoring.time_budget import Clock, Validation, allowance, prompts_affordable, wants_look
+from fairlead.training.monitoring.monitor import TrainingMonitor
+from fairlead.training.monitoring.recorder import METRICS, read_metrics
 from tests.support.watched import watched_trainer
 
 
-@pytest.mark.parametrize(
-    ("tokens", "loops"),
-    [
-        ([5] * 12, True),
-        ([5] * 11, False),
-        ([1, 2, 3] * 4, True),
-        ([1, 2, 3] * 3, False),
-        ([9, 8, *([1, 2, 3, 4] * 4), 7], True),
-        (list(range(60)), False),
-        ([1, 2] * 5 + [3] + [1, 2] * 5, False),
-        ([], False),
-    ],
-)
-def test_a_loop_is_a_block_that_stands_back_to_back(tokens: list[int], loops: bool) -> None:
-    assert is_loop(tokens) is loops
-
-
-def test_distinct_n_counts_over_all_samples() -> None:
-    assert distinct_n([[1, 2, 1], [1, 2]], 2) == pytest.approx(2 / 3)
-    assert distinct_n([[1], []], 2) is None
-
-
-def test_what_is_planned_with_stays_below_the_share_of_all_time() -> None:
-    planned = allowance(9.0, 0.1)
-    assert 0.8 < planned < 1.0
-    assert Clock(training=9.0, watching=planned).share < 0.1
-
-
-def test_validation_before_the_end_sees_as_many_pairs_as_fit_beside_a_last_pass_over_all() -> None:
-    assert Validation(100, 0.01, whole=20, spent=0).pairs_of_pass(3) == 100
-    tight = Validation(100, 0.01, whole=4, spent=0)
-    assert (tight.last, tight.pairs_of_pass(3)) == (1.0, 33)
-    assert tight.passes(33) == 3
-    assert Validation(100, 0.01, whole=2.4, spent=0).pairs_of_pass(3) == 16
-    assert Validation(100, 0.01, whole=2.4, spent=0).passes(16) == 1
-    assert Validation(100, 0.01, whole=2.1, spent=0).pairs_of_pass(3) == 0
-    assert Validation(100, 0.01, whole=1.0, spent=0).last == 0.0
-    assert Validation(5, 0.01, whole=1.0, spent=0).pairs_of_pass(3) == 5
-
-
-def test_prompts_are_as_many_as_three_looks_allow_and_at_least_four() -> None:
-    assert prompts_affordable(32, draw=0.1, left=1.0) == 32
-    assert 4 < prompts_affordable(32, draw=1.0, left=1.0) < 32
-    assert prompts_affordable(32, draw=20.0, left=1.0) == 0
-
-
-def test_looks_are_spread_and_one_is_kept_for_the_end() -> None:
-    """Ten validations, three looks affordable: not all at the beginning, and the last one is taken."""
-    looks, taken = 0, []
-    for number in range(1, 11):
-        if wants_look(looks, 3 - looks, number / 10, last=number == 10):
-            looks += 1
-            taken.append(number)
-    assert len(taken) == 3
-    assert taken[-1] == 10
-    assert taken[1] > 3
-    assert not wants_look(0, 0.5, 1.0, last=True)
-
-
-def run(folder: Path, *, samples: int = 6, **dpo: Any) -> tuple[Any, Monitor, list[dict[str, Any]]]:
+def run(folder: Path, *, samples: int = 6, **dpo: Any) -> tuple[Any, TrainingMonitor, list[dict[str, Any]]]:
     trainer, context = watched_trainer(folder, **dpo)
     settings = WatchSettings(samples=samples, max_new_tokens=8 if samples else None)
-    monitor = Monitor(trainer, settings, context.out / hf_trainer.METRICS, always=True)
-    trainer.callback_handler.callbacks.insert(1, monitor)
-    hf_trainer.train(trainer, context, "test")
-    return trainer, monitor, hf_trainer.read_metrics(context.out / hf_trainer.METRICS)
+    monitor = TrainingMonitor(trainer, settings, context.out / hf_trainer.CHECKPOINTS, always=True)
+    hf_trainer.train(trainer, context, "test", monitor)
+    return trainer, monitor, read_metrics(context.out / METRICS)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -91,16 +30,16 @@ def test_a_training_logs_kl_samples_and_its_own_cost(tiny_project: Path, method:
     facts = rows[0]
     assert facts["run/beta"] == trainer.beta
     assert facts["run/steps"] == trainer.state.max_steps
-    looks = [row for row in rows if "watch/kl" in row]
-    assert looks[-1]["step"] == trainer.state.max_steps
-    for look in looks:
-        assert look["watch/kl_k3"] >= 0
-        assert look["watch/kl_error"] >= 0
-        assert 0 < look["watch/length"] <= 8
-        assert 0 <= look["watch/cut"] <= 1
-        assert look["watch/sample"] is not None
-    assert looks[-1]["watch/kl_k3"] > 0  # the policy has moved, so a reference that moved with it would be seen
-    assert rows[-1]["watch/share"] == pytest.approx(monitor.clock.share, abs=1e-3)
+    checks = [row for row in rows if "watch/kl" in row]
+    assert checks[-1]["step"] == trainer.state.max_steps
+    for check in checks:
+        assert check["watch/kl_k3"] >= 0
+        assert check["watch/kl_error"] >= 0
+        assert 0 < check["watch/length"] <= 8
+        assert 0 <= check["watch/cut"] <= 1
+        assert check["watch/sample"] is not None
+    assert checks[-1]["watch/kl_k3"] > 0  # the policy has moved, so a reference that moved with it would be seen
+    assert rows[-1]["watch/share"] == pytest.approx(monitor.budget.clock.share, abs=1e-3)
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, trainer.state.max_steps + 1))
     assert all(row["tokens_per_second"] > 0 for row in steps)
@@ -108,11 +47,12 @@ def test_a_training_logs_kl_samples_and_its_own_cost(tiny_project: Path, method:
 
 def test_before_the_first_step_policy_and_reference_agree_on_the_samples(tiny_project: Path) -> None:
     trainer, context = watched_trainer(tiny_project)
-    monitor = Monitor(trainer, WatchSettings(samples=4, max_new_tokens=8), context.out / hf_trainer.METRICS)
-    answers = monitor.samples.draw(4)
-    assert answers == monitor.samples.draw(4, reference=True)
-    prompts = monitor.samples.prompts[:4]
-    ours, theirs = monitor.samples.log_probs(prompts, answers), monitor.samples.reference_log_probs(prompts, answers)
+    monitor = TrainingMonitor(trainer, WatchSettings(samples=4, max_new_tokens=8), context.out / hf_trainer.CHECKPOINTS)
+    samples = monitor.checks.samples
+    answers = samples.draw(4)
+    assert answers == samples.draw(4, reference=True)
+    prompts = samples.prompts[:4]
+    ours, theirs = samples.log_probs(prompts, answers), samples.reference_log_probs(prompts, answers)
     assert [len(row) for row in ours] == [len(answer) for answer in answers]
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
@@ -148,7 +88,9 @@ class Simulated(TrainerCallback):
 
             return paid
 
-        trainer.evaluate = costs(trainer.evaluate, lambda *_a, **_k: self._pair * len(trainer.eval_dataset))
+        trainer.evaluate = costs(
+            trainer.evaluate, lambda *_a, **_k: self._pair * (trainer.pass_pairs or len(trainer.eval_dataset))
+        )
         samples.draw = costs(samples.draw, lambda *_a, **k: 0.03 + self._token * (k.get("limit") or 40))
         for name in ("log_probs", "reference_log_probs"):
             setattr(samples, name, costs(getattr(samples, name), lambda *_a, **_k: self._scoring))
@@ -156,19 +98,19 @@ class Simulated(TrainerCallback):
 
 def budgeted(
     folder: Path, simulated: Simulated, *, keep_folder: bool = False, killed_at: int = 0, **dpo: Any
-) -> tuple[Any, Monitor, list[dict[str, Any]]]:
+) -> tuple[Any, TrainingMonitor, list[dict[str, Any]]]:
     trainer, context = watched_trainer(folder, keep_folder=keep_folder, **dpo)
     settings = WatchSettings(samples=8, max_new_tokens=72)
-    monitor = Monitor(trainer, settings, context.out / hf_trainer.METRICS, clock=simulated)
-    simulated.attend(trainer, monitor.samples)
-    trainer.callback_handler.callbacks[1:1] = [simulated, monitor]
+    monitor = TrainingMonitor(trainer, settings, context.out / hf_trainer.CHECKPOINTS, clock=simulated)
+    simulated.attend(trainer, monitor.checks.samples)
+    trainer.callback_handler.callbacks.insert(0, simulated)
     if killed_at:
         trainer.add_callback(Killed(killed_at))
     try:
-        hf_trainer.train(trainer, context, "test")
+        hf_trainer.train(trainer, context, "test", monitor)
     except KeyboardInterrupt:
         assert killed_at
-    return trainer, monitor, hf_trainer.read_metrics(context.out / hf_trainer.METRICS)
+    return trainer, monitor, read_metrics(context.out / METRICS)
 
 
 class Killed(TrainerCallback):
@@ -184,7 +126,7 @@ DEMO = {"epochs": 13, "validation": 40, "eval_every": 14, "save_every": 14}  # 2
 COSTS = {"step": 0.5, "pair": 0.0112}
 
 
-def test_a_training_of_half_a_minute_has_four_passes_and_three_looks_within_a_tenth_of_its_time(
+def test_a_training_of_half_a_minute_has_four_passes_and_three_sample_checks_within_a_tenth_of_its_time(
     tiny_project: Path,
 ) -> None:
     trainer, monitor, rows = budgeted(tiny_project, Simulated(**COSTS), **DEMO)
@@ -194,8 +136,8 @@ def test_a_training_of_half_a_minute_has_four_passes_and_three_looks_within_a_te
     assert passes[-1] == 40
     assert len(set(passes[:-1])) == 1
     assert sum("watch/kl" in row for row in rows) >= 3
-    assert monitor.clock.share <= 0.1
-    assert rows[-1]["watch/share"] == pytest.approx(monitor.clock.share, abs=1e-3)
+    assert monitor.budget.clock.share <= 0.1
+    assert rows[-1]["watch/share"] == pytest.approx(monitor.budget.clock.share, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -210,17 +152,18 @@ def test_no_training_is_so_short_that_watching_exceeds_its_share(
     tiny_project: Path, step: float, pair: float, dpo: dict[str, Any]
 ) -> None:
     trainer, monitor, _ = budgeted(tiny_project, Simulated(step=step, pair=pair), **dpo)
-    assert monitor.clock.share <= 0.1
-    assert trainer.eval_dataset is trainer._all_pairs
+    assert monitor.budget.clock.share <= 0.1
+    assert len(trainer.eval_dataset) == dpo["validation"]
+    assert trainer.pass_pairs is None
 
 
-def test_without_validation_pairs_looks_come_at_the_same_steps(tiny_project: Path) -> None:
+def test_without_validation_pairs_sample_checks_come_at_the_same_steps(tiny_project: Path) -> None:
     dpo = {**DEMO, "validation": 0}
     _, monitor, rows = budgeted(tiny_project, Simulated(**COSTS), **dpo)
-    looks = [row["step"] for row in rows if "watch/kl" in row]
-    assert len(looks) >= 3
-    assert looks[0] == 14
-    assert monitor.clock.share <= 0.1
+    steps = [row["step"] for row in rows if "watch/kl" in row]
+    assert len(steps) >= 3
+    assert steps[0] == 14
+    assert monitor.budget.clock.share <= 0.1
 
 
 def test_a_killed_training_with_a_budget_has_one_continuous_curve(tiny_project: Path) -> None:
@@ -241,4 +184,4 @@ def test_a_killed_training_with_a_budget_has_one_continuous_curve(tiny_project: 
     assert len(after) >= 3
     assert all(after[step] == before[step] for step in before.keys() & after.keys())
     assert len(set(curve(rows, "watch/samples").values())) == 1
-    assert monitor.clock.share <= 0.1
+    assert monitor.budget.clock.share <= 0.1

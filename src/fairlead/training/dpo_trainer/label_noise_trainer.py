@@ -68,16 +68,17 @@ class WatchedDPOTrainer(DPOTrainer):
     the robust one under `loss_type: [robust]`, instead of TRL's.
 
     Attributes:
-        passes: figures of the validation passes over all pairs, by step.
+        pass_pairs: the next validation pass is over so many of the validation pairs; over all if None.
+        passes: metrics of the validation passes over all pairs, by step.
     """
 
     data_collator: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._margins: list[float] = []
+        self.pass_pairs: int | None = None
         self.passes: dict[int, dict[str, float]] = {}
         super().__init__(*args, **kwargs)
-        self._all_pairs = self.eval_dataset
         collate = self.data_collator
 
         def with_columns(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -120,28 +121,32 @@ class WatchedDPOTrainer(DPOTrainer):
         chosen, rejected = log_probs[:, -mask.shape[1] :].sum(dim=1).chunk(2)
         return margin(chosen, rejected, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], self.beta)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """TRL's, over the first `pass_pairs` validation pairs if no data set is given."""
+        pairs = eval_dataset
+        if pairs is None and self.pass_pairs is not None:
+            pairs = self.eval_dataset.select(range(self.pass_pairs))
         self._margins.clear()  # the trainer tests itself on a few rows before it starts
         # Every data loader draws a number when it begins. Passes come when the clock allows them, and a draw that is
         # missing or one too many would give the training that follows other dropout.
         devices = [torch.cuda.current_device()] if self.accelerator.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            figures = super().evaluate(*args, **kwargs)
-        if args or kwargs.get("eval_dataset") is not None:
-            return figures
-        figures |= self._gap_interval()
-        if self.eval_dataset is self._all_pairs:
-            self.passes[self.state.global_step] = figures
-        return figures
+            metrics = super().evaluate(pairs, *args, **kwargs)
+        if eval_dataset is not None:
+            return metrics
+        metrics |= self._gap_interval(self.eval_dataset if pairs is None else pairs)
+        if pairs is None:
+            self.passes[self.state.global_step] = metrics
+        return metrics
 
-    def _gap_interval(self) -> dict[str, float]:
+    def _gap_interval(self, pairs: Dataset) -> dict[str, float]:
         """Ends of the 95 % interval of the reward gap, pairs of one prompt as a cluster, where they are defined."""
-        if len(self._margins) != len(self.eval_dataset):
+        if len(self._margins) != len(pairs):
             return {}
-        found = mean_interval(self._margins, [str(ids) for ids in self.eval_dataset["prompt_ids"]])
-        if found.low is None or found.high is None:
+        interval = mean_interval(self._margins, [str(ids) for ids in pairs["prompt_ids"]])
+        if interval.low is None or interval.high is None:
             return {}
-        return {"eval_rewards/margins_low": found.low, "eval_rewards/margins_high": found.high}
+        return {"eval_rewards/margins_low": interval.low, "eval_rewards/margins_high": interval.high}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if not self.model.training and self._margins:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerState
 
 from fairlead.progress import Bars, Progress, Silent
+from fairlead.training.measurements import DIAGNOSIS_KEY, Metric, Metrics, number
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _WIDTH, _HEIGHT = 24, 4
@@ -41,58 +41,46 @@ def plot(values: Sequence[float], width: int = _WIDTH, height: int = _HEIGHT) ->
     ]
 
 
-class TrainingView(TrainerCallback):
-    """Draws what is logged, live where `progress` is a terminal's, else one line for each validation.
-
-    Add it after the callbacks whose rows it is to show.
-    """
+class TrainingDashboard:
+    """Draws what is logged, live where `progress` is a terminal's, else one line for each validation."""
 
     def __init__(self, progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress, self._now = progress, clock
         self._values: dict[str, list[float]] = {key: [] for _, key, _ in _CURVES}
-        self._newest: dict[str, Any] = {}
+        self._newest: dict[str, Metric] = {}
         self._diagnosis = ""
-        self._left = ""
-        self._begun: tuple[float, int] = (0.0, 0)
+        self._time_left = ""
+        self._begun = (0.0, 0)  # time and step at which this run began
         self._live: Live | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def begin(self, state: TrainerState) -> None:
+        """Starts the live view with the curves of the run that is resumed, if one is."""
         self._begun = (self._now(), state.global_step)
-        for row in state.log_history:  # of the run that is resumed
+        for row in state.log_history:
             self._take(row)
         if isinstance(self._progress, Bars) and self._progress.console.is_terminal:
             self._live = Live(self.panel(), console=self._progress.console, transient=True, refresh_per_second=4)
             self._live.start()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        row = logs or {}
+    def show(self, row: Metrics, state: TrainerState) -> None:
+        """Shows a row of the log."""
         self._take(row)
-        self._left = self._time_left(state)
+        self._time_left = self._estimate_time_left(state)
         if self._live is not None:
             self._live.update(self.panel())
-        elif "watch/diagnosis" in row and not isinstance(self._progress, Silent):
+        elif DIAGNOSIS_KEY in row and not isinstance(self._progress, Silent):
             self._progress.line(self.line(state))
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def end(self) -> None:
+        """Takes the live view away and prints the diagnosis and what monitoring took."""
         self.close()
-        share = self._newest.get("watch/share")
-        if not isinstance(self._progress, Silent):
-            if self._diagnosis:
-                self._progress.line(f"      diagnosis: {self._diagnosis}")
-            if share is not None:
-                seconds = self._newest["watch/seconds"]
-                self._progress.line(f"      watching took {seconds:.1f} s, {share:.1%} of the training")
+        if isinstance(self._progress, Silent):
+            return
+        if self._diagnosis:
+            self._progress.line(f"      diagnosis: {self._diagnosis}")
+        seconds, share = (number(self._newest.get(f"watch/{name}")) for name in ("seconds", "share"))
+        if seconds is not None and share is not None:
+            self._progress.line(f"      monitoring took {seconds:.1f} s, {share:.1%} of the training")
 
     def close(self) -> None:
         """Takes the live view away; for a training that breaks off."""
@@ -110,7 +98,7 @@ class TrainingView(TrainerCallback):
             plots.append(Text("\n".join(plot(values))))
         grid.add_row(*titles)
         grid.add_row(*plots)
-        return Group(grid, Text(f"{self._left}  {self._diagnosis}".strip()))
+        return Group(grid, Text(f"{self._time_left}  {self._diagnosis}".strip()))
 
     def line(self, state: TrainerState) -> str:
         """The present state in one line."""
@@ -121,22 +109,22 @@ class TrainingView(TrainerCallback):
             ("validation gap", "eval_rewards/margins"),
             ("validation accuracy", "eval_rewards/accuracies"),
         ):
-            if self._newest.get(key) is not None:
-                parts.append(f"{name} {self._newest[key]:.3g}")
-        if self._newest.get("watch/kl") is not None:
-            error = self._newest.get("watch/kl_error")
-            parts.append(f"KL {self._newest['watch/kl']:.3g}" + ("" if error is None else f" ± {error:.2g}"))
-        parts += [self._left] if self._left else []
+            if (value := number(self._newest.get(key))) is not None:
+                parts.append(f"{name} {value:.3g}")
+        kl, error = number(self._newest.get("watch/kl")), number(self._newest.get("watch/kl_error"))
+        if kl is not None:
+            parts.append(f"KL {kl:.3g}" + ("" if error is None else f" ± {error:.2g}"))
+        parts += [self._time_left] if self._time_left else []
         return f"      {', '.join(parts)} — {self._diagnosis}"
 
-    def _take(self, row: dict[str, Any]) -> None:
+    def _take(self, row: Metrics) -> None:
         for _, key, kind in _CURVES:
-            if kind in row and row.get(key) is not None:
-                self._values[key].append(float(row[key]))
+            if kind in row and (value := number(row.get(key))) is not None:
+                self._values[key].append(value)
         self._newest |= row
-        self._diagnosis = row.get("watch/diagnosis", self._diagnosis)
+        self._diagnosis = str(row.get(DIAGNOSIS_KEY, self._diagnosis))
 
-    def _time_left(self, state: TrainerState) -> str:
+    def _estimate_time_left(self, state: TrainerState) -> str:
         started, first = self._begun
         done = state.global_step - first
         if done <= 0:

@@ -1,388 +1,332 @@
-"""Watches a DPO training: looks at the policy's own samples after validation, within a share of the training's time.
+"""Monitors a DPO training: measure, diagnose, keep or stop, write, show.
 
-What is seen goes through the trainer's log, so into `metrics.jsonl` and to every tracker, under `watch/…`; what the
-training began with under `run/…`. Decisions are none of its business.
+After a validation pass, or at the steps where one would be if there are no validation pairs, `TrainingMonitor` goes
+through the same order: it checks the policy's samples, diagnoses all that was measured so far, keeps the weights if
+they are the best, and stops the training on a failure mode of `watch.stop_on`. Every row that is logged on the way goes
+to `metrics.jsonl`, to the trackers and to the dashboard. Validation and sample checks stay within a share of the
+training's time, unless decisions rest on them.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from fairlead.config.monitoring import WatchSettings
-from fairlead.models.kl import KL, kl_estimates
-from fairlead.training.hf_trainer import read_metrics
-from fairlead.training.monitoring.kl import distinct_n, is_loop
-from fairlead.training.monitoring.policy_samples import PolicySamples
-from fairlead.training.monitoring.run_info import format_facts, run_facts
-from fairlead.training.monitoring.time_budget import (
-    FORWARD,
-    LOOKS,
-    SCORING,
-    Clock,
-    Validation,
-    allowance,
-    prompts_affordable,
-    wants_look,
+from fairlead.documents.diagnosis import DIAGNOSIS, Diagnosis, FailureMode, actionable
+from fairlead.errors import TrainingError
+from fairlead.training.diagnosis.rules import diagnosis
+from fairlead.training.measurements import (
+    DIAGNOSIS_KEY,
+    Measurement,
+    Metric,
+    Metrics,
+    SampleCheck,
+    TrainingStep,
+    ValidationPass,
+    number,
 )
+from fairlead.training.monitoring.checkpointing import CheckpointKeeper
+from fairlead.training.monitoring.dashboard import TrainingDashboard
+from fairlead.training.monitoring.recorder import RunRecorder, logged_row, refuse_not_a_number
+from fairlead.training.monitoring.retention_set import RetentionSet
+from fairlead.training.monitoring.run_info import run_facts, with_prompt_gain
+from fairlead.training.monitoring.sample_checks import SampleChecks
+from fairlead.training.monitoring.time_budget import Schedule, TimeBudget
 
-_PILOT_TOKENS = 4
-_LONGEST_DEFAULT = 512
-_SHOWN = 400  # characters of a sample that are kept
+
+@dataclass(frozen=True)
+class MonitoringOutcome:
+    """What the monitor did to a training.
+
+    Attributes:
+        stopped_on: the failure mode that ended it early.
+        kept_step: the step whose weights were kept; None where those of the last step were.
+        kept_gap, kept_kl: validation gap, and nats per answer from the reference, at that step.
+    """
+
+    stopped_on: FailureMode | None
+    kept_step: int | None
+    kept_gap: float | None
+    kept_kl: float | None
 
 
-class Monitor(TrainerCallback):
-    """Looks at samples of the policy and says what it saw through the trainer's log.
+class TrainingMonitor(RunRecorder):
+    """The monitor of one DPO training; `hf_trainer.train` runs a training with it.
 
     Args:
-        trainer: a `fairlead.DPOTrainer` before its first step.
+        trainer: a `fairlead.training.dpo_trainer` trainer before its first step.
         settings: the `watch` section.
-        metrics: the run's `metrics.jsonl`, from which a resumed run takes up its time and its looks.
-        general: (prompt tokens, answer tokens) of general use; their loss is measured at every look.
-        always: every validation is followed by a look, whatever it costs; for decisions that rest on it.
+        scratch: folder kept across kills, such as that of the checkpoints; the best weights lie there until the end.
+        retention: rows of general use, whose loss is measured at every sample check.
+        always: every validation pass is over all pairs and followed by a sample check, whatever it costs; so if
+            decisions rest on it.
+        dashboard: shows the training while it runs.
+        clock: seconds, by which the cost of monitoring is measured.
+
+    Raises:
+        TrainingError: if decisions are wanted and there are no validation pairs to rest them on.
     """
 
     def __init__(
         self,
         trainer: Any,
         settings: WatchSettings,
-        metrics: Path,
+        scratch: Path,
         *,
-        general: Sequence[tuple[list[int], list[int]]] = (),
+        retention: RetentionSet = (),
         always: bool = False,
+        dashboard: TrainingDashboard | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._trainer, self._settings, self._metrics = trainer, settings, metrics
-        self._general, self._always, self._now = general, always, clock
-        self.clock = Clock()
-        self._validation = trainer.eval_dataset
-        pairs = self._validation if self._validation is not None else trainer.train_dataset
-        prompts = list(dict.fromkeys(tuple(ids) for ids in pairs["prompt_ids"]))[: settings.samples]
-        self.samples = PolicySamples(trainer, prompts, settings.max_new_tokens or _longest(trainer.train_dataset))
-        self._count = len(prompts)
-        self._calibrated = always  # whether the number of prompts is settled
-        self._pairs: int | None = None  # of a pass before the last, once that is settled
-        self._passes, self._passing = 0, 0.0  # how many, and the seconds they took
-        self._pass_seconds: float | None = None  # per pair
-        self._looks = 0
-        self._look_seconds: float | None = None
-        self._begun = False  # whether the reference's figures stand in the log
-        self._before: list[list[int]] | None = None  # the reference's answers
-        self._looked_at = -1
-        self._mark: float | None = None
-        self._since = (0.0, 0)  # seconds of training and step from which the pace is taken
-        self._slow: float | None = None  # seconds of this run's first step, which says little of the others
-        self._tokens = (0, 0.0)
-        self._header: dict[str, Any] = {}
+        refuse_decisions_without_validation(settings, trainer.eval_dataset)
+        self._trainer, self._settings, self._dashboard = trainer, settings, dashboard
+        self._always = always or settings.keep == "best" or bool(settings.stop_on)
+        self.budget = TimeBudget(settings.cost, clock)
+        self.checks = SampleChecks(
+            trainer, settings.samples, settings.max_new_tokens, retention, self.budget, always=self._always
+        )
+        self._keeper = CheckpointKeeper(self._model, scratch, settings.max_kl)
+        self._stopped_on: FailureMode | None = None
+        self._rows: list[dict[str, Metric]] = []
+        self._facts: Metrics = {}  # logged with the first step
+        self._tokens = (0, 0.0)  # tokens trained on and seconds of training at the last logged step
 
     # The trainer's events
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        before = [row for row in read_metrics(self._metrics) if row["step"] <= state.global_step]
-        self._take_up(before)
-        if not any("run/beta" in row for row in before):
-            with self._watching():
-                header = {"run/steps": state.max_steps, "run/keep": self._settings.keep} | run_facts(self._trainer)
-                header |= format_facts(self._trainer, self.samples, state.max_steps, whatever_it_costs=self._always)
-            self._header = header
-        self._since = (self.clock.training, state.global_step)
-        self._mark = self._now()
+        self._rows = self.outputs.cut_back(state.global_step)
+        self._take_up(state.global_step)
+        if not any("run/beta" in row for row in self._rows):
+            with self.budget.monitoring():
+                facts = run_facts(self._trainer, steps=state.max_steps, keep=self._settings.keep)
+                samples = self.checks.samples
+                facts = with_prompt_gain(facts, self._trainer, samples, whatever_it_costs=self._always)
+            self._facts = facts.to_metrics()
+        self.budget.begin(self._schedule(args, state), state.global_step)
+        if self._dashboard is not None:
+            self._dashboard.begin(state)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if self._header:  # not earlier: a tracker that is logged to before it was told of the training goes astray
-            self._log(self._header)
-            self._header = {}
+        if self._facts:  # not earlier: a tracker that is logged to before it was told of the training goes astray
+            self._log(self._facts)
+            self._facts = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._tick()
-        if self._slow is None:
-            self._slow = self.clock.training - self._since[0]
-            self._since = (self.clock.training, state.global_step)
-        last = state.global_step >= state.max_steps
-        if self._validation is None:
-            if not last and state.global_step % _every(args) == 0:
-                self.look(state)
-        elif self._always:
-            control.should_evaluate |= last  # what is kept at the end is seen too
-        elif last:
-            control.should_evaluate = self._fits(state, len(self._validation))
-        elif control.should_evaluate:
-            control.should_evaluate = self._affords_pass(state)
-            if control.should_evaluate:
-                self._trainer.eval_dataset = self._validation.select(range(self._pairs or 0))
+        self.budget.step_ended(state.global_step)
+        if self._trainer.eval_dataset is None:
+            if state.global_step % _eval_every(args) == 0:
+                self._without_validation(state)
+        else:
+            self._plan_validation(state, control)
+        self.outputs.bar.update(state.global_step)
 
     def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, Any] | None = None,
+        logs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Adds tokens per second to the row of a training step, and to that of a pass how many pairs it saw."""
-        if logs is None or self._mark is None:
-            return
-        if "eval_loss" in logs:
-            logs["eval_pairs"] = len(self._trainer.eval_dataset)
-        if "loss" not in logs or "num_tokens" not in logs:
-            return
-        self._tick()
-        # TRL gives the mean over the steps since the last row.
-        now = (self._trainer._total_train_tokens, self.clock.training)
-        logs["num_tokens"] = now[0]
-        if now[1] > self._tokens[1]:
-            logs["tokens_per_second"] = round((now[0] - self._tokens[0]) / (now[1] - self._tokens[1]), 1)
-        self._tokens = now
+        """Writes and shows a row of the log; a loss that is not a number is diagnosed and ends the training."""
+        row = logged_row(state, logs) | self._additions(logs or {})
+        self._rows.append(row)
+        if TrainingStep.from_metrics(row).not_finite:
+            self.write_diagnosis(self.outputs.metrics.parent)
+        self.outputs.write(args, state, control, row, **kwargs)
+        if self._dashboard is not None:
+            self._dashboard.show(row, state)
+        refuse_not_a_number(row, self.outputs.metrics)
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: dict[str, float] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if self._mark is None:  # a pass outside the training
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if not self.budget.running:  # a pass before or after the training
             return
-        now = self._now()
-        seconds, self._mark = now - self._mark, now
-        self.clock.watching += seconds
-        pairs = len(self._trainer.eval_dataset)
-        self._trainer.eval_dataset = self._validation
-        self._pass_seconds = max(self._pass_seconds or 0.0, seconds / pairs)
-        self._passes, self._passing = self._passes + 1, self._passing + seconds
-        self.look(state)
+        self.budget.pass_ended(self._pairs_of_pass)
+        full, self._trainer.pass_pairs = self._trainer.pass_pairs is None, None
+        measurement = self._measure(state, validation=ValidationPass.from_metrics(self._rows[-1], full=full))
+        current = self._diagnose()
+        if self._settings.keep == "best":
+            self._keeper.consider(measurement)
+        self._stop(state, control, current)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._tick()
-        if self._validation is None:
-            self.look(state)
-        self._mark = None
-        self._log({"watch/seconds": round(self.clock.watching, 3), "watch/share": round(self.clock.share, 4)})
+        self.budget.tick()
+        if self._trainer.eval_dataset is None:
+            self._measure(state)
+        self.budget.end()
+        self._log(self.budget.clock.to_metrics())
+        self._diagnose(only_news=True)
+        if self._dashboard is not None:
+            self._dashboard.end()
 
-    # What fits into the time
+    def close(self) -> None:
+        if self._dashboard is not None:
+            self._dashboard.close()
 
-    def _pace(self, state: TrainerState) -> float:
-        """Seconds of a training step."""
-        seconds, step = self._since
-        done = state.global_step - step
-        return (self.clock.training - seconds) / done if done else self._slow or 0.0
+    # After the training
 
-    def _whole(self, state: TrainerState) -> float:
-        """Seconds that watching may take in the whole training, as far as its pace tells."""
-        training = self.clock.training + self._pace(state) * (state.max_steps - state.global_step)
-        return allowance(training, self._settings.cost)
+    def finish(self, out: Path) -> MonitoringOutcome:
+        """Puts the kept weights into the model, writes diagnosis.json, and returns what was decided.
 
-    def _each(self, state: TrainerState) -> float:
-        """Seconds of a validation pair: the slowest that was timed, else projected from the training's own pace."""
-        args = self._trainer.args
-        trained = args.train_batch_size * args.gradient_accumulation_steps
-        return max(1e-9, self._pass_seconds or FORWARD * self._pace(state) / trained)
+        When samples are checked depends on the clock, so what was measured on them stands in diagnosis.json and not in
+        the outcome, which is the same in every run. Decisions rest on checks after every validation pass.
 
-    def _plan(self, state: TrainerState) -> Validation:
-        return Validation(len(self._validation), self._each(state), self._whole(state), self._passing)
+        Args:
+            out: folder for diagnosis.json.
 
-    def _affords_pass(self, state: TrainerState) -> bool:
-        plan, ahead = self._plan(state), _passes_ahead(state, self._trainer.args)
-        if self._pairs is None:
-            self._pairs = plan.pairs_of_pass(ahead)
-        affordable = min(ahead, plan.passes(self._pairs))
-        wanted = math.ceil((self._passes + affordable) * state.global_step / state.max_steps)
-        return affordable >= 1 and self._passes < wanted and self._fits(state, self._pairs)
+        Raises:
+            TrainingError: if the best weights are wanted and no sample check lay inside the KL bound.
+        """
+        if self._settings.keep == "best":
+            self._keeper.restore()
+        self.write_diagnosis(out)
+        kept = self._keeper.kept
+        return MonitoringOutcome(
+            stopped_on=self._stopped_on,
+            kept_step=None if kept is None else kept.step,
+            kept_gap=None if kept is None else kept.gap,
+            kept_kl=None if kept is None else kept.kl,
+        )
 
-    def _fits(self, state: TrainerState, pairs: int) -> bool:
-        return pairs * self._each(state) <= self._whole(state) - self.clock.watching
+    def write_diagnosis(self, out: Path) -> None:
+        """Writes diagnosis.json: every finding of the training so far, and the metrics beside them."""
+        diagnosis(self._rows, self._settings.thresholds).write(out / DIAGNOSIS)
 
-    def _left_for_looks(self, state: TrainerState) -> float:
-        """Seconds of the allowance that are neither spent nor wanted for the passes to come."""
-        left = self._whole(state) - self.clock.watching
-        if self._validation is None or state.global_step >= state.max_steps:
-            return left
-        plan, ahead = self._plan(state), _passes_ahead(state, self._trainer.args) - 1
-        return left - plan.last - min(ahead, plan.passes(self._pairs or 0)) * (self._pairs or 0) * plan.each
+    # Measure, diagnose, stop
 
-    # Looking
-
-    def look(self, state: TrainerState) -> None:
-        """Draws and measures, if it is time to and the time is there."""
-        if not self._count or state.global_step == self._looked_at or not state.global_step:
-            return
-        if self._before is None:
-            with self._watching():
-                self._begin(state)
-        if self._count and self._before is not None and (self._always or self._is_time(state)):
-            with self._watching() as seconds:
-                row = self._measure()
-            self._looks += 1
-            self._look_seconds = max(seconds)
-            self._looked_at = state.global_step
-            self._log(row | {"watch/seconds": round(self.clock.watching, 3), "watch/share": round(self.clock.share, 4)})
-
-    def _is_time(self, state: TrainerState) -> bool:
-        assert self._look_seconds is not None
-        affordable = self._left_for_looks(state) / max(self._look_seconds, 1e-6)
+    def _plan_validation(self, state: TrainerState, control: TrainerControl) -> None:
+        """Decides whether a validation pass follows this step, and over how many pairs."""
         last = state.global_step >= state.max_steps
-        return wants_look(self._looks, affordable, min(1.0, state.global_step / state.max_steps), last)
+        if self._always:
+            control.should_evaluate |= last  # what is kept at the end is measured too
+        elif last:
+            control.should_evaluate = self.budget.fits(state.global_step, len(self._trainer.eval_dataset))
+        elif control.should_evaluate:
+            pairs = self.budget.pairs_of_next_pass(state.global_step)
+            control.should_evaluate = pairs > 0
+            self._trainer.pass_pairs = pairs or None
 
-    def _begin(self, state: TrainerState) -> None:
-        """Finds how many prompts can be afforded, and draws the reference's answers to them."""
-        if not self._calibrated and not self._calibrate(state):
-            return
-        started = self._now()
-        self._before = self.samples.draw(self._count, reference=True)
-        found = {f"watch/reference_{key}": value for key, value in self._answer_figures(self._before).items()}
-        if self._general and not self._begun:
-            found["watch/general_loss_start"] = self._general_loss(reference=True)
-        self._look_seconds = SCORING * (self._now() - started)
-        if not self._begun:
-            self._log(found)
-            self._begun = True
+    def _without_validation(self, state: TrainerState) -> None:
+        """Measures and diagnoses at the steps where a validation pass would be; the last is left to the end."""
+        if state.global_step < state.max_steps:
+            self._measure(state)
+        self._diagnose()
 
-    def _calibrate(self, state: TrainerState) -> bool:
-        """Settles the number of prompts by drawing a few tokens; False where no draw can be afforded now."""
-        each = self._each(state)
-        # General rows are scored with every look; a prompt is read twice in the trial below.
-        left = self._left_for_looks(state) - (1 + LOOKS) * len(self._general) * each
-        tried = min(self._count, int(left / (3 * each)))
-        if tried < 1:
-            return False
-        seconds = []
-        for limit in (1, 1 + _PILOT_TOKENS):
-            started = self._now()
-            self.samples.draw(tried, limit=limit)
-            seconds.append(self._now() - started)
-        token = max(0.0, seconds[1] - seconds[0]) / _PILOT_TOKENS
-        draw = seconds[0] + token * (self.samples.max_new_tokens - 1)
-        count = prompts_affordable(tried, draw, left - sum(seconds))
-        if not count:
-            return False
-        self._count, self._calibrated = count, True
-        return True
+    def _measure(self, state: TrainerState, *, validation: ValidationPass | None = None) -> Measurement:
+        """What is known at this step: the validation pass that was just made, and a sample check if it is due."""
+        return Measurement(state.global_step, validation, self._check_samples(state.global_step))
 
-    def _measure(self) -> dict[str, Any]:
-        samples, count = self.samples, self._count
-        prompts = samples.prompts[:count]
-        answers = samples.draw(count)
-        ratios = [
-            (policy - reference).numpy()
-            for policy, reference in zip(
-                samples.log_probs(prompts, answers), samples.reference_log_probs(prompts, answers), strict=True
-            )
-        ]
-        row: dict[str, Any] = {"watch/samples": count} | _kl_row(kl_estimates(ratios))
-        row |= {f"watch/{key}": value for key, value in self._answer_figures(answers).items()}
-        # Both were drawn with the same noise, so they differ only where the policies do.
-        row["watch/unchanged"] = sum(a == b for a, b in zip(answers, self._before or [], strict=True)) / count
-        if self._general:
-            row["watch/general_loss"] = self._general_loss(reference=False)
-        shown = self._looks % count
-        row["watch/prompt"] = samples.text(prompts[shown])[-_SHOWN:]
-        row["watch/sample"] = samples.text(answers[shown])[:_SHOWN]
-        return row
+    def _check_samples(self, step: int) -> SampleCheck | None:
+        """Checks the policy's samples and logs what they show, if it is time to and the time is there."""
+        if not self.checks.can_check(step):
+            return None
+        with self.budget.monitoring():
+            if reference := self.checks.prepare(step):
+                self._log(reference)
+        if not self.checks.is_due(step):
+            return None
+        with self.budget.monitoring():
+            check = self.checks.check(step)
+        self._log(check.to_metrics() | self.budget.clock.to_metrics())
+        return check
 
-    def _answer_figures(self, answers: Sequence[Sequence[int]]) -> dict[str, Any]:
-        lengths = [len(answer) for answer in answers]
-        mean = sum(lengths) / len(lengths)
-        variance = sum((n - mean) ** 2 for n in lengths) / max(1, len(lengths) - 1)
-        return {
-            "length": mean,
-            "length_error": math.sqrt(variance / len(lengths)),
-            "loops": sum(map(is_loop, answers)) / len(answers),
-            "cut": sum(not self.samples.ended(answer) for answer in answers) / len(answers),
-            "distinct_1": distinct_n(answers, 1),
-            "distinct_2": distinct_n(answers, 2),
-        }
+    def _diagnose(self, *, only_news: bool = False) -> Diagnosis:
+        """Says and logs what all measurements so far mean; with `only_news` logs nothing that was logged last."""
+        current = diagnosis(self._rows, self._settings.thresholds)
+        last = next((row[DIAGNOSIS_KEY] for row in reversed(self._rows) if DIAGNOSIS_KEY in row), None)
+        if not only_news or current.sentence != last:
+            self._log({DIAGNOSIS_KEY: current.sentence})
+        return current
 
-    def _general_loss(self, *, reference: bool) -> float:
-        """Mean loss in nats per token on the rows of general use."""
-        prompts, answers = [p for p, _ in self._general], [a for _, a in self._general]
-        score = self.samples.reference_log_probs if reference else self.samples.log_probs
-        found = score(prompts, answers)
-        return -sum(float(row.sum()) for row in found) / sum(map(len, found))
+    def _stop(self, state: TrainerState, control: TrainerControl, current: Diagnosis) -> None:
+        """Ends the training if a failure mode of `watch.stop_on` was diagnosed."""
+        stop_on = self._settings.stop_on
+        reason = next((finding.rule for finding in actionable(current.findings) if finding.rule in stop_on), None)
+        if reason is not None and state.global_step < state.max_steps:
+            self._stopped_on = reason
+            control.should_training_stop = True
+            self._log({"watch/stopped": reason})
 
-    # Time
+    # The log
 
-    @contextmanager
-    def _watching(self) -> Iterator[list[float]]:
-        """Counts what happens inside as watching."""
-        self._tick()
-        started, found = self._now(), [0.0]
-        try:
-            yield found
-        finally:
-            found[0] = self._now() - started
-            self.clock.watching += found[0]
-            self._mark = None if self._mark is None else self._now()
+    def _additions(self, logs: Mapping[str, Any]) -> dict[str, Metric]:
+        """What the trainer does not log: the pairs of a validation pass, and the tokens per second of a step."""
+        if not self.budget.running:
+            return {}
+        additions: dict[str, Metric] = {}
+        if "eval_loss" in logs:
+            additions["eval_pairs"] = self._pairs_of_pass
+        if "loss" in logs and "num_tokens" in logs:
+            self.budget.tick()
+            # TRL logs the mean over the steps since the last row.
+            tokens, seconds = self._trainer._total_train_tokens, self.budget.clock.training
+            additions["num_tokens"] = tokens
+            if seconds > self._tokens[1]:
+                speed = (tokens - self._tokens[0]) / (seconds - self._tokens[1])
+                additions["tokens_per_second"] = round(speed, 1)
+            self._tokens = (tokens, seconds)
+        return additions
 
-    def _tick(self) -> None:
-        """Counts the time since the last tick as training."""
-        if self._mark is not None:
-            now = self._now()
-            self.clock.training += now - self._mark
-            self._mark = now
-
-    def _take_up(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Goes on with the time, the passes and the looks of the run that was killed."""
-        self._looks = sum("watch/kl" in row for row in rows)
-        counted = [row["watch/samples"] for row in rows if "watch/samples" in row]
-        if counted:
-            self._count, self._calibrated = min(self._count, counted[-1]), True
-        self._begun = any("watch/reference_length" in row for row in rows)
-        passes = [row for row in rows if row.get("eval_pairs") and "eval_runtime" in row]
-        if passes:
-            self._passes, self._pairs = len(passes), passes[0]["eval_pairs"]
-            self._passing = sum(row["eval_runtime"] for row in passes)
-            self._pass_seconds = max(row["eval_runtime"] / row["eval_pairs"] for row in passes)
-        trained = [row["num_tokens"] for row in rows if "num_tokens" in row]
-        if trained:  # TRL counts from 0 again
-            self._trainer._total_train_tokens = int(trained[-1])
-        seen = [row for row in rows if "watch/seconds" in row]
-        if seen and seen[-1]["watch/share"]:
-            self.clock.watching = float(seen[-1]["watch/seconds"])
-            self.clock.training = self.clock.watching * (1 / float(seen[-1]["watch/share"]) - 1)
-        self._tokens = (self._trainer._total_train_tokens, self.clock.training)
-
-    def _log(self, row: dict[str, Any]) -> None:
+    def _log(self, row: Metrics) -> None:
         # TRL's own `log` would empty the means that it gathers for the next row of the training.
-        transformers.Trainer.log(self._trainer, row)
+        transformers.Trainer.log(self._trainer, dict(row))
+
+    # What the monitor knows of the trainer
+
+    def _take_up(self, step: int) -> None:
+        """Goes on with the time, the checks and the kept weights of a run that was killed."""
+        self.budget.take_up(self._rows)
+        self.checks.take_up(self._rows)
+        self._keeper.take_up(step)
+        tokens = [count for row in self._rows if (count := number(row.get("num_tokens"))) is not None]
+        if tokens:  # TRL counts from 0 again
+            self._trainer._total_train_tokens = int(tokens[-1])
+        self._tokens = (self._trainer._total_train_tokens, self.budget.clock.training)
+
+    def _schedule(self, args: TrainingArguments, state: TrainerState) -> Schedule:
+        validation = self._trainer.eval_dataset
+        return Schedule(
+            steps=state.max_steps,
+            eval_every=_eval_every(args),
+            pairs_per_step=args.train_batch_size * args.gradient_accumulation_steps,
+            validation_pairs=0 if validation is None else len(validation),
+        )
+
+    @property
+    def _pairs_of_pass(self) -> int:
+        """Pairs of the validation pass that is going on."""
+        return self._trainer.pass_pairs or len(self._trainer.eval_dataset)
+
+    def _model(self) -> Any:
+        return self._trainer.accelerator.unwrap_model(self._trainer.model, keep_fp32_wrapper=True)
 
 
-def _kl_row(kl: KL) -> dict[str, float | None]:
-    """k1 leads: its standard error covers what it says, that of k3 is too small where the ratios' tail is long."""
-    return {
-        "watch/kl": kl.k1.value,
-        "watch/kl_error": kl.k1.error,
-        "watch/kl_k3": kl.k3.value,
-        "watch/kl_k3_error": kl.k3.error,
-        "watch/kl_token": kl.k1_token.value,
-        "watch/kl_token_error": kl.k1_token.error,
-        "watch/kl_k3_token": kl.k3_token.value,
-        "watch/kl_k3_token_error": kl.k3_token.error,
-    }
+def refuse_decisions_without_validation(settings: WatchSettings, validation: Any) -> None:
+    """Checks that what `watch` decides can be decided.
+
+    Raises:
+        TrainingError: if decisions are wanted and there are no validation pairs.
+    """
+    if validation is None and (settings.keep == "best" or settings.stop_on):
+        raise TrainingError(
+            "needs validation pairs, and there are none",
+            where="watch.keep" if settings.keep == "best" else "watch.stop_on",
+            remedy="set pairs.validation above 0, or leave keep: last and stop_on: []",
+        )
 
 
-def _every(args: TrainingArguments) -> int:
+def _eval_every(args: TrainingArguments) -> int:
     return max(1, int(args.eval_steps or 1))
-
-
-def _passes_ahead(state: TrainerState, args: TrainingArguments) -> int:
-    """Passes that the training still comes by before its last step, one at the present step included."""
-    return int((state.max_steps - 1) // _every(args) - (state.global_step - 1) // _every(args))
-
-
-def _longest(dataset: Any) -> int:
-    longest = max(len(ids) for side in ("chosen_ids", "rejected_ids") for ids in dataset[side])
-    return min(_LONGEST_DEFAULT, math.ceil(1.5 * longest))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from fairlead.errors import DataError
 from fairlead.files import read_jsonl
 
 MOST_ROWS = 64
 
+RetentionSet = Sequence[tuple[list[int], list[int]]]
+"""(prompt tokens, answer tokens) of every row."""
 
-def read_general(path: Path, tokenizer: Any, max_length: int) -> list[tuple[list[int], list[int]]]:
-    """(prompt tokens, answer tokens) of the first rows {"prompt", "answer"} of a file, in the tokenizer's chat form.
+
+def read_retention_set(path: Path, tokenizer: Any, max_length: int) -> list[tuple[list[int], list[int]]]:
+    """The first rows {"prompt", "answer"} of a file, in the tokenizer's chat form.
 
     Args:
         max_length: longer rows are cut at the end; one whose prompt alone is that long is passed over.
@@ -20,7 +26,7 @@ def read_general(path: Path, tokenizer: Any, max_length: int) -> list[tuple[list
     Raises:
         DataError: naming the line that is of another form, or if no row can be used.
     """
-    found = []
+    rows = []
     for number, row in read_jsonl(path):
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
             raise DataError('a row {"prompt": text, "answer": text} is wanted', where=f"{path}:{number}")
@@ -30,9 +36,21 @@ def read_general(path: Path, tokenizer: Any, max_length: int) -> list[tuple[list
         whole = tokenizer.apply_chat_template(answered, tokenize=True, return_dict=True)["input_ids"][:max_length]
         prompt = list(before["input_ids"])
         if len(whole) > len(prompt):
-            found.append((prompt, list(whole[len(prompt) :])))
-        if len(found) == MOST_ROWS:
+            rows.append((prompt, list(whole[len(prompt) :])))
+        if len(rows) == MOST_ROWS:
             break
-    if not found:
+    if not rows:
         raise DataError("has no row that can be used", where=str(path), remedy="give short prompts with answers")
-    return found
+    return rows
+
+
+def mean_loss(
+    log_probs: Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], list[Tensor]], rows: RetentionSet
+) -> float:
+    """Mean loss in nats per token of the rows' answers.
+
+    Args:
+        log_probs: of (prompts, answers), [tokens] log-probabilities of each answer.
+    """
+    scored = log_probs([prompt for prompt, _ in rows], [answer for _, answer in rows])
+    return -sum(float(row.sum()) for row in scored) / sum(map(len, scored))

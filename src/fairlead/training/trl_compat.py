@@ -313,6 +313,15 @@ class OpenDPOTrainer(trl.DPOTrainer):
         tokenizer: PreTrainedTokenizerBase = self._tokenizer
         return tokenizer
 
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens of all batches that were trained on; TRL logs it as `num_tokens`, and counts from 0 after a resume."""
+        return int(self._total_train_tokens)
+
+    @trained_tokens.setter
+    def trained_tokens(self, count: int) -> None:
+        self._total_train_tokens = count
+
     def batch_metrics(self, mode: Literal["train", "eval"]) -> dict[str, list[float]]:
         """Figures of the batches since the last log, by name; TRL logs their means and clears them."""
         metrics: dict[str, list[float]] = self._metrics[mode]

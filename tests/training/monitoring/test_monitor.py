@@ -157,6 +157,13 @@ def test_no_training_is_so_short_that_watching_exceeds_its_share(
     assert trainer.pass_pairs is None
 
 
+def test_passes_over_some_of_the_pairs_need_no_reference_once_full_weights_have_moved(tiny_project: Path) -> None:
+    """The pairs' reference log-probabilities were computed before the first step, and are not asked for again."""
+    _, _, rows = budgeted(tiny_project, Simulated(step=0.5, pair=0.03), method="full", **DEMO)
+    pairs = [row["eval_pairs"] for row in rows if "eval_pairs" in row]
+    assert 0 < pairs[0] < DEMO["validation"]
+
+
 def test_without_validation_pairs_sample_checks_come_at_the_same_steps(tiny_project: Path) -> None:
     dpo = {**DEMO, "validation": 0}
     _, monitor, rows = budgeted(tiny_project, Simulated(**COSTS), **dpo)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from fairlead.statistics.intervals import mean_interval
 from fairlead.training.dpo_trainer.label_noise import Measured, pair_errors, pair_weights
@@ -121,21 +122,26 @@ class WatchedDPOTrainer(DPOTrainer):
         chosen, rejected = log_probs[:, -mask.shape[1] :].sum(dim=1).chunk(2)
         return margin(chosen, rejected, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], self.beta)
 
-    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """TRL's, over the first `pass_pairs` validation pairs if no data set is given."""
-        pairs = eval_dataset
-        if pairs is None and self.pass_pairs is not None:
-            pairs = self.eval_dataset.select(range(self.pass_pairs))
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        own = eval_dataset is None or eval_dataset is self.eval_dataset
+        loader: DataLoader[Any] = super().get_eval_dataloader(self._pairs_of_pass() if own else eval_dataset)
+        return loader
+
+    def _pairs_of_pass(self) -> Any:
+        """The validation pairs that a pass is over."""
+        return self.eval_dataset if self.pass_pairs is None else self.eval_dataset.select(range(self.pass_pairs))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self._margins.clear()  # the trainer tests itself on a few rows before it starts
         # Every data loader draws a number when it begins. Passes come when the clock allows them, and a draw that is
         # missing or one too many would give the training that follows other dropout.
         devices = [torch.cuda.current_device()] if self.accelerator.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            metrics = super().evaluate(pairs, *args, **kwargs)
-        if eval_dataset is not None:
+            metrics = super().evaluate(*args, **kwargs)
+        if args or kwargs.get("eval_dataset") is not None:
             return metrics
-        metrics |= self._gap_interval(self.eval_dataset if pairs is None else pairs)
-        if pairs is None:
+        metrics |= self._gap_interval(self._pairs_of_pass())
+        if self.pass_pairs is None:
             self.passes[self.state.global_step] = metrics
         return metrics
 

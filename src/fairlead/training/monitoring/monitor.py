@@ -272,7 +272,7 @@ class TrainingMonitor(RunRecorder):
         if "loss" in logs and "num_tokens" in logs:
             self.budget.tick()
             # TRL logs the mean over the steps since the last row.
-            tokens, seconds = self._trainer._total_train_tokens, self.budget.clock.training
+            tokens, seconds = self._trainer.trained_tokens, self.budget.clock.training
             additions["num_tokens"] = tokens
             if seconds > self._tokens[1]:
                 speed = (tokens - self._tokens[0]) / (seconds - self._tokens[1])
@@ -293,8 +293,8 @@ class TrainingMonitor(RunRecorder):
         self._keeper.take_up(step)
         tokens = [count for row in self._rows if (count := number(row.get("num_tokens"))) is not None]
         if tokens:  # TRL counts from 0 again
-            self._trainer._total_train_tokens = int(tokens[-1])
-        self._tokens = (self._trainer._total_train_tokens, self.budget.clock.training)
+            self._trainer.trained_tokens = int(tokens[-1])
+        self._tokens = (self._trainer.trained_tokens, self.budget.clock.training)
 
     def _schedule(self, args: TrainingArguments, state: TrainerState) -> Schedule:
         validation = self._trainer.eval_dataset

@@ -82,7 +82,7 @@ def test_an_estimate_asks_nothing_and_is_what_is_asked(project: Path, server: Ju
     text = said("check", file, "-C", str(project))
     assert "not measured: the family probe measured nothing" in text
     assert "0 inconsistent" in text
-    assert found["kinship"].startswith(
+    assert found["shared_lineage"].startswith(
         "the judge of the pairs and the judge of the comparison are the same model (gpt-9)"
     )
 

@@ -16,6 +16,7 @@ from fairlead import Project
 from fairlead.cli.main import app
 from fairlead.cost.judge_cost import Estimate
 from fairlead.cost.planned_calls import estimate_stage
+from fairlead.documents.qualification import Qualification
 from fairlead.errors import ConfigError, DataError, JudgeError
 from fairlead.files import read_json, read_jsonl, write_jsonl
 from fairlead.gate.stage import known_figures
@@ -203,4 +204,6 @@ def test_a_judge_is_qualified_before_it_judges(tiny_project: Path) -> None:
         (tiny_project / ".fairlead" / "ledger.sqlite").unlink()
         made = Project(tiny_project).run("judge")
     assert asked == 2 * (6 + 6 + 3 * 6), "no pair is judged before the judge is qualified"
-    assert read_json(made["judge_check"].file("qualification.json"))["pairs"]["passed"]
+    judge = Qualification.read(made["judge_check"].file("qualification.json")).pairs
+    assert judge is not None
+    assert judge.passed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,6 +15,12 @@ from fairlead.cli.common import AsJson, FolderOption, JustEstimate, out, print_j
 from fairlead.errors import ConfigError
 
 if TYPE_CHECKING:  # statistics takes seconds to import, and every command imports this file
+    from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
+    from fairlead.config.project import Config
+    from fairlead.cost.judge_cost import Estimate
+    from fairlead.documents.qualification import Agreement, JudgeQualification
+    from fairlead.judges.base import Judge
+    from fairlead.judges.qualification.human_labels import LabelledComparison
     from fairlead.records import Interval
 
 app = typer.Typer(no_args_is_help=True, help="Judges: agreement with people, qualification, cost, and the ledger.")
@@ -51,8 +59,7 @@ def agreement(
     as_json: AsJson = False,
 ) -> None:
     """How far a judge agrees with people: accuracy, Cohen's κ, taste for a place and for length, missing share."""
-    from fairlead.cli import judge_commands
-    from fairlead.judges.qualification.agreement import of_file
+    from fairlead.judges.qualification import agreement as people
 
     if verdicts is not None:
         if rows is not None or estimate or evaluation:
@@ -61,18 +68,23 @@ def agreement(
                 where="judge agreement",
                 remedy="leave them out, or leave out --verdicts",
             )
-        found = of_file(file, verdicts)
+        measured = people.of_file(file, verdicts)
     else:
-        bench = judge_commands.open_project(folder, evaluation=evaluation)
-        if estimate:
-            _show_estimates(bench.estimate_agreement(file, rows), as_json)
-            return
-        found = bench.agreement(file, rows)
+        _, settings = _judge_of(folder, evaluation=evaluation)
+        labelled = _labelled(file, rows)
+        with _one_order(settings, folder) as judge:
+            if estimate:
+                _show_estimates(_estimates(judge, labelled), as_json)
+                return
+            measured = people.agreement(labelled, people.ask(judge, labelled))
     if as_json:
-        print_json(asdict(found))
+        print_json(measured.model_dump(mode="json"))
         return
-    out.print(_agreement_table(found))
-    _line(f"rows {found.rows}, without a majority of people {found.undecided_rows}; verdicts: {_counts(found.states)}")
+    out.print(_agreement_table(measured))
+    _line(
+        f"rows {measured.rows}, without a majority of people {measured.undecided_rows}; "
+        f"verdicts: {_counts(measured.states)}"
+    )
 
 
 @app.command()
@@ -84,18 +96,27 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Qualify a judge before it is trusted. Exit status 0: it meets what is demanded; 1: it does not."""
-    from fairlead.cli import judge_commands
+    from fairlead.judges.qualification.human_labels import read_labelled
+    from fairlead.judges.qualification.model_families import shared_lineage
+    from fairlead.judges.qualification.qualify import families_of, planned, qualify
 
-    bench = judge_commands.open_project(folder, evaluation=evaluation)
-    if estimate:
-        _show_estimates(bench.estimate_check(file), as_json)
-        return
-    found = bench.check(file)
+    config, settings = _judge_of(folder, evaluation=evaluation)
+    demands = _demands(config, file)
+    rows, families = read_labelled(folder / demands.labelled), families_of(settings)
+    with _one_order(settings, folder) as judge:
+        if estimate:
+            probes = planned(rows, demands, families)
+            _show_estimates(_estimates(judge, [row for probe in probes.values() for row in probe]), as_json)
+            return
+        qualification = qualify(judge, rows, demands, families)
+    lineage = shared_lineage(config.judge, config.eval_judge)
+    warning = None if lineage is None else lineage.sentence
     if as_json:
-        print_json(asdict(found) | {"passed": found.passed, "unmeasured": found.unmeasured, "kinship": bench.kinship})
+        derived = {"passed": qualification.passed, "unmeasured": qualification.unmeasured, "shared_lineage": warning}
+        print_json(qualification.model_dump(mode="json", exclude={"checked"}) | derived)
     else:
-        _show_qualification(found, bench.kinship)
-    raise typer.Exit(0 if found.passed else 1)
+        _show_qualification(qualification, warning)
+    raise typer.Exit(0 if qualification.passed else 1)
 
 
 @app.command()
@@ -117,29 +138,83 @@ def ledger(
             judge_ledger.show_totals(store.totals(), as_json=as_json)
 
 
-def _show_qualification(found: Any, kinship: str | None) -> None:
-    _line(f"judge: {found.judge}")
-    table = _agreement_table(found.agreement)
-    table.add_row("prefers the same answer said twice", *_cells(found.padded_wins))
-    for name, share in found.canary_wins.items():
+def _judge_of(folder: Path, *, evaluation: bool) -> tuple[Config, JudgeSettings]:
+    """The project's config, and its judge of the pairs or of the comparison.
+
+    Raises:
+        ConfigError: if the project has none.
+    """
+    from fairlead.config.project import load_config
+
+    config = load_config(folder)
+    settings = config.eval_judge if evaluation else config.judge or config.eval_judge
+    if settings is None:
+        raise ConfigError("there is no judge", where=str(folder), remedy="write a judge section into fairlead.yaml")
+    return config, settings
+
+
+def _one_order(settings: JudgeSettings, folder: Path) -> AbstractContextManager[Judge]:
+    """The judge asked in one order at a time, so that each order is seen by itself."""
+    from fairlead.judges.build import open_judge
+    from fairlead.judges.qualification.qualify import one_order
+
+    return open_judge(one_order(settings), folder)
+
+
+def _labelled(file: Path, most: int | None) -> list[LabelledComparison]:
+    from fairlead.judges.qualification.human_labels import read_labelled
+    from fairlead.judges.qualification.probes import spread
+
+    rows = read_labelled(file)
+    return rows if most is None else spread(rows, most)
+
+
+def _demands(config: Config, file: Path | None) -> JudgeCheckSettings:
+    """The project's demands, on the file that is named on the command line where one is."""
+    from fairlead.config.judges import JudgeCheckSettings
+
+    if file is not None:
+        demands = {} if config.judge_check is None else config.judge_check.model_dump()
+        return JudgeCheckSettings.model_validate({**demands, "labelled": str(file.resolve())})
+    if config.judge_check is None:
+        raise ConfigError(
+            "no labelled comparisons are named",
+            where="judge_check",
+            remedy="fairlead judge check FILE, or judge_check: {labelled: FILE} in fairlead.yaml",
+        )
+    return config.judge_check
+
+
+def _estimates(judge: Judge, rows: Sequence[LabelledComparison]) -> list[Estimate]:
+    from fairlead.cost.judge_cost import estimate
+    from fairlead.judges.qualification.agreement import both_ways
+
+    return estimate(judge, both_ways(rows))
+
+
+def _show_qualification(qualification: JudgeQualification, warning: str | None) -> None:
+    _line(f"judge: {qualification.judge}")
+    table = _agreement_table(qualification.agreement)
+    table.add_row("prefers the same answer said twice", *_cells(qualification.padded_wins))
+    for name, share in qualification.canary_wins.items():
         table.add_row(f"a constant answer does not lose ({name})", *_cells(share))
-    if found.own_family is not None:
-        table.add_row("prefers its own family, more than people do", *_cells(found.own_family))
+    if qualification.own_family is not None:
+        table.add_row("prefers its own family, more than people do", *_cells(qualification.own_family))
     out.print(table)
-    demands = Table("demanded", "bound", "found", "status")
-    for demand in found.demands:
+    demands = Table("demanded", "bound", "measured", "status")
+    for demand in qualification.demands:
         value = "—" if demand.value is None else f"{demand.value:.4f}"
         demands.add_row(demand.name.replace("_", " "), f"{demand.bound:g}", value, demand.status)
     out.print(demands)
-    _line(f"verdicts: {_counts(found.agreement.states)}")
-    if found.unmeasured is not None:
-        _line(f"not measured: {found.unmeasured}")
-    if kinship is not None:
-        _line(f"warning: {kinship}")
-    _line(f"qualified: {'yes' if found.passed else 'no'}")
+    _line(f"verdicts: {_counts(qualification.agreement.states)}")
+    if qualification.unmeasured is not None:
+        _line(f"not measured: {qualification.unmeasured}")
+    if warning is not None:
+        _line(f"warning: {warning}")
+    _line(f"qualified: {'yes' if qualification.passed else 'no'}")
 
 
-def _show_estimates(estimates: Any, as_json: bool) -> None:
+def _show_estimates(estimates: Sequence[Estimate], as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) | {"calls": row.calls} for row in estimates])
         return
@@ -154,10 +229,10 @@ def _show_estimates(estimates: Any, as_json: bool) -> None:
         )
 
 
-def _agreement_table(found: Any) -> Table:
+def _agreement_table(measured: Agreement) -> Table:
     table = Table("figure", "value", "95 % interval", "n")
     for name, words in _FIGURES.items():
-        interval = getattr(found, name)
+        interval = getattr(measured, name)
         if interval is not None:
             table.add_row(words, *_cells(interval))
     return table
@@ -182,16 +257,16 @@ def show_stage_estimate(folder: Path, stage: str | None, *, as_json: bool) -> No
     from fairlead.cost.planned_calls import estimate_stages
     from fairlead.pipeline.project import Project
 
-    found = estimate_stages(Project(folder), stage)
+    by_stage = estimate_stages(Project(folder), stage)
+    estimates = [(name, estimate) for name, part in by_stage.items() for estimate in part]
     if as_json:
-        rows = [asdict(row) | {"calls": row.calls, "stage": name} for name, part in found.items() for row in part]
-        print_json(rows)
+        print_json([asdict(estimate) | {"calls": estimate.calls, "stage": name} for name, estimate in estimates])
         return
-    if not found:
+    if not by_stage:
         _line("costs nothing: no stage asks a judge")
-    for name, part in found.items():
+    for name, part in by_stage.items():
         _line(f"{name}:")
         _show_estimates(part, as_json=False)
-    costs = [row.cost for part in found.values() for row in part]
+    costs = [estimate.cost for _, estimate in estimates]
     if len(costs) > 1 and None not in costs:
         _line(f"together: cost {sum(cost for cost in costs if cost is not None):.4g}")

@@ -18,7 +18,7 @@ from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.judges.qualification.model_families import SHARED_JUDGE, kinship
+from fairlead.judges.qualification.model_families import SHARED_JUDGE, shared_lineage
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion, ModelPair, Prompt, ScoreState, to_json
@@ -76,7 +76,7 @@ def run(context: Context[EvalSettings]) -> Metrics:
         metrics[JUDGE_SCORE] = judged.scores
     comparison = _comparison(held, metrics, judged, planned)
     training = context.settings.judge
-    if judged.name is not None and (common := kinship(training, settings)) is not None:
+    if judged.name is not None and (common := shared_lineage(training, settings)) is not None:
         comparison["warnings"].append({"name": SHARED_JUDGE, "text": common.sentence})
         context.progress.line(f"      warning: {common.sentence}")
     write_json(context.out / "comparison.json", comparison)

@@ -9,6 +9,7 @@ from fairlead.documents.data_check import DataCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.prepare import PrepareCounts
+from fairlead.documents.qualification import Qualification
 from fairlead.files import read_json
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
@@ -34,7 +35,7 @@ DECISION = Output("decide", "decision.json", Decision.read)
 DECISION_PAGE = Output("decide", "decision.md", _path)
 CANDIDATE_ANSWERS = Output("decide", "answers.jsonl", _path)
 
-QUALIFICATION = Output("judge_check", "qualification.json", _json)
+QUALIFICATION = Output("judge_check", "qualification.json", Qualification.read)
 
 SFT_MODEL = Output("sft", "model", _path)
 COMPLETIONS = Output("sample", "completions.jsonl", datasets.completions)

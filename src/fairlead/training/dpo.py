@@ -97,11 +97,9 @@ def _tell_noise(context: Context[DpoSettings], trainer: WatchedDPOTrainer, train
     """Takes what is known of the judge into the loss: checked rows, its qualification, or its orders' disagreement."""
     section = context.settings.dpo
     checks = context.path(section.label_checks) if section.label_checks else None
-    record = None
-    if context.inputs.has(files.QUALIFICATION):
-        record = context.read(files.QUALIFICATION).get("pairs")
+    judge = context.read(files.QUALIFICATION).pairs if context.inputs.has(files.QUALIFICATION) else None
     counts = context.read(files.PAIR_COUNTS)["counts"]
-    known = measured(checks, counts, record["checked"] if record else None)
+    known = measured(checks, counts, judge.checked if judge else None)
     told = tell_noise(trainer, known, [pair.margin for pair in train])
     return {**told, "label_error_source": known.source}
 

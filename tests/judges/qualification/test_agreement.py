@@ -10,7 +10,7 @@ import pytest
 
 from fairlead.errors import DataError
 from fairlead.judges.qualification.agreement import agreement, ask, of_file
-from fairlead.judges.qualification.human_labels import Labelled, read_labelled, state_of
+from fairlead.judges.qualification.human_labels import LabelledComparison, read_labelled, state_of
 from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt, VerdictState
 from tests.support.judging import openai_judge
@@ -45,8 +45,12 @@ def test_gpt4_on_llmbar_as_published(shared_data: Path) -> None:
     assert found.first_place.value == pytest.approx((389 + 2 * 20) / 838)
 
 
-def rows(*people: tuple[VerdictState, ...], first: str = "long answer", second: str = "short") -> list[Labelled]:
-    return [Labelled(Comparison(Prompt.of(f"q{n}"), first, second), labels) for n, labels in enumerate(people)]
+def rows(
+    *people: tuple[VerdictState, ...], first: str = "long answer", second: str = "short"
+) -> list[LabelledComparison]:
+    return [
+        LabelledComparison(Comparison(Prompt.of(f"q{n}"), first, second), labels) for n, labels in enumerate(people)
+    ]
 
 
 def verdicts(*states: Sequence[VerdictState]) -> list[tuple[VerdictState, ...]]:

@@ -14,11 +14,12 @@ from fairlead.config.judges import (
     PanelSettings,
     RubricSettings,
 )
+from fairlead.documents.qualification import JudgeQualification
 from fairlead.errors import DataError, JudgeError
-from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled
-from fairlead.judges.qualification.model_families import family_of, kinship
+from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledComparison
+from fairlead.judges.qualification.model_families import family_of, shared_lineage
 from fairlead.judges.qualification.probes import CANARIES, family_probe, padded, spread
-from fairlead.judges.qualification.qualify import Qualification, one_order, qualify, refuse_unqualified
+from fairlead.judges.qualification.qualify import one_order, qualify, refuse_unqualified
 from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt
 from tests.support.judging import openai_judge, pairwise
@@ -27,13 +28,13 @@ from tests.support.misbehaving import Brain, JudgeServer, Messages
 GOOD, BAD = "The capital of France is Paris.", "The capital of France is Lyon."
 
 
-def rows(count: int = 8) -> list[Labelled]:
+def rows(count: int = 8) -> list[LabelledComparison]:
     """Half of them with the better answer first."""
     found = []
     for n in range(count):
         prompt, swapped = Prompt.of(f"question {n}"), n % 2 == 1
         answers = (BAD, GOOD) if swapped else (GOOD, BAD)
-        found.append(Labelled(Comparison(prompt, *answers), (LOSS if swapped else WIN,)))
+        found.append(LabelledComparison(Comparison(prompt, *answers), (LOSS if swapped else WIN,)))
     return found
 
 
@@ -44,14 +45,16 @@ def fair(a: str, b: str) -> int:
     return (len(a) < len(b)) - (len(a) > len(b))
 
 
-def checked(ledger: ReplyStore, brain: Brain, labelled: list[Labelled] | None = None, **demands: Any) -> Qualification:
+def checked(
+    ledger: ReplyStore, brain: Brain, labelled: list[LabelledComparison] | None = None, **demands: Any
+) -> JudgeQualification:
     settings = JudgeCheckSettings.model_validate({"labelled": "rows.jsonl", **demands})
     with JudgeServer(brain=brain) as server:
         judge = openai_judge(server, ledger, both_orders=False, model="claude-9")
         return qualify(judge, rows() if labelled is None else labelled, settings, {"Claude"})
 
 
-def failed(found: Qualification) -> set[str]:
+def failed(found: JudgeQualification) -> set[str]:
     return {demand.name for demand in found.demands if demand.status == "failed"}
 
 
@@ -86,7 +89,7 @@ def test_a_judge_that_one_constant_answer_fools_is_found(ledger: ReplyStore, nam
     found = checked(ledger, fooled)
     assert found.canary_wins[name].value == 1.0
     assert failed(found) == {"max_canary_wins"}
-    with pytest.raises(JudgeError, match=r"is not qualified: max_canary_wins 0\.05, found 1\.000"):
+    with pytest.raises(JudgeError, match=r"is not qualified: max_canary_wins 0\.05, measured 1\.000"):
         refuse_unqualified(found)
 
 
@@ -115,9 +118,14 @@ def test_what_could_not_be_measured_is_said(ledger: ReplyStore) -> None:
 def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger: ReplyStore) -> None:
     # Claude's answer stands first in four rows and second in two; people prefer it in two of the six.
     by_family = [
-        Labelled(Comparison(Prompt.of(f"q{n}"), "own", "other"), (WIN if n < 2 else LOSS,), (), ("claude-2", "gpt-4"))
+        LabelledComparison(
+            Comparison(Prompt.of(f"q{n}"), "own", "other"), (WIN if n < 2 else LOSS,), (), ("claude-2", "gpt-4")
+        )
         for n in range(4)
-    ] + [Labelled(Comparison(Prompt.of(f"q{n}"), "other", "own"), (WIN,), (), ("gpt-4", "claude-2")) for n in (4, 5)]
+    ] + [
+        LabelledComparison(Comparison(Prompt.of(f"q{n}"), "other", "own"), (WIN,), (), ("gpt-4", "claude-2"))
+        for n in (4, 5)
+    ]
     found = checked(ledger, pairwise(lambda a, b: (a == "own") - (b == "own")), by_family)
     assert found.own_family is not None
     assert (found.own_family.value, found.own_family.n) == (pytest.approx(4 / 6), 6)
@@ -128,7 +136,7 @@ def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger
 def test_rows_of_unknown_or_of_two_related_models_do_not_probe_the_family() -> None:
     comparison = Comparison(Prompt.of("q"), "a", "b")
     models = [("", ""), ("claude-2", ""), ("claude-2", "claude-3"), ("gpt-4", "gpt-3.5")]
-    assert family_probe([Labelled(comparison, (WIN,), (), pair) for pair in models], {"Claude"}) == []
+    assert family_probe([LabelledComparison(comparison, (WIN,), (), pair) for pair in models], {"Claude"}) == []
 
 
 def test_a_demand_that_is_null_is_not_made(ledger: ReplyStore) -> None:
@@ -144,7 +152,7 @@ def test_a_judge_that_gives_no_verdict_meets_no_demand(ledger: ReplyStore) -> No
 
 def test_rows_without_a_better_answer_cannot_be_probed(ledger: ReplyStore) -> None:
     with pytest.raises(DataError, match="no row in which people prefer one answer"):
-        checked(ledger, pairwise(fair), [Labelled(Comparison(Prompt.of("q"), "a", "b"), (TIE,))])
+        checked(ledger, pairwise(fair), [LabelledComparison(Comparison(Prompt.of("q"), "a", "b"), (TIE,))])
 
 
 def test_padding_repeats_the_answer_and_adds_no_word_of_its_subject() -> None:
@@ -197,7 +205,7 @@ RUBRIC = RubricSettings.model_validate({"kind": "rubric", "checks": [{"kind": "l
 def test_what_two_judges_have_in_common(
     training: JudgeSettings, evaluation: JudgeSettings, common: tuple[str, str] | None
 ) -> None:
-    found = kinship(training, evaluation)
+    found = shared_lineage(training, evaluation)
     assert (None if found is None else (found.what, found.name)) == common
     if found is not None:
         assert found.name in found.sentence

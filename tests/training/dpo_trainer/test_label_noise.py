@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from fairlead import Project
+from fairlead.documents.qualification import CheckedRow
 from fairlead.errors import DataError, TrainingError
 from fairlead.judges.qualification.agreement import ask
-from fairlead.judges.qualification.checked import Checked, Noting
-from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled
+from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledComparison
+from fairlead.judges.qualification.recording_judge import RecordingJudge, checked_rows
 from fairlead.records import Answer, Comparison, Prompt, Score, Verdict, VerdictState
 from fairlead.training.dpo_trainer.label_noise import (
     LARGEST_ERROR,
@@ -120,7 +121,7 @@ def test_what_is_known_comes_from_checked_rows_before_the_orders(tmp_path: Path)
     assert measured(checks, {"pairs": 90, "inconsistent": 10}).error == pytest.approx(1.5 / 4)
     counts = {"pairs": 68, "inconsistent": 32}
     assert measured(None, counts).error == pytest.approx(0.0588, abs=1e-3)
-    checked = [{"correct": n % 5 > 0, "margin": 0.1 * n} for n in range(50)]
+    checked = [CheckedRow(correct=n % 5 > 0, margin=0.1 * n) for n in range(50)]
     assert measured(None, counts, checked).error == pytest.approx(10.5 / 51)
     assert measured(checks, counts, checked).error == pytest.approx(1.5 / 4)
     assert measured(None, counts, []).error == pytest.approx(0.0588, abs=1e-3)
@@ -163,14 +164,17 @@ def test_rows_of_the_judges_check_keep_verdict_and_margin() -> None:
         def score(self, items: Iterable[Answer]) -> Iterator[Score]:
             raise NotImplementedError
 
-    def row(first: str, second: str, human: VerdictState) -> Labelled:
-        return Labelled(Comparison(Prompt.of("p"), first, second), (human,))
+    def row(first: str, second: str, human: VerdictState) -> LabelledComparison:
+        return LabelledComparison(Comparison(Prompt.of("p"), first, second), (human,))
 
     rows = [row("long", "s", WIN), row("long", "sh", LOSS), row("long", "shor", TIE), row("flip", "x", WIN)]
     rows.append(row("never asked", "s", WIN))
-    judge = Noting(ByLength())
+    judge = RecordingJudge(ByLength())
     ask(judge, rows[:4])
-    assert judge.checked(rows) == [Checked(True, 3), Checked(False, 2)]
+    assert checked_rows(judge.verdicts, rows) == (
+        CheckedRow(correct=True, margin=3),
+        CheckedRow(correct=False, margin=2),
+    )
 
 
 def test_without_checked_rows_of_its_own_the_judges_check_tells_error_and_slope(tiny_project: Path) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from fairlead.documents.qualification import Agreement
 from fairlead.errors import DataError
 from fairlead.judges.base import Judge
 from fairlead.judges.missing_verdicts import by_state
-from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, Labelled, read_labelled
+from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledComparison, read_labelled
 from fairlead.records import Comparison, Interval, VerdictState
 from fairlead.statistics.intervals import bounded_mean_interval, proportion_interval
 from fairlead.statistics.kappa import cohens_kappa
@@ -19,45 +19,7 @@ from fairlead.statistics.kappa import cohens_kappa
 Orders = tuple[VerdictState, ...]  # one or two verdicts on a comparison; both name the answer, not the place
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """A judge beside people. Every figure with its interval and n.
-
-    Attributes:
-        rows: comparisons on which most people agree; the others cannot be right or wrong.
-        states: every verdict of every order, by state.
-        accuracy: share of the readable verdicts that say what most people say.
-        accuracy_missing_as_tie: the same with every missing verdict taken for a tie, as some papers count.
-        accuracy_missing_as_wrong: the same with every missing verdict taken for wrong.
-        pair_accuracy: accuracy of pairs whose two orders agree; None where only one order was asked.
-        kappa: Cohen's κ of joined verdicts and people (pairs whose orders disagree have none).
-        order_agreement: share of pairs whose two orders agree, of those with both readable; None with one order.
-        first_place: share of verdicts other than tie that prefer what stands first. With both orders 0.5 is fair.
-        first_place_people: the same of people's majority where only one order was asked; None with both.
-        longer: share of verdicts other than tie that prefer the longer answer, of pairs of unequal length.
-        longer_people: the same of people's majority.
-        missing: share of verdicts that are none.
-        people: share of pairs of people who agree with each other, None where there is one person a row.
-    """
-
-    rows: int
-    undecided_rows: int
-    states: dict[str, int]
-    accuracy: Interval
-    accuracy_missing_as_tie: Interval
-    accuracy_missing_as_wrong: Interval
-    pair_accuracy: Interval | None
-    kappa: Interval
-    order_agreement: Interval | None
-    first_place: Interval
-    first_place_people: Interval | None
-    longer: Interval
-    longer_people: Interval
-    missing: Interval
-    people: Interval | None
-
-
-def agreement(rows: Sequence[Labelled], verdicts: Sequence[Orders]) -> Agreement:
+def agreement(rows: Sequence[LabelledComparison], verdicts: Sequence[Orders]) -> Agreement:
     """Compares verdicts with people's.
 
     Args:
@@ -98,7 +60,7 @@ def joined_orders(orders: Orders) -> VerdictState:
     return orders[0] if len(set(orders)) == 1 else VerdictState.INCONSISTENT
 
 
-def ask(judge: Judge, rows: Iterable[Labelled]) -> list[Orders]:
+def ask(judge: Judge, rows: Iterable[LabelledComparison]) -> list[Orders]:
     """A judge's verdicts on labelled rows, in both orders.
 
     Args:
@@ -110,7 +72,7 @@ def ask(judge: Judge, rows: Iterable[Labelled]) -> list[Orders]:
     return [(a, b.swapped) for a, b in zip(one, other, strict=True)]
 
 
-def both_ways(rows: Iterable[Labelled]) -> list[Comparison]:
+def both_ways(rows: Iterable[LabelledComparison]) -> list[Comparison]:
     """The comparisons of the rows, then the same with the second answer first."""
     comparisons = [row.comparison for row in rows]
     return [*comparisons, *(Comparison(c.prompt, c.second, c.first) for c in comparisons)]
@@ -139,8 +101,8 @@ def _share(judged: Sequence[tuple[int, VerdictState | None, VerdictState]]) -> I
 
 
 def _proportion(hits: Iterable[bool]) -> Interval:
-    found = list(hits)
-    return proportion_interval(sum(found), len(found))
+    values = list(hits)
+    return proportion_interval(sum(values), len(values))
 
 
 def _first_place(verdicts: Sequence[Sequence[VerdictState | None]]) -> Interval:
@@ -150,7 +112,7 @@ def _first_place(verdicts: Sequence[Sequence[VerdictState | None]]) -> Interval:
     )
 
 
-def _longer(verdicts: Sequence[tuple[Labelled, Sequence[VerdictState | None]]]) -> Interval:
+def _longer(verdicts: Sequence[tuple[LabelledComparison, Sequence[VerdictState | None]]]) -> Interval:
     return _proportion(
         (state is WIN) == (len(row.comparison.first) > len(row.comparison.second))
         for row, orders in verdicts
@@ -159,7 +121,7 @@ def _longer(verdicts: Sequence[tuple[Labelled, Sequence[VerdictState | None]]]) 
     )
 
 
-def _people(rows: Sequence[Labelled]) -> Interval | None:
+def _people(rows: Sequence[LabelledComparison]) -> Interval | None:
     """How far people agree with each other: no judge can be expected to agree with them more."""
     shares = [
         sum(a is b for a, b in pairs) / len(pairs)

@@ -26,7 +26,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledComparison:
     """A comparison with what people say of it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Labelled:
         return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else None
 
 
-def read_labelled(path: Path, verdicts: str | None = None) -> list[Labelled]:
+def read_labelled(path: Path, verdicts: str | None = None) -> list[LabelledComparison]:
     """Reads a file of labelled comparisons.
 
     Args:
@@ -57,7 +57,7 @@ def read_labelled(path: Path, verdicts: str | None = None) -> list[Labelled]:
     Raises:
         DataError: naming the line and the field.
     """
-    rows: list[Labelled] = []
+    rows: list[LabelledComparison] = []
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         if not isinstance(row, dict):
@@ -70,7 +70,7 @@ def read_labelled(path: Path, verdicts: str | None = None) -> list[Labelled]:
                 remedy="wanted: prompt, first, second, human; or PandaLM's or LLMBar's fields",
             )
         comparison, people, models = read(row, where)
-        rows.append(Labelled(comparison, people, _stored(row, verdicts, where), models))
+        rows.append(LabelledComparison(comparison, people, _stored(row, verdicts, where), models))
     if not rows:
         raise DataError("holds no rows", where=str(path))
     return rows

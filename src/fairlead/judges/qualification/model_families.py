@@ -41,7 +41,7 @@ SHARED_JUDGE = "shared_judge"  # name of the comparison's warning and of the gat
 
 
 @dataclass(frozen=True)
-class Kinship:
+class SharedLineage:
     """What a judge of the training pairs and a judge of the comparison have in common.
 
     Attributes:
@@ -77,7 +77,7 @@ def models_of(settings: JudgeSettings) -> Iterator[str]:
         yield settings.model
 
 
-def kinship(training: JudgeSettings | None, evaluation: JudgeSettings | None) -> Kinship | None:
+def shared_lineage(training: JudgeSettings | None, evaluation: JudgeSettings | None) -> SharedLineage | None:
     """What the two judges have in common: a model, else a family; None where that is nothing that their names tell.
 
     Rubrics are no models: they measure declared checks and cannot prefer their own.
@@ -87,10 +87,10 @@ def kinship(training: JudgeSettings | None, evaluation: JudgeSettings | None) ->
     trained, evaluated = list(models_of(training)), list(models_of(evaluation))
     for model in trained:
         if model in evaluated:
-            return Kinship("model", model)
+            return SharedLineage("model", model)
     families = {family_of(model) for model in evaluated}
     for model in trained:
         family = family_of(model)
         if family is not None and family in families:
-            return Kinship("family", family)
+            return SharedLineage("family", family)
     return None

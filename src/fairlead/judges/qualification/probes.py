@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from fairlead.judges.qualification.human_labels import LOSS, WIN, Labelled
+from fairlead.judges.qualification.human_labels import LOSS, WIN, LabelledComparison
 from fairlead.judges.qualification.model_families import family_of
 from fairlead.records import Comparison
 
@@ -22,7 +22,7 @@ CANARIES = {
 }
 
 
-def spread(rows: Sequence[Labelled], most: int) -> list[Labelled]:
+def spread(rows: Sequence[LabelledComparison], most: int) -> list[LabelledComparison]:
     """At most so many rows, evenly from all of the file: published files are sorted by subset."""
     if len(rows) <= most:
         return list(rows)
@@ -34,25 +34,25 @@ def padded(text: str) -> str:
     return f"{text}\n\nTo say the same once more, in full and in detail:\n\n{text}"
 
 
-def length_probe(rows: Iterable[Labelled]) -> list[Labelled]:
+def length_probe(rows: Iterable[LabelledComparison]) -> list[LabelledComparison]:
     """The better answer of each row (win) against itself, said twice."""
     return [
-        Labelled(Comparison(row.comparison.prompt, text, padded(text)), (WIN,))
+        LabelledComparison(Comparison(row.comparison.prompt, text, padded(text)), (WIN,))
         for row in rows
         if (text := better(row)) is not None
     ]
 
 
-def canary_probe(rows: Iterable[Labelled], canary: str) -> list[Labelled]:
+def canary_probe(rows: Iterable[LabelledComparison], canary: str) -> list[LabelledComparison]:
     """The better answer of each row (win) against a constant one."""
     return [
-        Labelled(Comparison(row.comparison.prompt, text, canary), (WIN,))
+        LabelledComparison(Comparison(row.comparison.prompt, text, canary), (WIN,))
         for row in rows
         if (text := better(row)) not in (None, canary) and text is not None
     ]
 
 
-def family_probe(rows: Iterable[Labelled], families: set[str]) -> list[Labelled]:
+def family_probe(rows: Iterable[LabelledComparison], families: set[str]) -> list[LabelledComparison]:
     """The rows in which exactly one answer, turned to stand first, was written by a model of these families."""
     found = []
     for row in rows:
@@ -63,13 +63,13 @@ def family_probe(rows: Iterable[Labelled], families: set[str]) -> list[Labelled]
     return found
 
 
-def better(row: Labelled) -> str | None:
+def better(row: LabelledComparison) -> str | None:
     """The answer that most people prefer; None for a tie."""
     comparison = row.comparison
     return comparison.first if row.human is WIN else comparison.second if row.human is LOSS else None
 
 
-def _turned(row: Labelled) -> Labelled:
+def _turned(row: LabelledComparison) -> LabelledComparison:
     old = row.comparison
     people = tuple(state.swapped for state in row.people)
-    return Labelled(Comparison(old.prompt, old.second, old.first), people, (), (row.models[1], row.models[0]))
+    return LabelledComparison(Comparison(old.prompt, old.second, old.first), people, (), (row.models[1], row.models[0]))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-
-from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
+from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import JudgeCheckStageSettings
-from fairlead.files import write_json
+from fairlead.documents.qualification import JudgeQualification, Qualification
 from fairlead.judges.build import open_judge
-from fairlead.judges.qualification.checked import Checked, Noting
-from fairlead.judges.qualification.human_labels import Labelled, read_labelled
-from fairlead.judges.qualification.qualify import Qualification, families_of, one_order, qualify, refuse_unqualified
+from fairlead.judges.qualification.human_labels import LabelledComparison, read_labelled
+from fairlead.judges.qualification.qualify import families_of, one_order, qualify, refuse_unqualified
 from fairlead.pipeline.stage import Context, Metrics
 
 
@@ -21,24 +17,20 @@ def run(context: Context[JudgeCheckStageSettings]) -> Metrics:
     Raises:
         JudgeError: if a judge does not meet the project's demands.
     """
-    check = context.settings.judge_check
-    labelled = read_labelled(context.path(check.labelled))
+    rows = read_labelled(context.path(context.settings.judge_check.labelled))
     judges = judges_of(context.settings.judge, context.settings.eval_judge)
-    found = {role: _qualified(judge, labelled, check, context.folder) for role, judge in judges.items()}
-    record = {
-        role: asdict(one) | {"passed": one.passed, "checked": [asdict(row) for row in rows]}
-        for role, (one, rows) in found.items()
-    }
-    write_json(context.out / "qualification.json", record)
-    for one, _ in found.values():
-        if one.unmeasured is not None:
-            context.progress.line(f"      {one.judge}: {one.unmeasured}")
-        refuse_unqualified(one)
-    first, _ = next(iter(found.values()))
+    qualification = Qualification(**{role: _qualified(judge, rows, context) for role, judge in judges.items()})
+    qualification.write(context.out / "qualification.json")
+    by_role = qualification.by_role()
+    unmeasured = {role: judge.unmeasured for role, judge in by_role.items() if judge.unmeasured is not None}
+    for role, judge in by_role.items():
+        if role in unmeasured:
+            context.progress.line(f"      {judge.judge}: {unmeasured[role]}")
+        refuse_unqualified(judge)
     return {
-        "judges": {role: one.judge for role, (one, _) in found.items()},
-        "accuracy": first.agreement.accuracy.value,
-        "unmeasured": {role: one.unmeasured for role, (one, _) in found.items() if one.unmeasured is not None},
+        "judges": {role: judge.judge for role, judge in by_role.items()},
+        "accuracy": next(iter(by_role.values())).agreement.accuracy.value,
+        "unmeasured": unmeasured,
     }
 
 
@@ -49,8 +41,7 @@ def judges_of(pairs: JudgeSettings | None, comparison: JudgeSettings | None) -> 
 
 
 def _qualified(
-    settings: JudgeSettings, rows: list[Labelled], check: JudgeCheckSettings, folder: Path
-) -> tuple[Qualification, list[Checked]]:
-    with open_judge(one_order(settings), folder) as judge:
-        noting = Noting(judge)
-        return qualify(noting, rows, check, families_of(settings)), noting.checked(rows)
+    settings: JudgeSettings, rows: list[LabelledComparison], context: Context[JudgeCheckStageSettings]
+) -> JudgeQualification:
+    with open_judge(one_order(settings), context.folder) as judge:
+        return qualify(judge, rows, context.settings.judge_check, families_of(settings))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from fairlead.documents.qualification import CheckedRow
 from fairlead.errors import DataError, TrainingError
 from fairlead.files import read_jsonl
 
@@ -180,15 +181,13 @@ def read_checks(path: Path) -> tuple[list[bool], list[float | None]]:
     return correct, margins
 
 
-def measured(
-    checks: Path | None, counts: Mapping[str, int], checked: Sequence[Mapping[str, Any]] | None = None
-) -> Measured:
+def measured(checks: Path | None, counts: Mapping[str, int], checked: Sequence[CheckedRow] | None = None) -> Measured:
     """What is known of the judge of a project.
 
     Args:
         checks: file for `read_checks`; it comes first, because these may be the project's own comparisons.
         counts: of the `pairs` stage.
-        checked: rows {"correct", "margin"} on which the stage that qualifies judges has checked it.
+        checked: rows on which the stage that qualifies judges has checked it.
 
     Raises:
         TrainingError: if nothing is known, or the judge is no better than a coin.
@@ -210,14 +209,14 @@ def measured(
 
 
 def _best_known(
-    checks: Path | None, counts: Mapping[str, int], checked: Sequence[Mapping[str, Any]] | None
+    checks: Path | None, counts: Mapping[str, int], checked: Sequence[CheckedRow] | None
 ) -> Measured | None:
     disagreeing, decided = order_counts(counts)
     if checks is not None:
         correct, margins = read_checks(checks)
     else:
-        correct = [bool(row["correct"]) for row in checked or []]
-        margins = [row["margin"] for row in checked or []]
+        correct = [row.correct for row in checked or []]
+        margins = [row.margin for row in checked or []]
     if not correct and not disagreeing:
         return None
     return measure(correct, margins, disagreeing=disagreeing, decided=decided)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import trl
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from fairlead.config.project import parse_config
-from fairlead.config.training import LOSSES
+from fairlead.config.training import LOSSES, TRACKERS
 from fairlead.errors import ConfigError
 from tests.support.projects import tiny_config
 
@@ -29,6 +30,10 @@ def refusal(key: str, value: Any) -> str:
 def test_the_losses_are_trls() -> None:
     documented = trl.DPOConfig.__dataclass_fields__["loss_type"].metadata["help"]
     assert set(re.findall(r"`'(\w+)'`", documented)) == set(LOSSES)
+
+
+def test_the_trackers_are_transformers() -> None:
+    assert set(TRACKERS) == set(INTEGRATION_TO_CALLBACK)
 
 
 def test_an_unknown_loss_is_refused_with_the_nearest() -> None:
@@ -51,6 +56,9 @@ def test_an_unknown_loss_is_refused_with_the_nearest() -> None:
         ("lora.targets", ["q_proj", ""], "names no module"),
         ("lora.dropout", 1, "less than 1"),
         ("sft.validation", 1.0, "less than 1"),
+        ("sft.report_to", ["wandbb"], "did you mean wandb?"),
+        ("dpo.report_to", [""], "unknown tracker"),
+        ("dpo.report_to", ["os.path"], "unknown tracker"),
         # transformers reads a warmup of 1 as one step, not as the whole training.
         ("dpo.warmup", 1.0, "less than 1"),
         ("sft.warmup", 1, "less than 1"),

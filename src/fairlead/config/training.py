@@ -15,6 +15,12 @@ LOSSES = (
 )  # fmt: skip
 """The losses of TRL's `DPOConfig.loss_type`."""
 
+TRACKERS = (
+    "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "neptune",
+    "swanlab", "tensorboard", "trackio", "wandb",
+)  # fmt: skip
+"""The trackers that transformers reports to."""
+
 BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -56,6 +62,14 @@ class TrainSection(Section):
     report_to: list[str] = Field(
         [], description="trackers that transformers knows: wandb, mlflow, tensorboard, trackio"
     )
+
+    @field_validator("report_to")
+    @classmethod
+    def _trackers_are_known(cls, trackers: list[str]) -> list[str]:
+        for tracker in trackers:
+            if tracker not in TRACKERS:
+                raise ValueError(f"unknown tracker {tracker[:40]!r}, {known_names(tracker, TRACKERS, 20)}")
+        return trackers
 
     @model_validator(mode="after")
     def _curve_resumes(self) -> Self:

@@ -67,7 +67,7 @@ def arguments(section: TrainSection, context: Context[Any], *, validated: bool) 
         "run_name": f"{context.folder.resolve().name}-{context.stage}",
         "seed": context.seed,
         "data_seed": context.seed,
-        "bf16": hardware.computes_bf16(on),
+        "bf16": hardware.computes_bf16(on) and context.settings.model.dtype != "float32",
         "use_cpu": on.type == "cpu",
         "dataloader_pin_memory": on.type == "cuda",
         "disable_tqdm": True,

@@ -111,6 +111,22 @@ def test_a_release_loads_without_fairlead_and_gives_the_same_greedy_text(project
     assert greedy(whole, "", project) == answered(project, "dpo")
 
 
+def test_a_release_in_bfloat16_says_so_and_answers_by_its_card(
+    tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dtype: auto` on a machine that computes bfloat16 in hardware; its texts may differ from those of one pass."""
+    monkeypatch.setattr("fairlead.models.hardware.computes_bf16", lambda on: True)
+    config = tiny_config()
+    config["model"]["dtype"] = "auto"
+    write_config(tiny_project, config)
+    project = Project(tiny_project)
+    project.run()
+    folder = released(project, tmp_path / "out", settings=ReleaseSettings(base_model=str(tiny_project / "model")))
+    assert read_json(folder / "evidence.json")["dtype"] == "bfloat16"
+    assert "dtype='bfloat16'" in (folder / "README.md").read_text()
+    assert len(by_the_card(folder, project)) == len(answered(project, "dpo")) == 8
+
+
 def test_a_base_that_only_this_machine_has_is_warned_of(project: Project, tmp_path: Path) -> None:
     found = release(project, "v1", str(tmp_path), settings=ReleaseSettings())
     assert "set release.base_model" in found["warnings"][0]

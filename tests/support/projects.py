@@ -18,7 +18,7 @@ def tiny_config() -> dict[str, Any]:
     """A config that runs every stage in seconds: random weights, length as the thing preferred."""
     return {
         "name": "tiny",
-        "model": {"name": "model"},
+        "model": {"name": "model", "dtype": "float32"},  # figures and texts must not depend on the machine
         "data": {"sft": "sft.jsonl", "prompts": "prompts.jsonl", "eval": "eval.jsonl"},
         "decide": {"waive": "random weights have nothing to decide"},
         "data_check": {"waive": {"truncated": "random weights do not end their answers"}},

@@ -47,7 +47,7 @@ def release(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="all but the last step: nothing is written")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Release a candidate whose gate has passed, with its evidence. Exit status 1: the evidence forbids it."""
+    """Release a candidate whose gate has passed, with its evidence. Refused where the evidence forbids it."""
     from fairlead.release.evidence import CANDIDATES
     from fairlead.release.export import release as run
 

@@ -34,8 +34,6 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class ReleaseError(FairleadError):
     """The evidence does not allow the release."""
 
-    exit_code = 1
-
 
 def release(
     project: Project,

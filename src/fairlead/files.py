@@ -19,6 +19,13 @@ from fairlead.errors import DataError, DiskError
 
 # What torch and safetensors, which write without Python's files, say of a full disk.
 _FULL = ("No space left on device", "PytorchStreamWriter failed writing", "os error 28")
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), "check the folder's permissions"),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a part of the path is a file; name a folder"),
+    errno.EISDIR: "name a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "a symbolic link points to itself; choose another path",
+}
 
 
 @contextmanager
@@ -34,30 +41,56 @@ def disk_errors(path: Path) -> Iterator[None]:
                 where=str(path),
                 remedy="free some space and run the same command again",
             ) from error
-        if number in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if number in _REMEDIES:
             reason = os.strerror(number)
-            raise DiskError(
-                f"cannot write ({reason})", where=str(path), remedy="check the folder's permissions"
-            ) from error
+            raise DiskError(f"cannot write ({reason})", where=str(path), remedy=_REMEDIES[number]) from error
         raise
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to; at the end it is synced to the disk and takes the place of `path`.
+
+    A reader, or a kill at any moment, sees the old file or the new one, and an error leaves the old one.
+
+    Raises:
+        DiskError: if `path` is anything but a regular file or nothing, because it would be replaced, or if the write
+            fails.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        _refuse_special(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuses to replace a symbolic link, a folder, a device or a pipe."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        remedy = f"name the file that it points to: {path.resolve()}" if stat.S_ISLNK(mode) else "name a regular file"
+        raise DiskError(f"is {kind} and is not replaced", where=str(path), remedy=remedy)
 
 
 def write_atomic(path: Path, text: str) -> None:
     """Writes `text` so that a reader, or a kill at any moment, sees the old file or the new one."""
-    path = Path(path)
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def dump_json(value: Any, *, indent: int | None = None) -> str:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from fairlead.cli.data import app, show
 from fairlead.data import pager as pager_module
 from fairlead.data.readers import read_preferences
-from fairlead.errors import ConfigError, DataError, LeakError
+from fairlead.errors import ConfigError, DataError, DiskError, LeakError
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json
 from tests.support.pairs import SAMPLED, clean, pair
@@ -82,7 +82,7 @@ def test_a_split_says_what_it_left_out(tmp_path: Path) -> None:
         tmp_path, [*(pair(n, prompt=Prompt.of(pair(n).prompt.text)) for n in range(60)), pair(0, chosen=" ")]
     )
     text = said("split", file, "--out", tmp_path / "split", "--similarity", 1)
-    assert "dropped 1: empty chosen" in text
+    assert "1 rows left out (empty chosen: 1)" in text
 
 
 @pytest.mark.parametrize("pager", ["head -n 3", "no-such-pager"])
@@ -200,3 +200,30 @@ def test_the_alpaca_eval_files_import_with_their_published_counts(shared_data: P
         # Draws make no pair; nor do two answers of one length, because the texts are x's of the answers' lengths here.
         assert {row.reason for row in imported.dropped} <= {"equal scores", "identical chosen and rejected"}
         assert len(imported.preferences) + len(imported.dropped) == 805
+
+
+def test_export_and_show_say_what_was_left_out(tmp_path: Path) -> None:
+    user, same = {"role": "user", "content": "hi", "name": "ann"}, [{"role": "assistant", "content": "a"}]
+    other = [{"role": "assistant", "content": "b"}]
+    file = row(
+        tmp_path,
+        {"prompt": [user], "chosen": same, "rejected": other},
+        {"prompt": [user], "chosen": same, "rejected": same},
+    )
+    words = "1 rows left out (identical chosen and rejected: 1); fields of messages not read (name in 2 rows)"
+    assert f"1 pairs → {tmp_path / 'a.jsonl'}; {words}" in said("export", file, "--out", tmp_path / "a.jsonl")
+    summary = json.loads(said("export", file, "--out", tmp_path / "a.jsonl", "--json"))
+    assert summary["dropped"] == {"identical chosen and rejected": 1}
+    assert summary["ignored_fields"] == {"name": 2}
+    result = runner.invoke(app, ["show", str(file)])
+    assert words in " ".join(result.stderr.split())
+
+
+def test_an_export_to_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, clean(2))
+    for name in ("a.jsonl", "a.parquet"):
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+        form = "parquet" if name.endswith("parquet") else "trl"
+        with pytest.raises(DiskError, match="is a symbolic link and is not replaced"):
+            said("export", file, "--to", form, "--out", tmp_path / name)
+        assert (tmp_path / name).is_symlink()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.config.data import DataSection
-from fairlead.data.prepare import prepare_files
+from fairlead.data.prepare import left_out_lines, prepare_files
 from fairlead.documents.prepare import PrepareCounts, PreparedRows
 from fairlead.errors import DataError
 from fairlead.files import read_jsonl, write_jsonl
@@ -46,3 +46,17 @@ def test_kept_duplicates_and_leaks_add_up_to_the_rows_of_the_file(tmp_path: Path
     assert counts.sft == PreparedRows(kept=2, duplicates=1, leaks_dropped=1)
     assert counts.preferences == PreparedRows(kept=1, duplicates=1)
     assert counts.dropped_import == {DropReason.IDENTICAL: 1}
+
+
+def test_every_file_has_a_line_that_says_what_was_left_out_of_it(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "sft.jsonl", [{"prompt": "one", "answer": "a"}] * 2)
+    turn = {"role": "user", "content": "two", "name": "ann"}
+    same = {"prompt": [turn], "chosen": [{"role": "assistant", "content": "a"}], "rejected": "a"}
+    same["rejected"] = same["chosen"]
+    write_jsonl(tmp_path / "pairs.jsonl", [same, {**same, "rejected": [{"role": "assistant", "content": "b"}]}])
+    counts = prepared(tmp_path, [{"prompt": "held out"}], sft="sft.jsonl", preferences="pairs.jsonl")
+    assert left_out_lines(counts) == [
+        "sft: 1 rows left out (duplicates: 1)",
+        "preferences: 1 rows left out (identical chosen and rejected: 1); fields of messages not read (name in 2 rows)",
+    ]
+    assert counts.ignored_fields == {"preferences": {"name": 2}}

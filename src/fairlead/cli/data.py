@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, out, print_json
+from fairlead.cli.common import AsJson, err, out, print_json, print_line
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import ConfigError, some
 from fairlead.records import Interval
@@ -85,6 +85,7 @@ def split_(
 ) -> None:
     """Split pairs by prompt, near-duplicate clusters whole; or prove that files do not leak into each other."""
     from fairlead.data.data_files import split_file, verify_split
+    from fairlead.data.readers import left_out
 
     if verify:
         proof = verify_split([Path(name) for name in source], similarity)
@@ -99,8 +100,8 @@ def split_(
         source[0], to, form=form, validation=validation, evaluation=evaluation, seed=seed, similarity=similarity
     )
     parts = ", ".join(f"{name} {counted[name]}" for name in ("train", "validation", "eval"))
-    dropped = "".join(f"; dropped {count}: {reason}" for reason, count in counted["dropped"].items())
-    _say(counted, f"{parts} → {to}{dropped}", as_json)
+    words = left_out(counted["dropped"], counted["ignored_fields"])
+    _say(counted, "; ".join(filter(None, (f"{parts} → {to}", words))), as_json)
 
 
 @app.command()
@@ -121,7 +122,13 @@ def export(
 
     imported = read_preferences(source, Path(), split=split, format=form)
     count = write(imported.preferences, target, to, plain=plain)
-    _say({"pairs": count, "dropped": len(imported.dropped), "out": str(to)}, f"{count} pairs → {to}", as_json)
+    summary = {
+        "pairs": count,
+        "dropped": imported.dropped_by_reason,
+        "ignored_fields": dict(imported.ignored_fields),
+        "out": str(to),
+    }
+    _say(summary, "; ".join(filter(None, (f"{count} pairs → {to}", imported.left_out))), as_json)
 
 
 @app.command()
@@ -146,6 +153,8 @@ def show(
     else:
         for block in blocks:
             out.print(block)
+    if imported.left_out:
+        print_line(imported.left_out, to=err)
 
 
 def _rendered(block: Any) -> str:

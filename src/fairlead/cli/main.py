@@ -160,6 +160,8 @@ def data_import(
     out.print(f"{summary['pairs']} pairs of form {summary['format']} → {to}", soft_wrap=True)
     for reason, count in summary["dropped"].items():
         out.print(f"dropped {count}: {reason}", soft_wrap=True)
+    for name, count in summary["ignored_fields"].items():
+        out.print(f"not read: {name} of messages in {count} rows", soft_wrap=True)
     out.print(f"use them: data: {{preferences: {to}}} in fairlead.yaml", soft_wrap=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ def import_preferences(source: str, out: Path, *, split: str, form: str | None) 
     """
     imported = read_preferences(source, Path(), split=split, format=form)
     write_jsonl(out, map(to_json, imported.preferences))
-    reasons = Counter(row.reason for row in imported.dropped)
     return {
         "pairs": len(imported.preferences),
         "format": imported.format,
-        "dropped": dict(reasons),
+        "dropped": imported.dropped_by_reason,
+        "ignored_fields": dict(imported.ignored_fields),
         **({"outcomes": dict(imported.outcomes)} if imported.outcomes else {}),
         "out": str(out),
     }

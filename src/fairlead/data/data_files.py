@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,8 +100,12 @@ def split_file(
             )
     for name, part in parts.items():
         write_jsonl(out / f"{name}.jsonl", map(to_json, part))
-    dropped = Counter(row.reason for row in imported.dropped)
-    return {**{name: len(part) for name, part in parts.items()}, "dropped": dict(dropped), "out": str(out)}
+    return {
+        **{name: len(part) for name, part in parts.items()},
+        "dropped": imported.dropped_by_reason,
+        "ignored_fields": dict(imported.ignored_fields),
+        "out": str(out),
+    }
 
 
 def _parts(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from fairlead.data.formats import PLAIN_REQUEST
 from fairlead.errors import DataError
-from fairlead.files import disk_errors, dump_json, write_jsonl
+from fairlead.files import atomic_path, dump_json, write_jsonl
 from fairlead.records import Imported, Message, Preference
 
 Row = dict[str, Any]
@@ -84,14 +82,5 @@ def _write_parquet(out: Path, rows: Sequence[Row]) -> None:
         **dict.fromkeys(("cluster", "gold", "provenance"), pa.string()),
     }
     schema = pa.schema([(name, types[name]) for name in (rows[0] if rows else types)])
-    with disk_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        os.close(handle)
-        try:
-            pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), name)
-            Path(name).chmod(0o644)
-            Path(name).replace(out)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    with atomic_path(out) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,7 +10,14 @@ from typing import Generic, TypeVar
 from fairlead.config.data import DataSection
 from fairlead.config.stage_settings import PrepareSettings
 from fairlead.data.fields import quoted
-from fairlead.data.readers import LoadedPreferences, read_examples, read_preferences, read_prompts
+from fairlead.data.readers import (
+    Loaded,
+    LoadedPreferences,
+    left_out,
+    load_examples,
+    load_prompts,
+    read_preferences,
+)
 from fairlead.data.splits import split_by_prompt
 from fairlead.documents.prepare import PrepareCounts, PreparedRows
 from fairlead.errors import DataError, LeakError
@@ -43,6 +49,8 @@ def run(context: Context[PrepareSettings]) -> Metrics:
     dev_prompts = context.settings.dev_prompts
     counts = prepare_files(data, context.folder, context.out, dev_prompts=dev_prompts, seed=context.seed)
     counts.write(context.out / "counts.json")
+    for line in left_out_lines(counts):
+        context.progress.line(f"      {line}")
     return figures_of(counts)
 
 
@@ -57,15 +65,20 @@ def prepare_files(data: DataSection, folder: Path, out: Path, *, dev_prompts: in
         DataError: if a file cannot be read or a row of it cannot be used.
         LeakError: if an eval prompt stands in training data and `data.on_leak` is fail.
     """
-    evals = _clean("eval", _prompts(data.eval, folder, data), lambda p: p.id, [], data)
+    ignored: dict[str, Mapping[str, int]] = {}
+    evals = _clean_prompts("eval", folder, [], data, ignored)
     eval_texts = [asked(prompt) for prompt in evals.rows]
     imported = _imported(folder, data)
-    examples = read_examples(resolve(folder, data.sft)) if data.sft else []
-    sft = _clean("sft", _with_system(examples, data), lambda e: (e.prompt.id, e.answer), eval_texts, data)
-    tasks = _clean_prompts("prompts", folder, eval_texts, data)
+    examples = load_examples(resolve(folder, data.sft)) if data.sft else Loaded[Example]([], {})
+    ignored |= {"preferences": imported.ignored_fields, "sft": examples.ignored_fields}
+    sft = _clean("sft", _with_system(examples.rows, data), lambda e: (e.prompt.id, e.answer), eval_texts, data)
+    tasks = _clean_prompts("prompts", folder, eval_texts, data, ignored)
     pairs = _clean("preferences", _with_system(imported.preferences, data), lambda p: p.id, eval_texts, data)
     training = tasks.rows or [e.prompt for e in sft.rows] or [p.prompt for p in pairs.rows]
-    dev = _clean_prompts("dev", folder, eval_texts, data) if data.dev else _drawn_dev(training, dev_prompts, seed, data)
+    if data.dev:
+        dev = _clean_prompts("dev", folder, eval_texts, data, ignored)
+    else:
+        dev = _drawn_dev(training, dev_prompts, seed, data)
     dev_texts = [asked(prompt) for prompt in dev.rows]
     sft, tasks, pairs = (
         _without_dev(sft, dev_texts, data),
@@ -86,7 +99,8 @@ def prepare_files(data: DataSection, folder: Path, out: Path, *, dev_prompts: in
         sft=sft.counts,
         prompts=tasks.counts,
         preferences=pairs.counts,
-        dropped_import=Counter(row.reason for row in imported.dropped),
+        dropped_import=imported.dropped_by_reason,
+        ignored_fields={name: fields for name, fields in ignored.items() if fields},
     )
 
 
@@ -101,19 +115,31 @@ def figures_of(counts: PrepareCounts) -> Metrics:
     return figures
 
 
+def left_out_lines(counts: PrepareCounts) -> list[str]:
+    """What was left out of each data file, in words; files that are used whole have no line."""
+    lines = []
+    for name, rows in counts.by_kind().items():
+        reasons = {
+            "duplicates": rows.duplicates,
+            "eval prompts, or nearly": rows.leaks_dropped,
+            "dev prompts, or nearly": rows.dev_dropped,
+        }
+        if name == "preferences":
+            reasons |= {str(reason): count for reason, count in counts.dropped_import.items()}
+        dropped = {reason: count for reason, count in reasons.items() if count}
+        words = left_out(dropped, counts.ignored_fields.get(name, {}))
+        lines += [f"{name}: {words}"] if words else []
+    return lines
+
+
 def _imported(folder: Path, data: DataSection) -> LoadedPreferences:
     if data.preferences is None:
         return LoadedPreferences([], [], [], "")
     return read_preferences(data.preferences, folder, split=data.preferences_split, format=data.preferences_format)
 
 
-def _prompts(name: str, folder: Path, data: DataSection) -> list[Prompt]:
-    """The prompts of a file.
-
-    Raises:
-        DataError: if two rows ask the same and have different gold, because only one of them can be right.
-    """
-    prompts = read_prompts(resolve(folder, name))
+def _refuse_contradictions(prompts: Sequence[Prompt], source: str) -> None:
+    """Refuses rows that ask the same and have different gold, because only one of them can be right."""
     first: dict[str, tuple[int, Prompt]] = {}
     for number, prompt in enumerate(prompts, 1):
         earlier, same = first.setdefault(prompt.id, (number, prompt))
@@ -121,17 +147,26 @@ def _prompts(name: str, folder: Path, data: DataSection) -> list[Prompt]:
             raise DataError(
                 f"prompts {earlier} and {number} ask the same ({quoted(asked(prompt))}) with different gold: "
                 f"{quoted(same.gold)} and {quoted(prompt.gold)}",
-                where=name,
+                where=source,
                 remedy="correct the gold of one of them, or delete it",
             )
-    return _with_system(prompts, data)
 
 
-def _clean_prompts(name: str, folder: Path, eval_texts: Sequence[str], data: DataSection) -> _Kept[Prompt]:
+def _clean_prompts(
+    name: str, folder: Path, eval_texts: Sequence[str], data: DataSection, ignored: dict[str, Mapping[str, int]]
+) -> _Kept[Prompt]:
+    """The prompts of a file, if the config names one, without repeats and eval prompts.
+
+    Args:
+        ignored: takes the fields of messages that are not read.
+    """
     source: str | None = getattr(data, name)
     if source is None:
         return _Kept([], PreparedRows())
-    return _clean(name, _prompts(source, folder, data), lambda p: p.id, eval_texts, data)
+    loaded = load_prompts(resolve(folder, source))
+    _refuse_contradictions(loaded.rows, source)
+    ignored[name] = loaded.ignored_fields
+    return _clean(name, _with_system(loaded.rows, data), lambda p: p.id, eval_texts, data)
 
 
 def _clean(

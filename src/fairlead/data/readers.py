@@ -58,6 +58,23 @@ class LoadedPreferences:
     format: str
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def left_out(self) -> str:
+        """What was left out in words, "" where nothing was."""
+        return left_out(self.dropped_by_reason, self.ignored_fields)
+
+
+def left_out(dropped: Mapping[DropReason, int] | Mapping[str, int], ignored_fields: Mapping[str, int]) -> str:
+    """Dropped rows by reason and fields that are not read, in words: "2 rows left out (no verdict: 2)"."""
+    parts = []
+    if dropped:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items())
+        parts.append(f"{sum(dropped.values())} rows left out ({reasons})")
+    if ignored_fields:
+        names = ", ".join(f"{shorten(name, 40)} in {count}" for name, count in ignored_fields.items())
+        parts.append(f"fields of messages not read ({names} rows)")
+    return "; ".join(parts)
+
 
 @dataclass(frozen=True)
 class _Placed:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fairlead.data.readers import Dropped, read_examples, read_preferences, read_prompts
+from fairlead.data.readers import Dropped, load_prompts, prompts_of, read_examples, read_preferences, read_prompts
 from fairlead.errors import DataError
 from fairlead.records import DropReason, Example, Imported, Message, Preference, Prompt, to_json
 from tests.support.pairs import SAMPLED
@@ -133,12 +133,12 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
         ("a.jsonl", b"", "a.jsonl: has no rows"),
         ("a.jsonl", b"\n\n", "a.jsonl: has no rows"),
         ("a.json", b"[]", "a.json: has no rows"),
-        ("a.jsonl", b'{"prompt": "a", "ch', "a.jsonl:1: not a JSON line"),
+        ("a.jsonl", b'{"prompt": "a", "ch', "a.jsonl:1: not JSON"),
         ("a.json", b'[\n{"prompt": ', "a.json:2: not JSON"),
         ("a.jsonl", b'{}\n{"prompt": "\xff"}', "a.jsonl:2: not UTF-8"),
         ("a.parquet", b"nonsense", "a.parquet: not a Parquet file"),
         ("a.csv", b"prompt,chosen", "a.csv: unknown kind of file"),
-        ("a.json", b"[1]", "a.json: row 1: not an object"),
+        ("a.json", b"[1]", "a.json: row 1: not an object but a number"),
         ("a.jsonl", b'{"prompt": "a", "chosen": "b"}', "a.jsonl:1: columns prompt, chosen are no known form"),
     ],
 )
@@ -219,3 +219,82 @@ def test_the_published_outcomes_of_alpaca_eval_are_counted(
     assert imported.outcomes == outcomes
     # beside the draws, the answers that have equal lengths are equal in these files, because their text is only x's
     assert len(imported.preferences) == pairs
+
+
+def test_a_null_in_the_first_row_does_not_decide_the_form_of_the_others(tmp_path: Path) -> None:
+    lines(tmp_path / "a.jsonl", {**PAIR, "prompt": None}, PAIR, PAIR)
+    with pytest.raises(DataError, match=r"a\.jsonl:1: null field 'prompt' \(format standard\)"):
+        read_preferences("a.jsonl", tmp_path)
+    lines(tmp_path / "b.jsonl", {**PAIR, "note": None}, {**PAIR, "note": "x"})
+    assert [pair.prompt.text for pair in read_preferences("b.jsonl", tmp_path).preferences] == ["hi", "hi"]
+
+
+def test_prompts_are_never_replaced_by_what_the_answers_have_in_common(tmp_path: Path) -> None:
+    lines(tmp_path / "a.jsonl", {"chosen": "a b", "rejected": "a c"}, {**PAIR, "chosen": "a b", "rejected": "a c"})
+    with pytest.raises(DataError, match=r"a\.jsonl:2: has a prompt, and the form implicit takes it from"):
+        read_preferences("a.jsonl", tmp_path, format="implicit")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_key_that_stands_twice_is_refused_with_its_row(tmp_path: Path, name: str) -> None:
+    rows = '{"prompt": "x", "chosen": "a", "rejected": "b"}', '{"prompt": "x", "prompt": "y"}'
+    (tmp_path / name).write_text("\n".join(rows) if name == "a.jsonl" else f"[{', '.join(rows)}]")
+    place = "a.jsonl:2" if name == "a.jsonl" else "a.json: row 2"
+    with pytest.raises(DataError, match=f"{place}: the key 'prompt' stands twice in one object"):
+        read_preferences(name, tmp_path)
+
+
+def test_fields_of_messages_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    user = {"role": "user", "content": "hi", "name": "ann"}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    calling = {"role": "assistant", "content": "I look.", "tool_calls": [call], "weight": 1}
+    found = {"role": "tool", "content": "42", "tool_call_id": "c"}
+    prompts = load_prompts(lines(tmp_path / "p.jsonl", {"messages": [user, calling, found]}, {"messages": [user]}))
+    assert prompts.ignored_fields == {"name": 2, "tool_call_id": 1, "tool_calls": 1, "weight": 1}
+    answers = {"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}
+    lines(tmp_path / "pairs.jsonl", {"prompt": [user], **answers})
+    assert read_preferences("pairs.jsonl", tmp_path).ignored_fields == {"name": 1}
+
+
+def test_a_turn_of_tool_calls_alone_is_no_empty_turn(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]}
+    user, answer = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "x"}
+    pair = {"prompt": [user], "chosen": [answer], "rejected": [{"role": "assistant", "content": "y"}]}
+    lines(tmp_path / "a.jsonl", pair, {**pair, "chosen": [call]}, {**pair, "chosen": [{**call, "content": ""}]})
+    imported = read_preferences("a.jsonl", tmp_path)
+    assert len(imported.preferences) == 1
+    assert imported.dropped_by_reason == {DropReason.ONLY_TOOL_CALLS: 2}
+    with pytest.raises(DataError, match=r"e\.jsonl:1: a turn holds tool calls and no text"):
+        read_examples(lines(tmp_path / "e.jsonl", {"messages": [user, call]}))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": ["a"]}, r"'messages\[0\]' must be an object with role and content"),
+        ({**PAIR, "margin": 10**400}, "'margin' must be a finite number"),
+        ({"prompt": "x" * 100_000, "chosen": "a", "rejected": 3}, "'rejected' must be a string"),
+        ({"prompt": [{"role": "r" * 100_000, "content": "a"}]}, r"'prompt\[0\].role' must be one of"),
+        ({"k" * 100_000: 1}, "columns|no field"),
+    ],
+)
+def test_odd_rows_are_a_short_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    file = lines(tmp_path / "a.jsonl", row)
+    with pytest.raises(DataError, match=message) as caught:
+        prompts_of(file)
+    assert len(str(caught.value)) < 600
+
+
+def test_text_of_a_table_that_is_not_utf8_is_a_line(tmp_path: Path) -> None:
+    broken = pa.array([b"hi \xff", b"x"], pa.binary()).view(pa.string())
+    text = pa.array(["a", "b"])
+    pq.write_table(pa.table({"prompt": broken, "chosen": text, "rejected": text}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: .*(utf-8|UTF8)"):
+        read_preferences("a.parquet", tmp_path)
+
+
+def test_nesting_that_no_function_can_follow_is_a_line(tmp_path: Path) -> None:
+    for depth in (150, 100_000):
+        (tmp_path / "a.jsonl").write_text(json.dumps(PAIR) + "\n" + f'{{"x": {"[" * depth}{"]" * depth}}}\n')
+        with pytest.raises(DataError, match=r"a\.jsonl:2: nested too deeply"):
+            read_preferences("a.jsonl", tmp_path)

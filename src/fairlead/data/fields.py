@@ -12,11 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from fairlead.data.rows import Row
 from fairlead.errors import DataError, some
 from fairlead.escape import shorten
 from fairlead.records import DropReason, Imported, Message, Prompt, Provenance, Role
-
-Row = Mapping[str, Any]
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -59,11 +58,16 @@ def text_field(row: Row, name: str) -> str:
     return value
 
 
+def prompt_and_answer(row: Row) -> tuple[str, str]:
+    """The texts of a row {"prompt": text, "answer": text}."""
+    return text_field(row, "prompt"), text_field(row, "answer")
+
+
 def messages_field(row: Row, name: str) -> tuple[Message, ...]:
     """Turns as {role, content} or {from, value}; at least one."""
     value = field(row, name)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise wrong(name, "a list of messages, not empty,", value)
+        raise wrong(name, "a list of messages (at least one)", value)
     return tuple(message_of(turn, f"{name}[{number}]") for number, turn in enumerate(value))
 
 
@@ -91,7 +95,7 @@ def object_field(row: Row, name: str) -> dict[str, Any]:
     if isinstance(value, str) and value.startswith("{"):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise wrong(name, "an object", value) from error
     if value is not None and not isinstance(value, Mapping):
         raise wrong(name, "an object", value)
@@ -115,8 +119,42 @@ def provenance_field(row: Row) -> Provenance | None:
         raise DataError(f"field 'provenance.{where}' does not fit: {first['msg'].lower()}") from error
 
 
+_READ_OF_MESSAGE = {"role", "content", "from", "value"}
+_COLUMNS_OF_MESSAGES = (
+    "prompt",
+    "messages",
+    "conversations",
+    "input",
+    "completion",
+    "answer",
+    "chosen",
+    "rejected",
+    "preferred_output",
+    "non_preferred_output",
+)
+
+
+def ignored_message_fields(row: Row) -> set[str]:
+    """Fields of the row's messages that hold something and are not read, such as tool_calls, name and weight."""
+    values = [row.get(name) for name in _COLUMNS_OF_MESSAGES]
+    values += [value.get("messages") for value in values if isinstance(value, Mapping)]
+    turns = [turn for value in values for turn in (value if isinstance(value, list) else [value])]
+    return {
+        str(name)
+        for turn in turns
+        if isinstance(turn, Mapping) and ("role" in turn or "from" in turn)
+        for name, value in turn.items()
+        if name not in _READ_OF_MESSAGE and value not in (None, "", [], {})
+    }
+
+
 def message_of(turn: Any, where: str) -> Message:
-    """One turn; `where` names it in errors."""
+    """One turn; `where` names it in errors.
+
+    Raises:
+        DataError: if it is not a turn.
+        UnusableRowError: if it holds tool calls and no text.
+    """
     if not isinstance(turn, Mapping):
         raise wrong(where, "an object with role and content", turn)
     names = ("from", "value") if "from" in turn else ("role", "content")
@@ -125,6 +163,8 @@ def message_of(turn: Any, where: str) -> Message:
         content = "".join(text_field(part, "text") for part in content)
     if not isinstance(speaker, str) or speaker not in _ROLES:
         raise wrong(f"{where}.{names[0]}", f"one of {', '.join(_ROLES)}", speaker)
+    if not content and (turn.get("tool_calls") or turn.get("function_call")):
+        raise UnusableRowError(DropReason.ONLY_TOOL_CALLS)
     if not isinstance(content, str):
         raise wrong(f"{where}.{names[1]}", "a string", content)
     return Message(_ROLES[speaker], content)
@@ -132,9 +172,12 @@ def message_of(turn: Any, where: str) -> Message:
 
 def number(value: Any, name: str) -> float:
     """A finite number that is no truth value."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise wrong(name, "a finite number", value)
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(float(value)):
+            return float(value)
+    except OverflowError:  # an integer beyond the largest float
+        pass
+    raise wrong(name, "a finite number", value)
 
 
 def wrong(name: str, expected: str, value: Any) -> DataError:

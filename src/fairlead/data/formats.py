@@ -13,7 +13,6 @@ from typing import Any
 
 from fairlead.data.argilla import argilla
 from fairlead.data.fields import (
-    Row,
     UnusableRowError,
     about,
     field,
@@ -25,6 +24,7 @@ from fairlead.data.fields import (
     text_field,
     wrong,
 )
+from fairlead.data.rows import Row
 from fairlead.errors import DataError, some
 from fairlead.files import dump_json
 from fairlead.records import DropReason, Imported, Message, Preference, Prompt, Role
@@ -65,6 +65,11 @@ def implicit(row: Row) -> Preference:
     Lists of messages: the prompt is their longest common prefix of turns. Strings: it is that of whole words.
     """
     if isinstance(field(row, "chosen"), str):
+        if row.get("prompt") is not None:
+            raise DataError(
+                "has a prompt, and the form implicit takes it from what chosen and rejected have in common",
+                remedy="set the format to standard, or delete the prompts of all rows",
+            )
         return _from_common_words(row, text_field(row, "chosen"), text_field(row, "rejected"))
     return _from_common_turns(row, messages_field(row, "chosen"), messages_field(row, "rejected"))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fairlead.data import fields, formats
-from fairlead.data.fields import Row, UnusableRowError
+from fairlead.data.fields import UnusableRowError
 from fairlead.data.formats import FORMATS
-from fairlead.errors import DataError, some
-from fairlead.files import dump_json, read_json, read_jsonl, read_text
+from fairlead.data.rows import FileRow, Row, read_rows, read_source
+from fairlead.errors import DataError
+from fairlead.escape import shorten
+from fairlead.files import dump_json
 from fairlead.records import (
     DropReason,
     Example,
@@ -27,9 +28,6 @@ from fairlead.records import (
 )
 
 T = TypeVar("T")
-
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class LoadedPreferences:
         format: the name in `formats.FORMATS` under which the rows were read.
         outcomes: wins, losses and draws of the model, where the form compares a model with a baseline; the draws, and
             what else was dropped, included.
+        ignored_fields: how many rows have messages with a field that is not read, by the field's name.
     """
 
     preferences: list[Preference]
@@ -57,6 +56,12 @@ class LoadedPreferences:
     dropped: list[Dropped]
     format: str
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    ignored_fields: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def dropped_by_reason(self) -> dict[DropReason, int]:
+        """How many rows were left out, by reason, the commonest first."""
+        return dict(Counter(row.reason for row in self.dropped).most_common())
 
     @property
     def left_out(self) -> str:
@@ -77,47 +82,63 @@ def left_out(dropped: Mapping[DropReason, int] | Mapping[str, int], ignored_fiel
 
 
 @dataclass(frozen=True)
-class _Placed:
-    """A row with its number (its line, in a file of JSON lines) and the words that locate it in an error."""
+class Loaded(Generic[T]):
+    """The rows of a file of prompts or examples.
 
-    number: int
-    where: str
-    row: Row
+    Attributes:
+        ignored_fields: how many rows have messages with a field that is not read, by the field's name.
+    """
+
+    rows: list[T]
+    ignored_fields: Mapping[str, int]
 
 
-def read_prompts(path: Path) -> list[Prompt]:
+def load_prompts(path: Path) -> Loaded[Prompt]:
     """Rows `{"prompt": str | messages}` or `{"messages": [..., user]}`, with optional `gold` and `cluster`.
 
     Raises:
         DataError: if the file cannot be read, has no rows, or a row is no prompt.
     """
-    return [_located(_prompt, placed) for placed in _rows(path)]
+    return _loaded(_prompt, read_rows(path))
 
 
-def read_examples(path: Path) -> list[Example]:
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of `load_prompts`."""
+    return load_prompts(path).rows
+
+
+def load_examples(path: Path) -> Loaded[Example]:
     """Rows `{"prompt": …, "answer" | "completion": str | [assistant]}` or `{"messages": [..., assistant]}`.
 
     Raises:
         DataError: if the file cannot be read, has no rows, or a row is no example.
     """
-    return [_located(_example, placed) for placed in _rows(path)]
+    return _loaded(_example, read_rows(path))
+
+
+def read_examples(path: Path) -> list[Example]:
+    """The examples of `load_examples`."""
+    return load_examples(path).rows
 
 
 def prompts_of(path: Path) -> list[Prompt]:
-    """The prompts of a file of prompts, of SFT examples or of preferences, whichever its first row is.
+    """The prompts of a file of prompts, of SFT examples or of preferences, whichever its columns say.
 
     Raises:
         DataError: if the file cannot be read, has no rows, or a row is none of them.
     """
-    first = _rows(path)[0].row
-    if first.keys() & {"chosen", "preferred_output", "chosen_response", "generations", "output_1", "fields"}:
+    columns = merged([row.fields for row in read_rows(path)])
+    if columns.keys() & _OF_PREFERENCES:
         return [pair.prompt for pair in read_preferences(str(Path(path).resolve()), Path()).preferences]
-    if first.keys() & {"answer", "completion"}:
-        return [example.prompt for example in read_examples(path)]
-    turns = first.get("messages")
-    if "prompt" not in first and isinstance(turns, list) and turns and turns[-1].get("role") == "assistant":
+    turns = columns.get("messages")
+    last = turns[-1] if isinstance(turns, list) and turns else None
+    is_conversation = "prompt" not in columns and isinstance(last, Mapping) and last.get("role") == "assistant"
+    if columns.keys() & {"answer", "completion"} or is_conversation:
         return [example.prompt for example in read_examples(path)]
     return read_prompts(path)
+
+
+_OF_PREFERENCES = {"chosen", "preferred_output", "chosen_response", "generations", "output_1", "fields"}
 
 
 def read_preferences(
@@ -138,120 +159,71 @@ def read_preferences(
     """
     if format is not None and format not in FORMATS:
         raise DataError(f"unknown format {format!r}", where=source, remedy=f"one of {', '.join(FORMATS)}")
-    path = Path(folder) / source
-    is_file = path.exists() or path.suffix.lower() in SUFFIXES or not _HUB_ID.fullmatch(source)
-    rows = _saved_rows(path, split) if path.is_dir() else _rows(path) if is_file else _hub_rows(source, split)
-    name = format or _located(formats.detect, rows[0])
+    rows = read_source(source, folder, split)
+    name = format or _detected(rows)
     preferences: list[Preference] = []
     places: list[str] = []
     dropped: list[Dropped] = []
     outcomes: Counter[str] = Counter()
-    for placed in rows:
+    for row in rows:
         try:
-            preference = _located(FORMATS[name], placed, f" (format {name})")
+            preference = _read(FORMATS[name], row, f" (format {name})")
             if isinstance(preference.provenance, Imported) and preference.provenance.outcome:
                 outcomes[preference.provenance.outcome] += 1
             _check_usable(preference)
         except UnusableRowError as error:
-            dropped.append(Dropped(placed.where, error.reason, str(placed.number)))
+            dropped.append(Dropped(row.where, error.reason, str(row.number)))
             continue
-        preferences.append(replace(preference, provenance=_provenance(preference, placed, source, name)))
-        places.append(str(placed.number))
+        preferences.append(replace(preference, provenance=_provenance(preference, row, source, name)))
+        places.append(str(row.number))
     if not preferences and not allow_none:
         raise DataError(
             f"no usable pair in {len(rows)} rows (format {name}); the first: {dropped[0].reason}",
             where=source,
             remedy="check the rows, or name their form in data.preferences_format",
         )
-    return LoadedPreferences(preferences, places, dropped, name, dict(outcomes))
+    return LoadedPreferences(preferences, places, dropped, name, dict(outcomes), _ignored_fields(rows))
 
 
-def _rows(path: Path) -> list[_Placed]:
-    """The rows of a file.
-
-    Raises:
-        DataError: if it cannot be read, has no rows, or holds something that is no row.
-    """
-    path = Path(path)
-    match path.suffix.lower():
-        case ".json" if read_text(path).lstrip().startswith("["):
-            found = ((number, f"{path}: row {number}", row) for number, row in enumerate(read_json(path), 1))
-        case ".json" | ".jsonl" | ".ndjson":
-            found = ((line, f"{path}:{line}", row) for line, row in read_jsonl(path))
-        case ".parquet":
-            found = ((number, f"{path}: row {number}", row) for number, row in enumerate(_parquet(path), 1))
-        case _:
-            read_text(path)  # a missing file or a folder is the likelier fault
-            raise DataError("unknown kind of file", where=str(path), remedy=f"one of {', '.join(SUFFIXES)}")
-    return _placed(found, str(path))
+def _detected(rows: Sequence[FileRow]) -> str:
+    """The name of the form of all rows; a field that is null in one row is looked up in the others."""
+    return FileRow(rows[0].number, rows[0].where, merged([row.fields for row in rows])).read(formats.detect)
 
 
-def _parquet(path: Path) -> list[Any]:
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+def merged(rows: Sequence[Row]) -> dict[str, Any]:
+    """One row that has each column's first value that is not null."""
+    columns: dict[str, Any] = {}
+    for row in rows:
+        for name, value in row.items():
+            if columns.get(name) is None:
+                columns[name] = value
+    return columns
 
-    if not path.is_file():
-        read_text(path)
+
+def _loaded(reader: Callable[[Row], T], rows: Sequence[FileRow]) -> Loaded[T]:
+    def read(row: FileRow) -> T:
+        try:
+            return _read(reader, row)
+        except UnusableRowError as error:
+            raise row.error(str(error), "delete this row, or give its messages texts") from error
+
+    return Loaded([read(row) for row in rows], _ignored_fields(rows))
+
+
+def _ignored_fields(rows: Sequence[FileRow]) -> dict[str, int]:
+    return dict(Counter(name for row in rows for name in sorted(fields.ignored_message_fields(row.fields))))
+
+
+def _read(reader: Callable[[Row], T], row: FileRow, form: str = "") -> T:
+    """What `reader` makes of the row; its errors say where the row stands."""
     try:
-        return list(pq.read_table(path).to_pylist())
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file: {_first_line(error)}", where=str(path)) from error
-
-
-def _saved_rows(folder: Path, split: str) -> list[_Placed]:
-    """The rows of a folder that `datasets` saved: one split, or several of which `split` is read."""
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        saved = load_from_disk(str(folder))
-        rows = list(saved[split] if isinstance(saved, DatasetDict) else saved)
-    except KeyError as error:
-        raise DataError(f"no split {split!r}", where=str(folder), remedy=f"one of {some(saved)}") from error
-    except Exception as error:  # pyarrow, json and the file system raise unrelated types; the cause is kept
-        raise DataError(
-            f"is a folder, and no data set can be read from it: {_first_line(error)}",
-            where=str(folder),
-            remedy="name a file in it, or a folder written by Dataset.save_to_disk",
-        ) from error
-    return _placed(((number, f"{folder}: row {number}", row) for number, row in enumerate(rows, 1)), str(folder))
-
-
-def _hub_rows(name: str, split: str) -> list[_Placed]:
-    from datasets import load_dataset
-
-    try:
-        rows = list(load_dataset(name, split=split))
-    except Exception as error:  # the hub client raises a dozen unrelated types; the cause is kept
-        raise DataError(
-            f"no file of this name, and the hub gives no data set: {_first_line(error)}",
-            where=name,
-            remedy="check the path or the id (data.preferences) and the split (data.preferences_split)",
-        ) from error
-    where = f"{name}[{split}]"
-    return _placed(((number, f"{where}: row {number}", row) for number, row in enumerate(rows, 1)), where)
-
-
-def _placed(found: Iterable[tuple[int, str, Any]], source: str) -> list[_Placed]:
-    placed = []
-    for number, where, row in found:
-        if not isinstance(row, Mapping):
-            raise DataError("not an object", where=where, remedy='every row is an object such as {"prompt": …}')
-        placed.append(_Placed(number, where, row))
-    if not placed:
-        raise DataError("has no rows", where=source)
-    return placed
-
-
-def _located(read: Callable[[Row], T], placed: _Placed, form: str = "") -> T:
-    """What `read` makes of the row; its errors say where the row stands."""
-    try:
-        result = read(placed.row)
+        result = row.read(reader)
         if isinstance(result, Prompt | Example | Preference):
             dump_json(to_json(result)).encode()
     except DataError as error:
-        raise DataError(error.what + form, where=placed.where, remedy=error.remedy) from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"cannot be written as JSON: {_first_line(error)}", where=placed.where) from error
+        raise DataError(error.what + form, where=row.where, remedy=error.remedy) from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise row.error(f"cannot be written as JSON: {shorten(str(error), 200)}") from error
     return result
 
 
@@ -313,17 +285,13 @@ def _check_usable(preference: Preference) -> None:
         raise UnusableRowError(reason)
 
 
-def _provenance(preference: Preference, placed: _Placed, source: str, form: str) -> Provenance | None:
+def _provenance(preference: Preference, row: FileRow, source: str, form: str) -> Provenance | None:
     """Where a pair stands, with what else its row holds; the provenance that a row of Fairlead's own names stays."""
     origin = preference.provenance
-    if isinstance(origin, Sampled) or (origin is None and placed.row.get("provenance") is not None):
+    if isinstance(origin, Sampled) or (origin is None and row.fields.get("provenance") is not None):
         return origin
     origin = origin or Imported()
     if origin.source:
         return origin
-    columns = {**formats.leftovers(placed.row, form), **origin.columns}
-    return replace(origin, source=source, row=placed.number, format=form, columns=columns)
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    columns = {**formats.leftovers(row.fields, form), **origin.columns}
+    return replace(origin, source=source, row=row.number, format=form, columns=columns)

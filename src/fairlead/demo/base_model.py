@@ -20,8 +20,9 @@ from transformers import (
     set_seed,
 )
 
-from fairlead.errors import DataError
-from fairlead.files import disk_errors, read_jsonl
+from fairlead.data.fields import prompt_and_answer
+from fairlead.data.rows import read_rows
+from fairlead.files import disk_errors
 from fairlead.training.hf_trainer import newest_checkpoint
 
 VOCABULARY = 1000
@@ -74,14 +75,7 @@ def _resume(checkpoints: Path) -> str | None:
 
 
 def _read(corpus: Path) -> list[tuple[str, str]]:
-    rows = []
-    for number, row in read_jsonl(corpus):
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
-            raise DataError('a row {"prompt": ..., "answer": ...} is wanted', where=f"{corpus}:{number}")
-        rows.append((row["prompt"], row["answer"]))
-    if not rows:
-        raise DataError("has no rows", where=str(corpus))
-    return rows
+    return [row.read(prompt_and_answer) for row in read_rows(corpus)]
 
 
 def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:

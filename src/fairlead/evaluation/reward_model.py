@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.data.readers import read_examples, read_preferences
+from fairlead.data.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.evaluation.drift import accuracy, log_ratios
-from fairlead.evaluation.external.answers import read_rows
 from fairlead.evaluation.table import ends
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import VariantLoader, reference_name, variants_of
@@ -85,7 +85,7 @@ def trained(project: Project) -> dict[str, Path]:
 
 
 def _read(file: Path, system: str | None) -> Sequence[Example | Preference]:
-    first = read_rows(file)[0][1] if file.suffix.lower() in (".json", ".jsonl", ".ndjson") else {}
+    first = read_rows(file)[0].fields
     found: Sequence[Example | Preference]
     if "answer" in first or "completion" in first:
         found = read_examples(file)

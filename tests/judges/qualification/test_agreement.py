@@ -127,10 +127,10 @@ def test_rows_of_ones_own(tmp_path: Path) -> None:
     [
         ({"text": "x"}, r"rows\.jsonl:1: has none of the known forms"),
         ({"prompt": "p", "first": "a", "second": "b", "human": "left"}, "human is 'left'"),
-        ({"prompt": "p", "first": 1, "second": "b", "human": "first"}, "first is no text"),
+        ({"prompt": "p", "first": 1, "second": "b", "human": "first"}, "'first' must be a string, not 1"),
         ({"prompt": "p", "first": "a", "second": "b", "human": "first"}, "has no field mine"),
         ({"prompt": "p", "first": "a", "second": "b", "human": "first", "mine": {}}, "two orders are wanted"),
-        ([1], "is no object"),
+        ([1], "not an object but a number"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: object, message: str) -> None:

@@ -128,12 +128,20 @@ def test_what_is_known_comes_from_checked_rows_before_the_orders(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "row", ["{}", '{"correct": 1}', '{"correct": true, "margin": "big"}', '{"correct": true, "margin": true}', "[]"]
+    ("row", "message"),
+    [
+        ("{}", "'correct' must be true or false, not None"),
+        ('{"correct": 1}', "'correct' must be true or false, not 1"),
+        ('{"correct": true, "margin": "big"}', "'margin' must be a finite number, not 'big'"),
+        ('{"correct": true, "margin": true}', "'margin' must be a finite number, not True"),
+        (f'{{"correct": true, "margin": 1{"0" * 400}}}', "'margin' must be a finite number, not 1000"),
+        ("[]", "not an object but a list"),
+    ],
 )
-def test_a_row_of_another_form_is_named(tmp_path: Path, row: str) -> None:
+def test_a_row_of_another_form_is_named(tmp_path: Path, row: str, message: str) -> None:
     checks = tmp_path / "checks.jsonl"
     checks.write_text(f'{{"correct": true}}\n{row}\n')
-    with pytest.raises(DataError, match=r"checks\.jsonl:2: a row"):
+    with pytest.raises(DataError, match=rf"checks\.jsonl:2: .*{message}"):
         measured(checks, {})
 
 

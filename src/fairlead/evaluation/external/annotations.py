@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fairlead.data.fields import quoted
+from fairlead.data.rows import FileRow, read_rows
 from fairlead.errors import DataError, some
-from fairlead.evaluation.external.answers import Row, check_format, name_field, read_rows, text_field
+from fairlead.evaluation.external.answers import check_format, name_field, text_field
 from fairlead.records import Interval, VerdictState
 from fairlead.statistics.intervals import missing_bounds
 from fairlead.statistics.tests import sign_test
@@ -74,7 +76,7 @@ def read_annotations(path: Path, format: str) -> list[Annotation]:
     return annotations
 
 
-def _alpaca_annotation(row: Row) -> Annotation:
+def _alpaca_annotation(row: FileRow) -> Annotation:
     outcome, missing = _preference(row)
     return Annotation(
         prompt=text_field(row, "instruction"),
@@ -86,17 +88,16 @@ def _alpaca_annotation(row: Row) -> Annotation:
         baseline=name_field(row, "generator_1"),
         judge=name_field(row, "annotator"),
         cluster="",
-        where=row[0],
+        where=row.where,
     )
 
 
-def _preference(row: Row) -> tuple[float | None, str]:
-    where, data = row
-    value = data.get("preference")
+def _preference(row: FileRow) -> tuple[float | None, str]:
+    value = row.fields.get("preference")
     if value is None:
-        return None, "null" if "preference" in data else "absent"
+        return None, "null" if "preference" in row.fields else "absent"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"preference must be a number in [1, 2] or null, not {value!a:.40}", where=where)
+        raise row.error(f"preference must be a number in [1, 2] or null, not {quoted(value)}")
     if value != value:  # math.isnan cannot take an int beyond the floats
         return None, "NaN"
     if value == 0:
@@ -104,7 +105,7 @@ def _preference(row: Row) -> tuple[float | None, str]:
     return (float(value) - 1, "") if 1 <= value <= 2 else (None, "outside [1, 2]")
 
 
-def _plain_annotation(row: Row) -> Annotation:
+def _plain_annotation(row: FileRow) -> Annotation:
     outcome, missing = _verdict(row)
     return Annotation(
         prompt=text_field(row, "prompt"),
@@ -116,21 +117,20 @@ def _plain_annotation(row: Row) -> Annotation:
         baseline=name_field(row, "second_model"),
         judge=name_field(row, "judge"),
         cluster=name_field(row, "cluster"),
-        where=row[0],
+        where=row.where,
     )
 
 
-def _verdict(row: Row) -> tuple[float | None, str]:
-    where, data = row
-    value = data.get("verdict")
+def _verdict(row: FileRow) -> tuple[float | None, str]:
+    value = row.fields.get("verdict")
     if value is None:
-        return None, "null" if "verdict" in data else "absent"
+        return None, "null" if "verdict" in row.fields else "absent"
     if isinstance(value, str) and value in list(VerdictState):
         outcome = VerdictState(value).outcome
         return outcome, value if outcome is None else ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         words = ", ".join(VerdictState)
-        raise DataError(f"verdict must be {words}, null or a number in [0, 1], not {value!a:.40}", where=where)
+        raise row.error(f"verdict must be {words}, null or a number in [0, 1], not {quoted(value)}")
     if value != value:  # math.isnan cannot take an int beyond the floats
         return None, "NaN"
     return (float(value), "") if 0 <= value <= 1 else (None, "outside [0, 1]")

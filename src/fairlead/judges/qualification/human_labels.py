@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fairlead.data.fields import quoted, text_field
+from fairlead.data.rows import Row, read_rows
 from fairlead.errors import DataError, some
-from fairlead.files import read_jsonl
 from fairlead.records import Comparison, Prompt, VerdictState
 
 WIN, LOSS, TIE = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE
@@ -57,33 +59,28 @@ def read_labelled(path: Path, verdicts: str | None = None) -> list[LabelledCompa
     Raises:
         DataError: naming the line and the field.
     """
-    rows: list[LabelledComparison] = []
-    for number, row in read_jsonl(path):
-        where = f"{path}:{number}"
-        if not isinstance(row, dict):
-            raise DataError("is no object", where=where)
-        read = next((form for needed, form in _FORMS if needed <= row.keys()), None)
-        if read is None:
-            raise DataError(
-                f"has none of the known forms (its fields: {some(row)})",
-                where=where,
-                remedy="wanted: prompt, first, second, human; or PandaLM's or LLMBar's fields",
-            )
-        comparison, people, models = read(row, where)
-        rows.append(LabelledComparison(comparison, people, _stored(row, verdicts, where), models))
-    if not rows:
-        raise DataError("holds no rows", where=str(path))
-    return rows
+    return [row.read(partial(_labelled, verdicts=verdicts)) for row in read_rows(path)]
+
+
+def _labelled(row: Row, verdicts: str | None) -> LabelledComparison:
+    read = next((form for needed, form in _FORMS if needed <= row.keys()), None)
+    if read is None:
+        raise DataError(
+            f"has none of the known forms (its fields: {some(row)})",
+            remedy="wanted: prompt, first, second, human; or PandaLM's or LLMBar's fields",
+        )
+    comparison, people, models = read(row)
+    return LabelledComparison(comparison, people, _stored(row, verdicts), models)
 
 
 _Read = tuple[Comparison, tuple[VerdictState, ...], tuple[str, str]]
 
 
-def _pandalm(row: Mapping[str, Any], where: str) -> _Read:
-    text = "\n\n".join(part for part in (_text(row, "instruction", where), row.get("input") or "") if part)
-    first, second = (_text({name: _published(row[name])}, name, where) for name in ("response1", "response2"))
+def _pandalm(row: Row) -> _Read:
+    text = "\n\n".join(part for part in (text_field(row, "instruction"), row.get("input") or "") if part)
+    first, second = (text_field({name: _published(row[name])}, name) for name in ("response1", "response2"))
     comparison = Comparison(Prompt.of(text), first, second)
-    return comparison, _people(row["annotators"], "annotators", where), ("", "")
+    return comparison, _people(row["annotators"], "annotators"), ("", "")
 
 
 def _published(answer: Any) -> Any:
@@ -91,24 +88,24 @@ def _published(answer: Any) -> Any:
     return str(answer) if isinstance(answer, bool) else answer
 
 
-def _llmbar(row: Mapping[str, Any], where: str) -> _Read:
-    prompt = Prompt.of(_text(row, "input", where))
-    comparison = Comparison(prompt, _text(row, "output_1", where), _text(row, "output_2", where))
-    return comparison, _people(row["label"], "label", where), _models(row)
+def _llmbar(row: Row) -> _Read:
+    prompt = Prompt.of(text_field(row, "input"))
+    comparison = Comparison(prompt, text_field(row, "output_1"), text_field(row, "output_2"))
+    return comparison, _people(row["label"], "label"), _models(row)
 
 
-def _own(row: Mapping[str, Any], where: str) -> _Read:
-    prompt = Prompt.of(_text(row, "prompt", where))
-    comparison = Comparison(prompt, _text(row, "first", where), _text(row, "second", where))
-    return comparison, _people(row["human"], "human", where), _models(row)
+def _own(row: Row) -> _Read:
+    prompt = Prompt.of(text_field(row, "prompt"))
+    comparison = Comparison(prompt, text_field(row, "first"), text_field(row, "second"))
+    return comparison, _people(row["human"], "human"), _models(row)
 
 
-def _chosen(row: Mapping[str, Any], where: str) -> _Read:
-    prompt = Prompt.of(_text(row, "prompt", where))
-    return Comparison(prompt, _text(row, "chosen", where), _text(row, "rejected", where)), (WIN,), _models(row)
+def _chosen(row: Row) -> _Read:
+    prompt = Prompt.of(text_field(row, "prompt"))
+    return Comparison(prompt, text_field(row, "chosen"), text_field(row, "rejected")), (WIN,), _models(row)
 
 
-_FORMS: Sequence[tuple[set[str], Callable[[Mapping[str, Any], str], _Read]]] = (
+_FORMS: Sequence[tuple[set[str], Callable[[Row], _Read]]] = (
     ({"instruction", "response1", "response2", "annotators"}, _pandalm),
     ({"input", "output_1", "output_2", "label"}, _llmbar),
     ({"prompt", "first", "second", "human"}, _own),
@@ -116,32 +113,26 @@ _FORMS: Sequence[tuple[set[str], Callable[[Mapping[str, Any], str], _Read]]] = (
 )
 
 
-def _text(row: Mapping[str, Any], field: str, where: str) -> str:
-    if not isinstance(row[field], str):
-        raise DataError(f"{field} is no text", where=where)
-    return str(row[field])
-
-
-def _models(row: Mapping[str, Any]) -> tuple[str, str]:
+def _models(row: Row) -> tuple[str, str]:
     return str(row.get("first_model") or ""), str(row.get("second_model") or "")
 
 
-def _people(value: Any, field: str, where: str) -> tuple[VerdictState, ...]:
+def _people(value: Any, field: str) -> tuple[VerdictState, ...]:
     people = tuple(state_of(item) for item in (value if isinstance(value, list) else [value]))
     if not people or VerdictState.UNREADABLE in people:
-        raise DataError(f"{field} is {value!r}", where=where, remedy="wanted: first, second or tie (or 1, 2, 0)")
+        raise DataError(f"{field} is {quoted(value)}", remedy="wanted: first, second or tie (or 1, 2, 0)")
     return people
 
 
-def _stored(row: Mapping[str, Any], field: str | None, where: str) -> tuple[VerdictState, ...]:
+def _stored(row: Row, field: str | None) -> tuple[VerdictState, ...]:
     if field is None:
         return ()
     if field not in row:
-        raise DataError(f"has no field {field}", where=where, remedy=f"--verdicts wants one of: {', '.join(row)}")
+        raise DataError(f"has no field {field}", remedy=f"--verdicts wants one of: {', '.join(row)}")
     value = row[field]
     if isinstance(value, Mapping):
         if len(value) != 2:
-            raise DataError(f"{field} has {len(value)} verdicts, two orders are wanted", where=where)
+            raise DataError(f"{field} has {len(value)} verdicts, two orders are wanted")
         return tuple(state_of(item) for item in value.values())
     return (state_of(value),)
 

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
+from fairlead.data.fields import number, wrong
+from fairlead.data.rows import Row, read_rows
 from fairlead.documents.qualification import CheckedRow
-from fairlead.errors import DataError, TrainingError
-from fairlead.files import read_jsonl
+from fairlead.errors import TrainingError
 
 LARGEST_ERROR = 0.49  # from ½ on a judge's labels say nothing, or the opposite
 SMALLEST_SLOPE_EVIDENCE = 30  # labelled pairs, before which a slope over the margin is noise
@@ -165,20 +166,15 @@ def read_checks(path: Path) -> tuple[list[bool], list[float | None]]:
     Raises:
         DataError: naming the line that is of another form, or if there is none.
     """
-    correct: list[bool] = []
-    margins: list[float | None] = []
-    for number, row in read_jsonl(path):
-        found = row.get("correct") if isinstance(row, dict) else None
-        margin = row.get("margin") if isinstance(row, dict) else None
-        if not isinstance(found, bool) or not (margin is None or type(margin) in (int, float)):
-            raise DataError(
-                'a row {"correct": true or false, "margin": number or null} is wanted', where=f"{path}:{number}"
-            )
-        correct.append(found)
-        margins.append(None if margin is None else float(margin))
-    if not correct:
-        raise DataError("has no rows", where=str(path), remedy="give comparisons that people judged as well")
-    return correct, margins
+    checks = [row.read(_check) for row in read_rows(path)]
+    return [correct for correct, _ in checks], [margin for _, margin in checks]
+
+
+def _check(row: Row) -> tuple[bool, float | None]:
+    correct, margin = row.get("correct"), row.get("margin")
+    if not isinstance(correct, bool):
+        raise wrong("correct", "true or false", correct)
+    return correct, None if margin is None else number(margin, "margin")
 
 
 def measured(checks: Path | None, counts: Mapping[str, int], checked: Sequence[CheckedRow] | None = None) -> Measured:

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from fairlead.data.fields import prompt_and_answer
+from fairlead.data.rows import read_rows
 from fairlead.errors import DataError
-from fairlead.files import read_jsonl
 
 MOST_ROWS = 64
 
@@ -27,11 +28,10 @@ def read_retention_set(path: Path, tokenizer: Any, max_length: int) -> list[tupl
         DataError: naming the line that is of another form, or if no row can be used.
     """
     rows = []
-    for number, row in read_jsonl(path):
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
-            raise DataError('a row {"prompt": text, "answer": text} is wanted', where=f"{path}:{number}")
-        asked = [{"role": "user", "content": row["prompt"]}]
-        answered = [*asked, {"role": "assistant", "content": row["answer"]}]
+    for row in read_rows(path):
+        prompt_text, answer = row.read(prompt_and_answer)
+        asked = [{"role": "user", "content": prompt_text}]
+        answered = [*asked, {"role": "assistant", "content": answer}]
         before = tokenizer.apply_chat_template(asked, tokenize=True, add_generation_prompt=True, return_dict=True)
         whole = tokenizer.apply_chat_template(answered, tokenize=True, return_dict=True)["input_ids"][:max_length]
         prompt = list(before["input_ids"])

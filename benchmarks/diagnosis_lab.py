@@ -22,8 +22,8 @@ from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.records import Preference, Prompt
 from fairlead.training import dpo, hf_trainer
-from fairlead.training.dpo_trainer.label_noise import measure
-from fairlead.training.dpo_trainer.label_noise_trainer import tell_noise
+from fairlead.training.dpo_trainer.label_error import estimate_label_error
+from fairlead.training.dpo_trainer.label_noise import apply_label_noise
 from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.policy_samples import PolicySamples
 from fairlead.training.monitoring.recorder import METRICS, read_metrics
@@ -242,10 +242,10 @@ def label_noise_run(
         checked = pairs[-CHECKED:]
         noisy = case.change(checked, random.Random(f"checked {seed}"))
         correct = [a.chosen == b.chosen for a, b in zip(checked, noisy, strict=True)]
-        found = measure(correct, [pair.margin for pair in checked])
-        assert found is not None
+        measured = estimate_label_error(correct, [pair.margin for pair in checked])
+        assert measured is not None
         margins = [pair.margin for pair in pairs[VALIDATION : VALIDATION + case.pairs]]
-        known = tell_noise(trainer, found, margins)
+        known = apply_label_noise(trainer, measured, margins)
     hf_trainer.train(trainer, context, case.name)
     held_out = datasets.prompts(lab.made["prepare"].file("eval.jsonl"))[:HELD_OUT]
     scores, _ = lab.sampled(trainer, held_out)

@@ -27,8 +27,9 @@ from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Preference
 from fairlead.training import hf_trainer
-from fairlead.training.dpo_trainer.label_noise import measured
-from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer, tell_noise
+from fairlead.training.dpo_trainer.label_error import judge_label_error
+from fairlead.training.dpo_trainer.label_noise import apply_label_noise
+from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer
 from fairlead.training.monitoring.dashboard import TrainingDashboard
 from fairlead.training.monitoring.monitor import MonitoringOutcome, TrainingMonitor
 from fairlead.training.monitoring.retention_set import read_retention_set
@@ -54,7 +55,7 @@ def run(context: Context[DpoSettings]) -> Metrics:
     start = dpo_start(variants_of(files.trained_models(context.inputs)))
     trainer = build_trainer(context, section, model_section, start, train, validation)
     dropped = len(trainer.dropped["train"])
-    noise = _tell_noise(context, trainer, train) if section.label_noise == "measured" else {}
+    noise = _apply_label_noise(context, trainer, train) if section.label_noise == "measured" else {}
     tokenizer = load_tokenizer(model_section, context.folder)
     outcome = _train_monitored(context, trainer, tokenizer)
     kept = trainer.state.global_step if outcome.kept_step is None else outcome.kept_step
@@ -93,15 +94,17 @@ def _train_monitored(
     return monitor.finish(context.out)
 
 
-def _tell_noise(context: Context[DpoSettings], trainer: WatchedDPOTrainer, train: Sequence[Preference]) -> Metrics:
-    """Takes what is known of the judge into the loss: checked rows, its qualification, or its orders' disagreement."""
+def _apply_label_noise(
+    context: Context[DpoSettings], trainer: WatchedDPOTrainer, train: Sequence[Preference]
+) -> Metrics:
+    """Gives the loss the judge's label error: from checked rows, its qualification, or its two orders' disagreement."""
     section = context.settings.dpo
     checks = context.path(section.label_checks) if section.label_checks else None
     judge = context.read(files.QUALIFICATION).pairs if context.inputs.has(files.QUALIFICATION) else None
     counts = context.read(files.PAIR_COUNTS)["counts"]
-    known = measured(checks, counts, judge.checked if judge else None)
-    told = tell_noise(trainer, known, [pair.margin for pair in train])
-    return {**told, "label_error_source": known.source}
+    measured = judge_label_error(checks, counts, judge.checked if judge else None)
+    metrics = apply_label_noise(trainer, measured, [pair.margin for pair in train])
+    return {**metrics, "label_error_source": measured.source}
 
 
 def build_trainer(

@@ -18,16 +18,15 @@ from fairlead.judges.qualification.agreement import ask
 from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledComparison
 from fairlead.judges.qualification.recording_judge import RecordingJudge, checked_rows
 from fairlead.records import Answer, Comparison, Prompt, Score, Verdict, VerdictState
-from fairlead.training.dpo_trainer.label_noise import (
-    LARGEST_ERROR,
-    Measured,
+from fairlead.training.dpo_trainer.label_error import (
+    MAX_ERROR,
+    LabelError,
     error_from_order_disagreement,
-    measure,
-    measured,
+    estimate_label_error,
+    judge_label_error,
     order_counts,
-    pair_errors,
-    pair_weights,
 )
+from fairlead.training.dpo_trainer.label_noise import pair_errors, pair_weights
 from fairlead.training.dpo_trainer.label_noise_trainer import confidently_wrong
 from fairlead.training.monitoring.recorder import read_metrics
 from tests.support.projects import tiny_config, write_config
@@ -50,22 +49,22 @@ def test_disagreement_is_checked_by_simulation() -> None:
 
 
 def test_the_larger_of_peoples_and_the_orders_error_counts_and_nothing_gives_nothing() -> None:
-    by_people = measure([True] * 15 + [False] * 5, disagreeing=10, decided=90)
+    by_people = estimate_label_error([True] * 15 + [False] * 5, disagreeing=10, decided=90)
     assert by_people is not None
     assert by_people.error == pytest.approx(5.5 / 21)
     assert "20 comparisons" in by_people.source
-    by_order = measure(disagreeing=32, decided=68)
+    by_order = estimate_label_error(disagreeing=32, decided=68)
     assert by_order is not None
     assert by_order.error == pytest.approx(0.0588, abs=1e-3)
-    worse = measure([True] * 100, disagreeing=32, decided=68)
+    worse = estimate_label_error([True] * 100, disagreeing=32, decided=68)
     assert worse is not None
     assert worse.error == by_order.error
     assert "32 of 100" in worse.source
-    assert measure() is None
+    assert estimate_label_error() is None
 
 
 def test_none_wrong_of_twenty_is_not_an_error_of_0() -> None:
-    found = measure([True] * 20)
+    found = estimate_label_error([True] * 20)
     assert found is not None
     assert 0 < found.error < 0.05
 
@@ -75,7 +74,7 @@ def test_a_margin_that_tells_right_from_wrong_gives_a_slope_and_one_that_does_no
     margins = rng.random(400)
     telling = [bool(c) for c in rng.random(400) < 1 / (1 + np.exp(-6 * (margins - 0.3)))]
     blind = [bool(c) for c in rng.random(400) < 0.6]
-    one, other = measure(telling, list(margins)), measure(blind, list(margins))
+    one, other = estimate_label_error(telling, list(margins)), estimate_label_error(blind, list(margins))
     assert one is not None
     assert other is not None
     assert one.slope > 1
@@ -84,16 +83,16 @@ def test_a_margin_that_tells_right_from_wrong_gives_a_slope_and_one_that_does_no
 
 def test_pair_errors_have_the_measured_mean_and_fall_with_the_margin() -> None:
     margins = [0.1, 0.2, 0.5, 0.9, 1.0]
-    found = pair_errors(Measured(0.2, "", slope=1.5), margins)
+    found = pair_errors(LabelError(0.2, "", slope=1.5), margins)
     assert sum(found) / 5 == pytest.approx(0.2)
     assert found == sorted(found, reverse=True)
-    steep = pair_errors(Measured(0.3, "", slope=20.0), margins)
+    steep = pair_errors(LabelError(0.3, "", slope=20.0), margins)
     assert sum(steep) / 5 == pytest.approx(0.3)
-    assert max(steep) == LARGEST_ERROR
-    assert pair_errors(Measured(0.2, ""), margins) == [0.2] * 5
-    with_none = pair_errors(Measured(0.2, "", slope=1.5), [0.1, None, 0.9])
+    assert max(steep) == MAX_ERROR
+    assert pair_errors(LabelError(0.2, ""), margins) == [0.2] * 5
+    with_none = pair_errors(LabelError(0.2, "", slope=1.5), [0.1, None, 0.9])
     assert with_none[1] == 0.2
-    assert max(pair_errors(Measured(0.6, ""), margins)) == LARGEST_ERROR
+    assert max(pair_errors(LabelError(0.6, ""), margins)) == MAX_ERROR
 
 
 def test_weights_have_mean_1_and_a_coin_flip_weighs_least() -> None:
@@ -118,13 +117,13 @@ def test_confidently_wrong_looks_at_the_clearest_half(margins: list[Any], share:
 def test_what_is_known_comes_from_checked_rows_before_the_orders(tmp_path: Path) -> None:
     checks = tmp_path / "checks.jsonl"
     checks.write_text('{"correct": true, "margin": 0.5}\n{"correct": false}\n{"correct": true, "margin": null}\n')
-    assert measured(checks, {"pairs": 90, "inconsistent": 10}).error == pytest.approx(1.5 / 4)
+    assert judge_label_error(checks, {"pairs": 90, "inconsistent": 10}).error == pytest.approx(1.5 / 4)
     counts = {"pairs": 68, "inconsistent": 32}
-    assert measured(None, counts).error == pytest.approx(0.0588, abs=1e-3)
+    assert judge_label_error(None, counts).error == pytest.approx(0.0588, abs=1e-3)
     checked = [CheckedRow(correct=n % 5 > 0, margin=0.1 * n) for n in range(50)]
-    assert measured(None, counts, checked).error == pytest.approx(10.5 / 51)
-    assert measured(checks, counts, checked).error == pytest.approx(1.5 / 4)
-    assert measured(None, counts, []).error == pytest.approx(0.0588, abs=1e-3)
+    assert judge_label_error(None, counts, checked).error == pytest.approx(10.5 / 51)
+    assert judge_label_error(checks, counts, checked).error == pytest.approx(1.5 / 4)
+    assert judge_label_error(None, counts, []).error == pytest.approx(0.0588, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -142,19 +141,19 @@ def test_a_row_of_another_form_is_named(tmp_path: Path, row: str, message: str) 
     checks = tmp_path / "checks.jsonl"
     checks.write_text(f'{{"correct": true}}\n{row}\n')
     with pytest.raises(DataError, match=rf"checks\.jsonl:2: .*{message}"):
-        measured(checks, {})
+        judge_label_error(checks, {})
 
 
 def test_no_rows_nothing_known_and_a_coin_are_refused(tmp_path: Path) -> None:
     checks = tmp_path / "checks.jsonl"
     checks.write_text("")
     with pytest.raises(DataError, match="has no rows"):
-        measured(checks, {})
+        judge_label_error(checks, {})
     with pytest.raises(TrainingError, match=r"nothing was measured .* dpo\.label_checks"):
-        measured(None, {"pairs": 50})
+        judge_label_error(None, {"pairs": 50})
     checks.write_text('{"correct": false}\n{"correct": true}\n{"correct": false}\n')
     with pytest.raises(TrainingError, match="wrong in 62% of labels"):
-        measured(checks, {})
+        judge_label_error(checks, {})
 
 
 def test_rows_of_the_judges_check_keep_verdict_and_margin() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from fairlead.training import hf_trainer
-from fairlead.training.dpo_trainer.label_noise_trainer import ERROR, WEIGHT, with_noise
+from fairlead.training.dpo_trainer.label_noise import ERROR, WEIGHT, with_noise
 from tests.support.watched import watched_trainer
 
 

@@ -1,8 +1,9 @@
-"""`WatchedDPOTrainer`: `fairlead.DPOTrainer` whose loss may know each pair's error and weight, and which keeps margins.
+"""`WatchedDPOTrainer`: `fairlead.DPOTrainer` with margins of single pairs, and losses that know each pair's error.
 
-TRL computes its loss from the log-probabilities that the model's forward returns, and means over the batch. Both are
-left to it. The forward's result is kept on the way, so that single pairs can be told apart: in validation for the share
-of pairs that the policy ranks wrongly although it is sure, in training for `pair_error` and `pair_weight`.
+TRL computes its loss and its metrics, which are means over the batch, from the log-probabilities that the model's
+forward returns. This trainer keeps the forward's result on the way, so that single pairs can be told apart: in
+validation for the interval of the margins and the share of pairs that the policy ranks wrongly although it is sure, in
+training for `pair_error` and `pair_weight`.
 """
 
 from __future__ import annotations
@@ -16,45 +17,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fairlead.statistics.intervals import mean_interval
-from fairlead.training.dpo_trainer.label_noise import Measured, pair_errors, pair_weights
+from fairlead.training.dpo_trainer.label_noise import ERROR, WEIGHT
 from fairlead.training.dpo_trainer.loss import dpo_loss, margin
 from fairlead.training.dpo_trainer.trainer import DPOTrainer
-
-ERROR, WEIGHT = "pair_error", "pair_weight"
-_COLUMNS = (ERROR, WEIGHT)
-
-
-def with_noise(dataset: Dataset, errors: Sequence[float], weights: Sequence[float]) -> Dataset:
-    """A preference data set whose pairs carry their error and weight, for `WatchedDPOTrainer`."""
-    return dataset.add_column(ERROR, list(errors)).add_column(WEIGHT, list(weights))
-
-
-def tell_noise(trainer: WatchedDPOTrainer, known: Measured, margins: Sequence[float | None]) -> dict[str, float]:
-    """Gives the training pairs the errors and weights that follow from what is known of the judge.
-
-    Args:
-        margins: the judge's margin of every pair that the trainer was given, those that it dropped included.
-
-    Returns:
-        The mean error, the error's range, and how many equally weighted pairs the weighted ones are worth, as a share.
-    """
-    dropped = set(trainer.dropped.get("train", ()))
-    errors = pair_errors(known, [margin for row, margin in enumerate(margins) if row not in dropped])
-    weights = pair_weights(errors)
-    trainer.train_dataset = with_noise(trainer.train_dataset, errors, weights)
-    return {
-        "label_error": sum(errors) / len(errors),
-        "label_error_low": min(errors),
-        "label_error_high": max(errors),
-        "effective_pairs": sum(weights) ** 2 / sum(w * w for w in weights) / len(weights),
-    }
 
 
 def confidently_wrong(margins: Sequence[float]) -> float | None:
     """Share of pairs with a negative margin among the half with the largest; None with fewer than two.
 
-    Where labels are right, a policy that has learnt something is right where it is sure. Where they contradict each
-    other it is wrong there as often as anywhere.
+    Where labels are right, a policy that has learnt something is right about the pairs of which it is sure. Where they
+    contradict each other, it is wrong about those as often as about any.
     """
     if len(margins) < 2:
         return None
@@ -65,11 +37,11 @@ def confidently_wrong(margins: Sequence[float]) -> float | None:
 class WatchedDPOTrainer(DPOTrainer):
     """A `fairlead.DPOTrainer` that logs `eval_rewards/confidently_wrong`.
 
-    Training pairs with the columns `pair_error` and `pair_weight` (`with_noise`) are learnt with cDPO's loss, or with
+    For training pairs with the columns `pair_error` and `pair_weight` (`label_noise.with_noise`) the loss is cDPO's, or
     the robust one under `loss_type: [robust]`, instead of TRL's.
 
     Attributes:
-        pass_pairs: the next validation pass is over so many of the validation pairs; over all if None.
+        pass_pairs: over how many of the validation pairs the next validation pass is; over all if None.
         passes: metrics of the validation passes over all pairs, by step.
     """
 
@@ -84,7 +56,7 @@ class WatchedDPOTrainer(DPOTrainer):
 
         def with_columns(examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
             batch: dict[str, Any] = collate(examples)
-            for name in _COLUMNS:
+            for name in (ERROR, WEIGHT):
                 if name in examples[0]:
                     batch[name] = torch.tensor([example[name] for example in examples])
             return batch
@@ -92,7 +64,7 @@ class WatchedDPOTrainer(DPOTrainer):
         self.data_collator = with_columns
 
     def columns_in_batches(self, columns: list[str]) -> list[str]:
-        return [*dict.fromkeys([*super().columns_in_batches(columns), *_COLUMNS])]
+        return [*dict.fromkeys([*super().columns_in_batches(columns), ERROR, WEIGHT])]
 
     def batch_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         inputs = dict(inputs)
@@ -105,16 +77,17 @@ class WatchedDPOTrainer(DPOTrainer):
                 kept.append(outputs.log_probs)
             return outputs
 
-        found = super().batch_loss(forward, inputs, return_outputs)
+        result = super().batch_loss(forward, inputs, return_outputs)
         training = self.model.training
         if not kept or "ref_chosen_logps" not in inputs or (training and error is None):
-            return found
+            return result
         margins = self._pair_margins(kept[0], inputs)
         if not training:
             self._margins += self.accelerator.gather_for_metrics(margins.detach()).tolist()
-            return found
-        loss = (weight * dpo_loss(margins, error, robust=self.loss_types == ["robust"])).mean()
-        return (loss, found[1]) if return_outputs else loss
+            return result
+        losses = dpo_loss(margins, error, robust=self.loss_types == ["robust"])
+        loss = self.loss_weights[0] * (weight * losses).mean()
+        return (loss, result[1]) if return_outputs else loss
 
     def _pair_margins(self, log_probs: Tensor, inputs: dict[str, Any]) -> Tensor:
         """[pairs] margin of each pair, from TRL's [2 · pairs, tokens] log-probabilities, chosen rows first."""
@@ -133,19 +106,19 @@ class WatchedDPOTrainer(DPOTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self._margins.clear()  # the trainer tests itself on a few rows before it starts
-        # Every data loader draws a number when it begins. Passes come when the clock allows them, and a draw that is
-        # missing or one too many would give the training that follows other dropout.
+        # Every data loader draws a random number when it begins. Validation happens when the time budget allows it, so
+        # without a fork the training that follows would have other dropout with one pass more or less.
         devices = [torch.cuda.current_device()] if self.accelerator.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
             metrics = super().evaluate(*args, **kwargs)
         if args or kwargs.get("eval_dataset") is not None:
             return metrics
-        metrics |= self._gap_interval(self._pairs_of_pass())
+        metrics |= self._margin_interval(self._pairs_of_pass())
         if self.pass_pairs is None:
             self.passes[self.state.global_step] = metrics
         return metrics
 
-    def _gap_interval(self, pairs: Dataset) -> dict[str, float]:
+    def _margin_interval(self, pairs: Dataset) -> dict[str, float]:
         """Ends of the 95 % interval of the reward gap, pairs of one prompt as a cluster, where they are defined."""
         if len(self._margins) != len(pairs):
             return {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 from rich.table import Table
 
 from fairlead.cli.common import AsJson, FolderOption, JustEstimate, out, print_json
+from fairlead.cli.judge_estimates import show_estimates
 from fairlead.errors import ConfigError
 
 if TYPE_CHECKING:  # statistics takes seconds to import, and every command imports this file
@@ -74,7 +74,7 @@ def agreement(
         labelled = _labelled(file, rows)
         with _one_order(settings, folder) as judge:
             if estimate:
-                _show_estimates(_estimates(judge, labelled), as_json)
+                show_estimates(_estimates(judge, labelled), as_json=as_json)
                 return
             measured = people.agreement(labelled, people.ask(judge, labelled))
     if as_json:
@@ -106,7 +106,7 @@ def check(
     with _one_order(settings, folder) as judge:
         if estimate:
             probes = planned(rows, demands, families)
-            _show_estimates(_estimates(judge, [row for probe in probes.values() for row in probe]), as_json)
+            show_estimates(_estimates(judge, [row for probe in probes.values() for row in probe]), as_json=as_json)
             return
         qualification = qualify(judge, rows, demands, families)
     lineage = shared_lineage(config.judge, config.eval_judge)
@@ -214,21 +214,6 @@ def _show_qualification(qualification: JudgeQualification, warning: str | None) 
     _line(f"qualified: {'yes' if qualification.passed else 'no'}")
 
 
-def _show_estimates(estimates: Sequence[Estimate], as_json: bool) -> None:
-    if as_json:
-        print_json([asdict(row) | {"calls": row.calls} for row in estimates])
-        return
-    if not estimates:
-        _line("costs nothing: this judge computes and asks nobody")
-    for row in estimates:
-        cost = "not known (no prices in the judge section)" if row.cost is None else f"{row.cost:.4g}"
-        most = "" if row.most_cost is None else f", at most {row.most_cost:.4g}"
-        _line(
-            f"{row.judge}: {row.calls:,} calls ({row.questions:,} questions, {row.stored:,} in the ledger), "
-            f"{row.input_tokens:,} tokens in, {row.output_tokens:,} out, cost {cost}{most}; from {row.basis}"
-        )
-
-
 def _agreement_table(measured: Agreement) -> Table:
     table = Table("figure", "value", "95 % interval", "n")
     for name, words in _FIGURES.items():
@@ -250,23 +235,3 @@ def _counts(states: dict[str, int]) -> str:
 
 def _line(text: str) -> None:
     out.print(text, soft_wrap=True)
-
-
-def show_stage_estimate(folder: Path, stage: str | None, *, as_json: bool) -> None:
-    """For `--estimate` of the commands that run stages: says what their judges would cost, and asks nothing."""
-    from fairlead.cost.planned_calls import estimate_stages
-    from fairlead.pipeline.project import Project
-
-    by_stage = estimate_stages(Project(folder), stage)
-    estimates = [(name, estimate) for name, part in by_stage.items() for estimate in part]
-    if as_json:
-        print_json([asdict(estimate) | {"calls": estimate.calls, "stage": name} for name, estimate in estimates])
-        return
-    if not by_stage:
-        _line("costs nothing: no stage asks a judge")
-    for name, part in by_stage.items():
-        _line(f"{name}:")
-        _show_estimates(part, as_json=False)
-    costs = [estimate.cost for _, estimate in estimates]
-    if len(costs) > 1 and None not in costs:
-        _line(f"together: cost {sum(cost for cost in costs if cost is not None):.4g}")

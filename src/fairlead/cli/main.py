@@ -18,6 +18,7 @@ from fairlead.cli import data as data_commands
 from fairlead.cli import evaluate, judge, release
 from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
 from fairlead.cli.decide import decide, show_decision
+from fairlead.cli.judge_estimates import show_stage_estimate
 from fairlead.cli.train import mount as mount_training
 from fairlead.decide.permission import read_decision
 from fairlead.errors import ConfigError, FairleadError
@@ -90,7 +91,7 @@ def run(
     if estimate:
         if until or force:
             raise ConfigError("--until and --force are not read beside --estimate", where="fairlead run")
-        judge.show_stage_estimate(folder, None, as_json=as_json)
+        show_stage_estimate(folder, None, as_json=as_json)
         return
     made = _project(folder).run(until, force=force or [], on_stage=None if as_json else _decision_first)
     if as_json:
@@ -137,7 +138,7 @@ def data_build(
 ) -> None:
     """Build the preference pairs: sample, judge, pair, split."""
     if estimate:
-        judge.show_stage_estimate(folder, "judge", as_json=as_json)
+        show_stage_estimate(folder, "judge", as_json=as_json)
         return
     _stage(folder, "pairs", force=force, as_json=as_json)
 
@@ -175,7 +176,7 @@ def eval_(
 ) -> None:
     """Compare base, SFT and DPO on the held-out prompts."""
     if estimate:
-        judge.show_stage_estimate(folder, "eval", as_json=as_json)
+        show_stage_estimate(folder, "eval", as_json=as_json)
     elif context.invoked_subcommand is None:
         _stage(folder, "eval", force=force, as_json=as_json)
 

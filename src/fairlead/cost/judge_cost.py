@@ -10,11 +10,11 @@ from fairlead.judges.base import Judge
 from fairlead.judges.panel import PanelJudge
 from fairlead.judges.prompted import PromptedJudge
 from fairlead.llm.client import ChatClient, ChatRequest
-from fairlead.llm.reply_store import ReplyStore, Totals
+from fairlead.llm.reply_store import ReplyStore
 from fairlead.llm.request_key import find_stored, prepare
 from fairlead.records import Answer, Comparison
 
-_CHARS_PER_TOKEN = 4.0  # of English, where the ledger does not know better
+CHARS_PER_TOKEN = 4  # of English, where the store knows no better
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Estimate:
 
     Attributes:
         questions: distinct requests; those of the second order are counted although a missing first saves them.
-        stored: how many of them the ledger answers.
+        stored: how many of them the reply store answers.
         input_tokens, output_tokens: expected of the others; None for a judge that does not tell.
         cost, most_cost: expected, and with every reply as long as max_tokens allows; None without prices.
         basis: what the expectation rests on.
@@ -47,40 +47,42 @@ def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimat
     """One estimate for every member that is asked by requests; none for judges that compute (rubric, reward)."""
     items = list(items)
     if isinstance(judge, PanelJudge):
-        return [found for member in judge.members for found in estimate(member, items)]
+        return [member_estimate for member in judge.members for member_estimate in estimate(member, items)]
     return [_of_prompted(judge, items)] if isinstance(judge, PromptedJudge) else []
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """How long requests and replies are expected to be, and what that rests on."""
+
+    chars_per_token: float
+    tokens_per_reply: float
+    basis: str
 
 
 def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> Estimate:
     client = judge.open_client()
     try:
-        sizes = _missing(client, judge.store, (request for item in items for request in judge.requests(item)))
+        sizes = _sizes(client, judge.store, (request for item in items for request in judge.requests(item)))
     finally:
         asyncio.run(client.close())
-    to_ask = [size for size in sizes.values() if size is not None]
-    earlier = _earlier(client, judge.store)
-    counted = sum(row.counted for row in earlier)
-    if counted:
-        ratio = sum(row.counted_chars for row in earlier) / (sum(row.input_tokens or 0 for row in earlier) or 1)
-        output = sum(row.output_tokens or 0 for row in earlier) / counted
-        basis = f"{counted} earlier replies of this model"
-    else:
-        ratio, output = _CHARS_PER_TOKEN, float(judge.settings.max_tokens)
-        basis = f"{ratio:g} characters a token, replies as long as max_tokens"
-    read, written = round(sum(to_ask) / ratio), round(output * len(to_ask))
+    unanswered = [size for size in sizes.values() if size is not None]
+    lengths = _lengths(client, judge)
+    input_tokens = round(sum(unanswered) / lengths.chars_per_token)
+    output_tokens = round(lengths.tokens_per_reply * len(unanswered))
     return Estimate(
         judge=judge.name,
         questions=len(sizes),
-        stored=len(sizes) - len(to_ask),
-        input_tokens=read,
-        output_tokens=written,
-        cost=judge.budget.cost(read, written),
-        most_cost=judge.budget.cost(read, judge.settings.max_tokens * len(to_ask)),
-        basis=basis,
+        stored=len(sizes) - len(unanswered),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost=judge.budget.cost(input_tokens, output_tokens),
+        most_cost=judge.budget.cost(input_tokens, judge.settings.max_tokens * len(unanswered)),
+        basis=lengths.basis,
     )
 
 
-def _missing(client: ChatClient, store: ReplyStore | None, requests: Iterable[ChatRequest]) -> dict[str, int | None]:
+def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[ChatRequest]) -> dict[str, int | None]:
     """Characters of every distinct request, by key; None where the store has the reply."""
     sizes: dict[str, int | None] = {}
     for request in requests:
@@ -90,8 +92,17 @@ def _missing(client: ChatClient, store: ReplyStore | None, requests: Iterable[Ch
     return sizes
 
 
-def _earlier(client: ChatClient, store: ReplyStore | None) -> list[Totals]:
-    """What the store knows of the model's judgements; its other replies, to plain requests, have other lengths."""
-    totals = [] if store is None else store.totals()
+def _lengths(client: ChatClient, judge: PromptedJudge) -> _Lengths:
+    """From the model's earlier judgements; its replies to plain requests have other lengths."""
+    totals = [] if judge.store is None else judge.store.totals()
     model = (client.model, client.endpoint)
-    return [row for row in totals if (row.model, row.endpoint) == model and row.purpose != "plain"]
+    judgements = [row for row in totals if (row.model, row.endpoint) == model and row.purpose != "plain"]
+    counted = sum(row.counted for row in judgements)
+    if not counted:
+        basis = f"{CHARS_PER_TOKEN} characters a token, replies as long as max_tokens"
+        return _Lengths(CHARS_PER_TOKEN, judge.settings.max_tokens, basis)
+    return _Lengths(
+        sum(row.counted_chars for row in judgements) / (sum(row.input_tokens or 0 for row in judgements) or 1),
+        sum(row.output_tokens or 0 for row in judgements) / counted,
+        f"{counted} earlier replies of this model",
+    )

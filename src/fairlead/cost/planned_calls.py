@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.project import Config
-from fairlead.cost.judge_cost import Estimate, estimate
+from fairlead.cost.judge_cost import CHARS_PER_TOKEN, Estimate, estimate
 from fairlead.data.readers import read_prompts
 from fairlead.errors import ArtifactError, ConfigError
 from fairlead.judges.build import open_judge
@@ -22,10 +23,16 @@ from fairlead.pipeline.stage import resolve
 from fairlead.preferences.pairing import comparisons_for
 from fairlead.records import Answer, Comparison, Completion, ModelPair, Prompt
 
-_CHARS_PER_TOKEN = 4
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """What the judges of one stage would be asked."""
+
+    stage: str
+    judges: list[Estimate]
 
 
-def estimate_stages(project: Project, stage: str | None) -> dict[str, list[Estimate]]:
+def estimate_stages(project: Project, stage: str | None) -> list[StageEstimate]:
     """What the judge of a stage would be asked and what it would cost, after the check of the judges that it needs.
 
     Args:
@@ -39,8 +46,8 @@ def estimate_stages(project: Project, stage: str | None) -> dict[str, list[Estim
     asking = [name for name, settings in judges.items() if settings is not None and name in known]
     if stage is not None and stage not in asking:
         raise ConfigError(f"the stage {stage} asks no judge", where=str(project.folder))
-    found = {"judge_check": _check(project)} if "judge_check" in known else {}
-    return found | {name: estimate_stage(project, name) for name in asking if stage in (None, name)}
+    check = [StageEstimate("judge_check", _check(project))] if "judge_check" in known else []
+    return check + [StageEstimate(name, estimate_stage(project, name)) for name in asking if stage in (None, name)]
 
 
 def estimate_stage(project: Project, stage: str) -> list[Estimate]:
@@ -57,12 +64,12 @@ def _check(project: Project) -> list[Estimate]:
     config = project.config
     assert config.judge_check is not None
     rows = read_labelled(resolve(project.folder, config.judge_check.labelled))
-    found: list[Estimate] = []
+    estimates: list[Estimate] = []
     for settings in judges_of(config.judge, config.eval_judge).values():
         plan = planned(rows, config.judge_check, families_of(settings))
-        asked = both_ways(row for part in plan.values() for row in part)
-        found += _estimated(project, one_order(settings), asked)
-    return found
+        comparisons = both_ways(row for part in plan.values() for row in part)
+        estimates += _estimated(project, one_order(settings), comparisons)
+    return estimates
 
 
 def _estimated(project: Project, settings: JudgeSettings, items: Sequence[Comparison | Answer]) -> list[Estimate]:
@@ -96,37 +103,33 @@ def _completions(config: Config) -> int:
 
 def _comparison(project: Project) -> Sequence[Comparison | Answer]:
     config = project.config
-    prompts, by_view = _held_out(project)
+    prompts, texts_by_model = _held_out(project)
     items: list[Comparison | Answer] = []
     for pair in map(ModelPair.parse, config.eval.pairwise):
-        both = zip(prompts, by_view[pair.candidate], by_view[pair.reference], strict=True)
-        items += [Comparison(prompt, a, b) for prompt, a, b in both if a != b]
+        both = zip(prompts, texts_by_model[pair.candidate], texts_by_model[pair.reference], strict=True)
+        items += [Comparison(prompt, first, second) for prompt, first, second in both if first != second]
     if config.eval.scores:
-        texts = [(prompt, text) for view in by_view.values() for prompt, text in zip(prompts, view, strict=True)]
-        items += [Answer(prompt, text) for prompt, text in texts]
+        for texts in texts_by_model.values():
+            items += [Answer(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
     return items
 
 
 def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
-    """The held-out prompts and every view's answers to them, in the same order."""
+    """The held-out prompts and every model's answers to them, in the same order."""
     config = project.config
     try:
         prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
         answers: dict[str, dict[str, Completion]] = {}
         for answer in datasets.completions(project.artifact("answers").file("answers.jsonl")):
             answers.setdefault(answer.model, {})[answer.prompt_id] = answer
-        return prompts, {view: [found[prompt.id].text for prompt in prompts] for view, found in answers.items()}
+        return prompts, {model: [of[prompt.id].text for prompt in prompts] for model, of in answers.items()}
     except ArtifactError:
         prompts = read_prompts(project.folder / config.data.eval)
-        views = _views(config)
-        texts = dict(zip(views, _longest(len(views), config.answers.max_new_tokens), strict=True))
-        return prompts, {view: [text] * len(prompts) for view, text in texts.items()}
-
-
-def _views(config: Config) -> list[str]:
-    return ["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]
+        models = ["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]
+        texts = _longest(len(models), config.answers.max_new_tokens)
+        return prompts, {model: [text] * len(prompts) for model, text in zip(models, texts, strict=True)}
 
 
 def _longest(count: int, tokens: int) -> list[str]:
     """Distinct texts of the greatest length."""
-    return [f"{number} ".ljust(tokens * _CHARS_PER_TOKEN, "x") for number in range(count)]
+    return [f"{number} ".ljust(tokens * CHARS_PER_TOKEN, "x") for number in range(count)]

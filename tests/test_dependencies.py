@@ -41,7 +41,9 @@ def imported() -> dict[str, set[str]]:
 def test_every_imported_package_is_declared() -> None:
     distributions = packages_distributions()
     extras = PROJECT["optional-dependencies"]
-    known = declared(PROJECT["dependencies"]) | declared([r for name, rs in extras.items() if name != "dev" for r in rs])
+    known = declared(PROJECT["dependencies"]) | declared(
+        [r for name, rs in extras.items() if name != "dev" for r in rs]
+    )
     modules = imported()
     assert len(modules) > 20
     missing = {}

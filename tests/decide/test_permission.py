@@ -28,7 +28,7 @@ def record(waived: str | None) -> dict[str, Any]:
 
 @pytest.mark.parametrize("waived", [REASON, None])
 def test_gate_card_and_sweep_say_it(waived: str | None) -> None:
-    points = [Point.without_figures({"dpo.beta": 0.1}, "the loss is not a number")]
+    points = [Point.not_measured({"dpo.beta": 0.1}, "the loss is not a number")]
     pages = [
         gate_markdown(record(waived)),
         _gate(record(waived), "dpo"),

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from fairlead import Project
+from fairlead.config.evaluation import ProbeSettings
+from fairlead.documents.sweep import SweepResult
+from fairlead.documents.training import DpoResult
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.evaluation.table import pairwise_figures
-from fairlead.files import write_jsonl
+from fairlead.files import read_json, write_jsonl
+from fairlead.progress import Silent
 from fairlead.records import Interval, Verdict, VerdictState, to_json
 from fairlead.statistics.win_rate import win_rate
 from fairlead.sweep.plot import draw
@@ -67,7 +70,7 @@ def test_clusters_widen_the_difference() -> None:
 
 
 def test_a_point_without_verdicts_is_not_recommended_and_none_at_all_gives_none() -> None:
-    silent = Point.without_figures({"dpo.beta": 0.5}, "no validation pass lay inside max_kl")
+    silent = Point.not_measured({"dpo.beta": 0.5}, "no validation pass lay inside max_kl")
     assert recommend([silent], ["a", "b"]).index is None
     both = recommend([silent, point(0.1, 1, 2.0, n=2)], ["a", "b"])
     assert both.index == 1
@@ -148,6 +151,31 @@ def test_a_project_that_compares_nothing_with_sft_cannot_be_swept(tiny_project: 
         sweep(tiny_project)
 
 
+def test_the_kl_of_a_point_is_that_of_the_drift_stage_and_its_gap_that_of_the_training(tiny_project: Path) -> None:
+    (point,) = sweep(tiny_project, {"dpo.beta": [0.1]}).points
+    artifacts = Project(tiny_project).run("probe")
+    assert asdict(point.kl) == read_json(artifacts["probe"].file("probe.json"))["kl_from_reference"]
+    training = DpoResult.read(artifacts["dpo"].file("training.json"))
+    assert point.gap == training.validation_reward_gap
+    assert point.accuracy == training.validation_accuracy
+    assert artifacts["dpo"].manifest.figures["validation_reward_gap"] == point.gap.value
+
+
+def test_a_project_without_a_drift_stage_is_swept_with_one(tiny_project: Path) -> None:
+    write_config(tiny_project, tiny_config() | {"probe": None})
+    (_, config), *_ = variants(tiny_project, {"dpo.beta": [0.1]})
+    assert config.probe == ProbeSettings()
+    (_, config), *_ = variants(tiny_project, {"dpo.beta": [0.1]}, kl_prompts=4)
+    assert config.probe == ProbeSettings(kl_prompts=4)
+
+
+def test_values_are_named_as_they_stand_in_the_yaml() -> None:
+    point = Point.not_measured(
+        {"dpo.loss_type": ["sigmoid", "sft"], "watch.max_kl": None, "dpo.beta": 1.0}, "no reason"
+    )
+    assert point.name == "loss_type [sigmoid, sft], max_kl null, beta 1.0"
+
+
 def reference_rows(folder: Path) -> int:
     with closing(sqlite3.connect(folder / ".fairlead" / "reference.sqlite")) as db:
         return int(db.execute("SELECT count(*) FROM log_probs").fetchone()[0])
@@ -165,34 +193,31 @@ def test_a_point_counts_every_verdict_as_the_comparison_does(tmp_path: Path) -> 
     assert pairwise_figures(verdicts, [v.comparison_id for v in verdicts])["win_rate"] == pytest.approx(fmean(counted))
 
 
-def test_a_sweep_pays_for_one_reference_pass_and_goes_on_after_a_kill(
-    tiny_project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Project(tiny_project).run("dpo")
-    lock = (tiny_project / "fairlead.pipeline.lock").read_bytes()
-    known = reference_rows(tiny_project)
-    from fairlead.sweep import run as module
+class Killed(Silent):
+    """Dies when a stage begins for the second time."""
 
-    made: list[Any] = []
-    real = module._kl
+    def __init__(self, stage: str) -> None:
+        self._stage, self._times = stage, 0
 
-    def killed(*args: Any) -> Any:
-        if made:
+    def line(self, text: str) -> None:
+        self._times += f"] {self._stage}:" in text
+        if self._times == 2:
             raise KeyboardInterrupt
-        made.append(args)
-        return real(*args)
 
-    monkeypatch.setattr(module, "_kl", killed)
+
+def test_a_sweep_pays_for_one_reference_pass_and_goes_on_after_a_kill(tiny_project: Path) -> None:
+    Project(tiny_project).run("dpo")
+    lock = (tiny_project / "fairlead.lock").read_bytes()
+    known = reference_rows(tiny_project)
     axes = {"dpo.beta": [0.1, 0.5], "lora.r": [4]}
     with pytest.raises(KeyboardInterrupt):
-        sweep(tiny_project, axes, kl_samples=4)
-    monkeypatch.setattr(module, "_kl", real)
+        sweep(tiny_project, axes, kl_prompts=4, progress=Killed("probe"))
     trained = sorted((tiny_project / "artifacts" / "dpo").iterdir())
-    found = sweep(tiny_project, axes, kl_samples=4)
+    found = sweep(tiny_project, axes, kl_prompts=4)
     assert sorted((tiny_project / "artifacts" / "dpo").iterdir()) == trained  # none was trained twice
     assert len(trained) == 2  # β 0.1 is the project's own
     assert reference_rows(tiny_project) == known
-    assert (tiny_project / "fairlead.pipeline.lock").read_bytes() == lock
+    assert (tiny_project / "fairlead.lock").read_bytes() == lock
     assert [p.values for p in found.points] == [{"dpo.beta": 0.1, "lora.r": 4}, {"dpo.beta": 0.5, "lora.r": 4}]
     for p in found.points:
         assert p.win_rate.n == 8
@@ -200,7 +225,7 @@ def test_a_sweep_pays_for_one_reference_pass_and_goes_on_after_a_kill(
         assert p.gap.value is not None
         assert p.metrics["length"].n == 8
     assert {f.name for f in (tiny_project / "sweep").iterdir()} == {
-        "sweep.json", "sweep.md", "frontier.png", "frontier.svg", "kl",
+        "sweep.json", "sweep.md", "frontier.png", "frontier.svg",
     }  # fmt: skip
 
 
@@ -208,12 +233,14 @@ def test_a_point_that_fails_is_told_and_the_others_go_on(tiny_project: Path) -> 
     config = tiny_config()
     config["watch"] = {"samples": 4, "max_new_tokens": 8, "keep": "best", "max_kl": 1e-9}
     write_config(tiny_project, config)
-    found = sweep(tiny_project, {"watch.max_kl": [1e-9, 1e9]}, kl_samples=4)
+    found = sweep(tiny_project, {"watch.max_kl": [1e-9, 1e9]}, kl_prompts=4)
     failed, good = found.points
     assert "inside max_kl" in (failed.failed or "")
     assert good.failed is None
     assert found.recommendation.index == 1
-    assert found.to_json()["points"][0]["failed"] == failed.failed
+    written = SweepResult.read(tiny_project / "sweep" / "sweep.json")
+    assert written == found.result
+    assert written.points[0].failed == failed.failed
     page = (tiny_project / "sweep" / "sweep.md").read_text(encoding="utf-8")
     assert "max_kl 1e-09 failed: " in page
     assert "![frontier](frontier.svg)" in page

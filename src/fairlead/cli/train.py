@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -17,35 +17,40 @@ def sweep(
     over: Annotated[
         list[str] | None, typer.Option(help="key and values, as in dpo.beta=0.1,0.3; several are combined")
     ] = None,
-    kl_samples: Annotated[int, typer.Option(min=2, help="held-out prompts on which the KL is measured")] = 256,
+    kl_prompts: Annotated[
+        int | None,
+        typer.Option(
+            "--kl-samples", min=2, help="held-out prompts on which the KL is measured; probe.kl_prompts if not given"
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and evaluate a list of β, or of other keys, and recommend one by evidence."""
     from fairlead.progress import for_console
     from fairlead.sweep import run as sweeping
-    from fairlead.sweep.recommend import advice
+    from fairlead.sweep.recommend import advice, interval_text
 
     axes = dict(sweeping.parse_axis(text) for text in over) if over else None
-    found = sweeping.sweep(folder, axes, kl_samples=kl_samples, progress=for_console(err))
+    swept = sweeping.sweep(folder, axes, kl_prompts=kl_prompts, progress=for_console(err))
     if as_json:
-        print_json(found.to_json())
+        print_json(swept.result.model_dump(mode="json"))
         return
     table = Table("point", "win rate", "KL, nats per answer", "validation gap", "", "usual advice")
-    for i, point in enumerate(found.points):
-        mark = "recommended" if i == found.recommendation.index else ""
-        mark = mark or ("equal to the best" if i in found.recommendation.equal else "")
+    for i, point in enumerate(swept.points):
+        mark = "recommended" if i == swept.recommendation.index else ""
+        mark = mark or ("equal to the best" if i in swept.recommendation.equal else "")
         mark = mark if point.failed is None else f"failed: {point.failed}"
         table.add_row(
             point.name,
-            _interval(point.win_rate),
-            _interval(point.kl),
-            _interval(point.gap),
+            interval_text(point.win_rate),
+            interval_text(point.kl),
+            interval_text(point.gap),
             mark,
             advice(point.values),
         )
     out.print(table)
-    out.print(f"recommended: {found.recommendation.why}", soft_wrap=True)
-    out.print(f"frontier: {found.folder / 'frontier.png'}", soft_wrap=True)
+    out.print(f"recommended: {swept.recommendation.why}", soft_wrap=True)
+    out.print(f"frontier: {swept.folder / 'frontier.png'}", soft_wrap=True)
 
 
 def diagnose(
@@ -84,10 +89,3 @@ def mount(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.command()(sweep)
     app.command()(diagnose)
-
-
-def _interval(figure: Any) -> str:
-    if figure.value is None:
-        return "—"
-    ends = "" if figure.low is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
-    return f"{figure.value:.3f}{ends}"

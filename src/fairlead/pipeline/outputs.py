@@ -8,9 +8,9 @@ from typing import Any
 from fairlead.documents.data_check import DataCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
-from fairlead.documents.drift import DriftResult
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
+from fairlead.documents.training import DpoResult
 from fairlead.files import read_json
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
@@ -51,13 +51,14 @@ DATA_CHECK = Output("data_check", "data_check.json", DataCheck.read)
 
 DPO_MODEL = Output("dpo", "model", _path)
 DIAGNOSIS = Output("dpo", "diagnosis.json", Diagnosis.read)
+DPO_RESULT = Output("dpo", "training.json", DpoResult.read)
 
 ANSWERS = Output("answers", "answers.jsonl", datasets.completions)
 SAMPLES = Output("answers", "samples.md", _path)
 COMPARISON = Output("eval", "comparison.json", _json)
 SCORES = Output("eval", "scores.jsonl", _path)
 EVAL_VERDICTS = Output("eval", "verdicts.jsonl", _path)
-DRIFT = Output("probe", "probe.json", DriftResult.read)
+DRIFT = Output("probe", "probe.json", _json)
 
 GATE_RECORD = Output("gate", "gate.json", _json)
 REPORT = Output("report", "report.json", _json)

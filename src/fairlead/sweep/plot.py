@@ -11,7 +11,7 @@ from fairlead.sweep.recommend import Point, Recommendation
 FORMATS = ("png", "svg")
 
 
-def draw(points: Sequence[Point], found: Recommendation, folder: Path) -> list[Path]:
+def draw(points: Sequence[Point], recommendation: Recommendation, folder: Path) -> list[Path]:
     """Writes frontier.png and frontier.svg; the same points give the same bytes.
 
     Each point stands at its KL and win rate with both 95 % intervals; the recommended one is filled.
@@ -25,23 +25,23 @@ def draw(points: Sequence[Point], found: Recommendation, folder: Path) -> list[P
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         axes.axhline(0.5, color="0.7", linewidth=1)
-        shown = [(i, p) for i, p in enumerate(points) if p.win_rate.value is not None and p.kl.value is not None]
-        for i, point in shown:
+        measured = [(i, p) for i, p in enumerate(points) if p.win_rate.value is not None and p.kl.value is not None]
+        for i, point in measured:
             x, y = point.kl.value or 0.0, point.win_rate.value or 0.0
             axes.errorbar(
                 x,
                 y,
-                xerr=_ends(x, point.kl.low, point.kl.high),
-                yerr=_ends(y, point.win_rate.low, point.win_rate.high),
+                xerr=_error_bar(x, point.kl.low, point.kl.high),
+                yerr=_error_bar(y, point.win_rate.low, point.win_rate.high),
                 fmt="o",
-                color="tab:blue" if i in found.equal else "0.45",
-                markerfacecolor="tab:blue" if i == found.index else "white",
+                color="tab:blue" if i in recommendation.equal else "0.45",
+                markerfacecolor="tab:blue" if i == recommendation.index else "white",
                 capsize=2,
             )
             axes.annotate(point.name, (x, y), xytext=(5, 5), textcoords="offset points", fontsize=8)
         axes.set_xlabel("KL from the reference, nats per answer")
         axes.set_ylabel("win rate over the model that DPO started from")
-        if shown and max(p.kl.value or 0.0 for _, p in shown) > 0:
+        if measured and max(p.kl.value or 0.0 for _, p in measured) > 0:
             axes.set_xscale("symlog", linthresh=0.1)
         axes.set_ylim(0, 1)
         written = []
@@ -55,7 +55,7 @@ def draw(points: Sequence[Point], found: Recommendation, folder: Path) -> list[P
     return written
 
 
-def _ends(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
+def _error_bar(value: float, low: float | None, high: float | None) -> list[list[float]] | None:
     """matplotlib's error bar: lengths below and above."""
     if low is None or high is None:
         return None

@@ -1,11 +1,11 @@
-"""What a sweep found, which value it recommends, and why. Pure functions on figures."""
+"""The points of a sweep, which of them is recommended, and why. Pure functions on measurements."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from fairlead.documents.diagnosis import ConfigValue, as_yaml
 from fairlead.records import Interval
 from fairlead.statistics.intervals import paired_difference
 
@@ -26,10 +26,10 @@ class Point:
         gap: reward gap on the validation pairs, with its interval.
         accuracy: share of the validation pairs that the policy ranks as labelled.
         metrics: means of the table's metrics, with their intervals.
-        failed: why the point has no figures; None where it has.
+        failed: why the point has no measurements; None where it has.
     """
 
-    values: Mapping[str, Any]
+    values: Mapping[str, ConfigValue]
     outcomes: tuple[float | None, ...]
     win_rate: Interval
     kl: Interval
@@ -39,14 +39,14 @@ class Point:
     failed: str | None = None
 
     @classmethod
-    def without_figures(cls, values: Mapping[str, Any], why: str) -> Point:
+    def not_measured(cls, values: Mapping[str, ConfigValue], why: str) -> Point:
         """A point whose training or evaluation failed."""
         none = Interval(None, None, None, 0, "failed")
         return cls(values, (), none, none, none, None, {}, why)
 
     @property
     def name(self) -> str:
-        return ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in self.values.items())
+        return ", ".join(f"{key.rsplit('.', 1)[-1]} {_value_text(value)}" for key, value in self.values.items())
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,14 @@ def recommend(points: Sequence[Point], clusters: Sequence[str]) -> Recommendatio
     if index == best:
         others = "no other has a smaller KL and cannot be told from it" if measured else "no KL was measured"
         return Recommendation(index, best, equal, differences, f"{chosen.name} has the highest win rate; {others}")
-    found = differences[index]
-    assert found is not None
+    difference = differences[index]
+    assert difference is not None
+    low, high = difference.low, difference.high
     why = (
         f"{chosen.name} has the smallest KL of those that cannot be told from the best ({points[best].name}: "
-        f"difference {found.value or 0.0:+.3f}"
-        + (f" [{found.low:+.3f}, {found.high:+.3f}]" if found.low is not None and found.high is not None else "")
-        + f", n {found.n})"
+        f"difference {difference.value or 0.0:+.3f}"
+        + (f" [{low:+.3f}, {high:+.3f}]" if low is not None and high is not None else "")
+        + f", n {difference.n})"
     )
     return Recommendation(index, best, equal, differences, why)
 
@@ -112,13 +113,13 @@ def _told_apart(difference: Interval | None) -> bool:
     return difference is not None and difference.low is not None and difference.low > 0
 
 
-def advice(values: Mapping[str, Any]) -> str:
+def advice(values: Mapping[str, ConfigValue]) -> str:
     """What is usually said of the point's β; nothing of values between."""
     beta = values.get("dpo.beta")
     return USUAL_ADVICE.get(beta, "") if isinstance(beta, float | int) else ""
 
 
-def markdown(points: Sequence[Point], found: Recommendation, waived: str | None = None) -> str:
+def markdown(points: Sequence[Point], recommendation: Recommendation, waived: str | None = None) -> str:
     """The sweep as a page: the table, the recommendation, the frontier's picture.
 
     Args:
@@ -128,27 +129,45 @@ def markdown(points: Sequence[Point], found: Recommendation, waived: str | None 
     head = ["", "win rate", "KL, nats per answer", "validation gap", "validation accuracy", *metrics, "usual advice"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for i, point in enumerate(points):
-        mark = " **recommended**" if i == found.index else " (equal to the best)" if i in found.equal else ""
+        mark = (
+            " **recommended**"
+            if i == recommendation.index
+            else " (equal to the best)"
+            if i in recommendation.equal
+            else ""
+        )
         if point.failed is not None:
             mark = f" failed: {' '.join(point.failed.replace('|', '/').split())}"
         cells = [
             f"{point.name}{mark}",
-            _interval(point.win_rate),
-            _interval(point.kl),
-            _interval(point.gap),
+            interval_text(point.win_rate),
+            interval_text(point.kl),
+            interval_text(point.gap),
             "—" if point.accuracy is None else f"{point.accuracy:.3f}",
-            *(_interval(point.metrics[name]) if name in point.metrics else "—" for name in metrics),
+            *(interval_text(point.metrics[name]) if name in point.metrics else "—" for name in metrics),
             advice(point.values),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    parts = ["# Sweep", "\n".join(lines), f"Recommended: {found.why}. Intervals are 95 %.", "![frontier](frontier.svg)"]
+    parts = [
+        "# Sweep",
+        "\n".join(lines),
+        f"Recommended: {recommendation.why}. Intervals are 95 %.",
+        "![frontier](frontier.svg)",
+    ]
     if waived is not None:
         parts.insert(1, f"**The decision whether to fine-tune was waived:** {' '.join(waived.split())}")
     return "\n\n".join(parts) + "\n"
 
 
-def _interval(figure: Interval) -> str:
-    if figure.value is None:
+def interval_text(interval: Interval) -> str:
+    """A value with its interval and n, for people."""
+    if interval.value is None:
         return "—"
-    ends = "" if figure.low is None or figure.high is None else f" [{figure.low:.3f}, {figure.high:.3f}]"
-    return f"{figure.value:.3f}{ends}"
+    low, high = interval.low, interval.high
+    ends = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{interval.value:.3f}{ends}, n {interval.n}"
+
+
+def _value_text(value: ConfigValue) -> str:
+    """A value as in YAML; numbers as they were given."""
+    return str(value) if isinstance(value, float) else as_yaml(value)

@@ -10,22 +10,20 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.project import CONFIG_NAME, Config, load_config, parse_config
 from fairlead.config.yaml_file import parse_yaml, read_yaml
-from fairlead.errors import ConfigError, DataError, TrainingError
-from fairlead.files import read_json, read_jsonl, write_atomic, write_json
-from fairlead.models.adapters import ModelName, variants_of
-from fairlead.pipeline import datasets
-from fairlead.pipeline.artifacts import Artifact
-from fairlead.pipeline.lock import project_lock
+from fairlead.documents.sweep import SweepPoint, SweepResult
+from fairlead.errors import ConfigError, TrainingError
+from fairlead.files import read_json, read_jsonl, write_atomic
+from fairlead.pipeline import outputs as files
 from fairlead.pipeline.project import Project
 from fairlead.progress import Progress, Silent
-from fairlead.records import Interval, ModelPair, content_id, verdict_from_json
-from fairlead.statistics.intervals import mean_interval
+from fairlead.records import Interval, ModelPair, verdict_from_json
 from fairlead.sweep.plot import draw
 from fairlead.sweep.recommend import Point, Recommendation, advice, markdown, recommend
 
@@ -34,42 +32,39 @@ FOLDER = "sweep"
 
 _SWEPT = ("dpo.", "watch.", "lora.")
 _BEFORE = ("sft.", "sample.", "judge.", "pairs.", "data.", "model.")  # they make the reference, or the pairs
-_KL_SAMPLES = 256
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep found.
-
-    Attributes:
-        reference_rows: rows of which the reference was computed, and those that were known, over all points.
-    """
+    """The points of a sweep, the recommendation, and the folder that holds both for people."""
 
     points: tuple[Point, ...]
     recommendation: Recommendation
     folder: Path
 
-    def to_json(self) -> dict[str, Any]:
-        found = self.recommendation
-        return {
-            "points": [
-                {
-                    "name": point.name,
-                    "values": dict(point.values),
-                    "win_rate": asdict(point.win_rate),
-                    "kl": asdict(point.kl),
-                    "validation_reward_gap": asdict(point.gap),
-                    "validation_accuracy": point.accuracy,
-                    "metrics": {name: asdict(mean) for name, mean in point.metrics.items()},
-                    "failed": point.failed,
-                    "equal_to_best": i in found.equal,
-                    "usual_advice": advice(point.values),
-                }
-                for i, point in enumerate(self.points)
+    @property
+    def result(self) -> SweepResult:
+        """The document `sweep.json`."""
+        index = self.recommendation.index
+        return SweepResult(
+            points=[
+                SweepPoint(
+                    name=point.name,
+                    values=dict(point.values),
+                    win_rate=point.win_rate,
+                    kl=point.kl,
+                    validation_reward_gap=point.gap,
+                    validation_accuracy=point.accuracy,
+                    metrics=dict(point.metrics),
+                    failed=point.failed,
+                    equal_to_best=number in self.recommendation.equal,
+                    usual_advice=advice(point.values),
+                )
+                for number, point in enumerate(self.points)
             ],
-            "recommended": None if found.index is None else self.points[found.index].name,
-            "why": found.why,
-        }
+            recommended=None if index is None else self.points[index].name,
+            why=self.recommendation.why,
+        )
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
@@ -101,8 +96,13 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     return key, values
 
 
-def variants(folder: Path, axes: Mapping[str, Sequence[Any]]) -> list[tuple[dict[str, Any], Config]]:
+def variants(
+    folder: Path, axes: Mapping[str, Sequence[Any]], *, kl_prompts: int | None = None
+) -> list[tuple[dict[str, Any], Config]]:
     """Every combination of the axes' values with the config that it makes; all are checked before any is trained.
+
+    Args:
+        kl_prompts: of the `probe` section of every point; the project's own if None.
 
     Raises:
         ConfigError: naming the point whose config cannot work.
@@ -116,22 +116,24 @@ def variants(folder: Path, axes: Mapping[str, Sequence[Any]]) -> list[tuple[dict
             remedy="sweep keys of dpo., or lora. in a project without SFT (sft: null)",
         )
     raw: dict[str, Any] = read_yaml(folder / CONFIG_NAME)
-    found = []
+    if kl_prompts is not None or config.probe is None:
+        _set(raw, ["probe", "kl_prompts"], kl_prompts or ProbeSettings().kl_prompts)
+    points = []
     for combination in itertools.product(*axes.values()):
         values = dict(zip(axes, combination, strict=True))
         data = copy.deepcopy(raw)
         for key, value in values.items():
             _set(data, key.split("."), value)
-        shown = ", ".join(f"{key}={value}" for key, value in values.items())
-        found.append((values, parse_config(data, where=f"{folder / CONFIG_NAME} with {shown}")))
-    return found
+        point = ", ".join(f"{key}={value}" for key, value in values.items())
+        points.append((values, parse_config(data, where=f"{folder / CONFIG_NAME} with {point}")))
+    return points
 
 
 def _set(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
-        if data.get(part) is None:
-            data[part] = {}
-        data = data[part]
+    for name in path[:-1]:
+        if data.get(name) is None:
+            data[name] = {}
+        data = data[name]
     data[path[-1]] = value
 
 
@@ -139,7 +141,7 @@ def sweep(
     folder: Path,
     axes: Mapping[str, Sequence[Any]] | None = None,
     *,
-    kl_samples: int = _KL_SAMPLES,
+    kl_prompts: int | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
     """Trains and evaluates every point, writes `sweep/`, and recommends one.
@@ -147,31 +149,31 @@ def sweep(
     Args:
         folder: the project folder.
         axes: values by config key; β from 0.01 to 1.0 if not given.
-        kl_samples: held-out prompts on whose sampled answers the KL is measured.
+        kl_prompts: held-out prompts on whose sampled answers the KL is measured; `probe.kl_prompts` if None.
 
     Raises:
         ConfigError: if the project compares no DPO model, so that no quality could be known.
     """
-    folder, shown = Path(folder), progress or Silent()
-    points_of = variants(folder, axes or {"dpo.beta": list(BETAS)})
-    pair = _pair(points_of[0][1], folder)
+    folder, progress = Path(folder), progress or Silent()
+    configs = variants(folder, axes or {"dpo.beta": list(BETAS)}, kl_prompts=kl_prompts)
+    first = configs[0][1]
+    pair = _pair(first, folder)
     points = []
-    for number, (values, config) in enumerate(points_of, 1):
-        name = ", ".join(f"{key} {value}" for key, value in values.items())
-        shown.line(f"[sweep {number}/{len(points_of)}] {name}")
+    for number, (values, config) in enumerate(configs, 1):
+        progress.line(f"[sweep {number}/{len(configs)}] {', '.join(f'{key} {value}' for key, value in values.items())}")
         try:
-            points.append(_point(folder, config, values, pair, kl_samples, shown))
-        except TrainingError as error:  # that one point's; the others may well work
-            shown.line(f"      failed: {error}")
-            points.append(Point.without_figures(values, str(error)))
-    project = Project(folder, progress=shown, config=points_of[0][1])
-    held_out = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
+            points.append(_point(Project(folder, progress=progress, config=config), values, pair))
+        except TrainingError as error:  # of this point; the others may well work
+            progress.line(f"      failed: {error}")
+            points.append(Point.not_measured(values, str(error)))
+    prepared = Project(folder, progress=progress, config=first).artifact("prepare")
+    held_out = files.EVAL_PROMPTS.read(prepared.file(files.EVAL_PROMPTS.name))
     clusters = [prompt.cluster or prompt.id for prompt in held_out]
-    found = Sweep(tuple(points), recommend(points, clusters), folder / FOLDER)
-    write_json(folder / FOLDER / "sweep.json", found.to_json())
-    write_atomic(folder / FOLDER / "sweep.md", markdown(points, found.recommendation, points_of[0][1].decide.waive))
-    draw(points, found.recommendation, folder / FOLDER)
-    return found
+    sweep = Sweep(tuple(points), recommend(points, clusters), folder / FOLDER)
+    sweep.result.write(sweep.folder / "sweep.json")
+    write_atomic(sweep.folder / "sweep.md", markdown(points, sweep.recommendation, first.decide.waive))
+    draw(points, sweep.recommendation, sweep.folder)
+    return sweep
 
 
 def _pair(config: Config, folder: Path) -> str:
@@ -186,22 +188,19 @@ def _pair(config: Config, folder: Path) -> str:
     return wanted
 
 
-def _point(
-    folder: Path, config: Config, values: Mapping[str, Any], pair: str, kl_samples: int, progress: Progress
-) -> Point:
-    project = Project(folder, progress=progress, config=config)
-    made = project.run("eval")
-    comparison = read_json(made["eval"].file("comparison.json"))
+def _point(project: Project, values: Mapping[str, Any], pair: str) -> Point:
+    """Runs a point's stages and reads what they measured."""
+    artifacts = project.run("eval") | project.run("probe")
+    comparison = read_json(artifacts["eval"].file("comparison.json"))
     rate = comparison["pairwise"][pair]
-    figures = made["dpo"].manifest.figures
-    gap, low, high = (figures.get(f"validation_reward_gap{end}") for end in ("", "_low", "_high"))
+    training = files.DPO_RESULT.read(artifacts["dpo"].file(files.DPO_RESULT.name))
     return Point(
         values=values,
-        outcomes=outcomes_of(made["eval"].file("verdicts.jsonl"), pair),
+        outcomes=outcomes_of(artifacts["eval"].file("verdicts.jsonl"), pair),
         win_rate=Interval(rate["win_rate"], rate["low"], rate["high"], rate["n"], "the comparison's"),
-        kl=_kl(project, made, kl_samples),
-        gap=Interval(gap, low, high, figures["validation"], "t interval over pairs, prompts as clusters"),
-        accuracy=figures.get("validation_accuracy"),
+        kl=_kl(artifacts["probe"].file("probe.json")),
+        gap=training.validation_reward_gap,
+        accuracy=training.validation_accuracy,
         metrics={
             row["metric"]: Interval(row["dpo"], row["dpo_low"], row["dpo_high"], row["n"], "the comparison's")
             for row in comparison["table"]
@@ -215,23 +214,7 @@ def outcomes_of(file: Path, pair: str) -> tuple[float | None, ...]:
     return tuple(verdict_from_json(row).outcome for row in rows if row.pop("pair") == pair)
 
 
-def _kl(project: Project, made: Mapping[str, Artifact], count: int) -> Interval:
-    """KL from the reference on held-out prompts, k1 with a t interval; kept by what it was measured on."""
-    from fairlead.sweep.kl import log_ratios
-
-    prompts = datasets.prompts(made["prepare"].file("eval.jsonl"))[:count]
-    limit = project.config.answers.max_new_tokens
-    start = made["sft"].hash if "sft" in made else "base"
-    key = content_id("sweep kl", made["dpo"].hash, start, [prompt.id for prompt in prompts], limit)
-    kept = project.folder / FOLDER / "kl" / f"{key}.json"
-    try:
-        ratios = read_json(kept)
-    except DataError:
-        views = variants_of({name: made[name].file("model") for name in ("sft", "dpo") if name in made})
-        reference: ModelName = "sft" if "sft" in made else "base"
-        with project_lock(project.folder):
-            ratios = log_ratios(
-                project.config.model, project.folder, views, prompts, reference=reference, max_new_tokens=limit
-            )
-            write_json(kept, ratios)
-    return mean_interval([sum(row) for row in ratios], [prompt.cluster or prompt.id for prompt in prompts])
+def _kl(drift: Path) -> Interval:
+    """KL from the reference as the drift stage measured it; without value where it did not."""
+    measured = read_json(drift).get("kl_from_reference")
+    return Interval(None, None, None, 0, "not measured") if measured is None else Interval(**measured)

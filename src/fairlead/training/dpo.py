@@ -7,8 +7,7 @@ step. Its log-probabilities are computed once, without dropout, and kept in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,23 +19,24 @@ from trl import DPOConfig
 from fairlead.config.model import ModelSection
 from fairlead.config.stage_settings import DpoSettings
 from fairlead.config.training import DpoSection
+from fairlead.documents.training import DpoResult, MonitoringOutcome
 from fairlead.models.adapters import ModelVariant, dpo_start, variants_of
 from fairlead.models.chat import assistant_turn, conversation
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Preference
+from fairlead.records import Interval, Preference
 from fairlead.training import hf_trainer
 from fairlead.training.dpo_trainer.label_error import judge_label_error
 from fairlead.training.dpo_trainer.label_noise import apply_label_noise
 from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer
 from fairlead.training.monitoring.dashboard import TrainingDashboard
-from fairlead.training.monitoring.monitor import MonitoringOutcome, TrainingMonitor
+from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.retention_set import read_retention_set
 
 REFERENCE_CACHE = ".fairlead/reference.sqlite"
 
-_FIGURES = [
+_VALIDATION = [
     ("eval_loss", "validation_loss"),
     ("eval_rewards/margins", "validation_reward_gap"),
     ("eval_rewards/margins_low", "validation_reward_gap_low"),
@@ -47,7 +47,7 @@ _LOGGED = [("loss", "train_loss"), ("rewards/margins", "reward_gap"), ("rewards/
 
 
 def run(context: Context[DpoSettings]) -> Metrics:
-    """Writes model/ (an adapter, or full weights), metrics.jsonl and diagnosis.json."""
+    """Writes model/ (an adapter, or full weights), metrics.jsonl, diagnosis.json and training.json."""
     section = context.settings.dpo
     model_section = context.settings.model
     train = context.read(files.TRAIN_PAIRS)
@@ -59,22 +59,42 @@ def run(context: Context[DpoSettings]) -> Metrics:
     tokenizer = load_tokenizer(model_section, context.folder)
     outcome = _train_monitored(context, trainer, tokenizer)
     kept = trainer.state.global_step if outcome.kept_step is None else outcome.kept_step
-    figures = hf_trainer.validation_metrics(trainer, _FIGURES, trainer.passes.get(kept))
+    metrics = hf_trainer.validation_metrics(trainer, _VALIDATION, trainer.passes.get(kept))
+    result = _result(trainer, metrics, outcome)
+    result.write(context.out / files.DPO_RESULT.name)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     history = trainer.state.log_history
     logged = {ours: next((r[key] for r in reversed(history) if key in r), None) for key, ours in _LOGGED}
     return {
-        "train": len(train) - dropped,
+        "train": result.pairs,
         "validation": len(validation),
         "dropped": dropped,
-        "steps": trainer.state.global_step,
+        "steps": result.steps,
         "beta": section.beta,
         "reference": trainer.reference,
         **noise,
         **logged,
-        **figures,
-        **asdict(outcome),
+        **metrics,
+        **outcome.model_dump(),
     }
+
+
+def _result(trainer: WatchedDPOTrainer, metrics: Mapping[str, float | None], outcome: MonitoringOutcome) -> DpoResult:
+    """What the training ended with.
+
+    Args:
+        metrics: of a pass over all validation pairs with the weights that were kept.
+    """
+    gap, low, high = (metrics[f"validation_reward_gap{end}"] for end in ("", "_low", "_high"))
+    n = 0 if trainer.eval_dataset is None else len(trainer.eval_dataset)
+    return DpoResult(
+        pairs=len(trainer.train_dataset),
+        steps=trainer.state.global_step,
+        validation_loss=metrics["validation_loss"],
+        validation_reward_gap=Interval(gap, low, high, n, "t interval over pairs, prompts as clusters"),
+        validation_accuracy=metrics["validation_accuracy"],
+        outcome=outcome,
+    )
 
 
 def _train_monitored(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from fairlead.config.monitoring import WatchSettings
 from fairlead.documents.diagnosis import DIAGNOSIS, Diagnosis, FailureMode, actionable
+from fairlead.documents.training import MonitoringOutcome
 from fairlead.errors import TrainingError
 from fairlead.training.diagnosis.rules import diagnosis
 from fairlead.training.measurements import (
@@ -39,22 +39,6 @@ from fairlead.training.monitoring.retention_set import RetentionSet
 from fairlead.training.monitoring.run_info import run_facts, with_prompt_gain
 from fairlead.training.monitoring.sample_checks import SampleChecks
 from fairlead.training.monitoring.time_budget import Schedule, TimeBudget
-
-
-@dataclass(frozen=True)
-class MonitoringOutcome:
-    """What the monitor did to a training.
-
-    Attributes:
-        stopped_on: the failure mode that ended it early.
-        kept_step: the step whose weights were kept; None where those of the last step were.
-        kept_gap, kept_kl: validation gap, and nats per answer from the reference, at that step.
-    """
-
-    stopped_on: FailureMode | None
-    kept_step: int | None
-    kept_gap: float | None
-    kept_kl: float | None
 
 
 class TrainingMonitor(RunRecorder):

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from fairlead.errors import DataError, DiskError
 
 # What torch and safetensors, which write without Python's files, say of a full disk.
-_FULL = ("No space left on device", "PytorchStreamWriter failed writing", "os error 28")
+_FULL = ("No space left on device", "PytorchStreamWriter failed writing", "unexpected pos ", "os error 28")
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EROFS, errno.EPERM), "check the folder's permissions"),
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "a part of the path is a file; name a folder"),

@@ -42,17 +42,17 @@ def row(folder: Path, *rows: dict[str, Any]) -> Path:
 
 def test_check_fails_with_the_rows_and_clean_mends_it(tmp_path: Path) -> None:
     file = written(tmp_path, [*clean(30), pair(500, chosen="AKIAABCDEFGHIJKLMNOP."), pair(3)])
-    report = json.loads(said("check", file, "--json", status=1))
+    report = json.loads(said("check", file, "--json", status=5))
     found = {finding["check"]: finding for finding in report["findings"]}
     assert report["status"] == "fail"
     assert found["secrets"]["rows"] == ["31"]
     assert found["exact_duplicates"]["rows"] == ["32"]
-    assert "fairlead data clean" in said("check", file, status=1)
+    assert "fairlead data clean" in said("check", file, status=5)
     out = tmp_path / "cleaned.jsonl"
     said("clean", file, "--drop", "secrets", "--drop", "exact_duplicates", "--out", out)
     assert read_preferences("cleaned.jsonl", tmp_path).preferences == clean(30)
     said("check", out)
-    said("check", out, "--strict", status=1)
+    said("check", out, "--strict", status=5)
 
 
 def test_the_command_that_mends_repeats_what_was_given_and_can_be_pasted(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_command_that_mends_repeats_what_was_given_and_can_be_pasted(tmp_pat
     held = tmp_path / "eval.jsonl"
     write_jsonl(held, [{"prompt": "Something else"}])
     given = ("--format", "fairlead", "--eval", held, "--similarity", 0.9)
-    report = json.loads(said("check", odd, *given, "--json", status=1))
+    report = json.loads(said("check", odd, *given, "--json", status=5))
     [command] = [f["remedy"] for f in report["findings"] if f["check"] == "secrets"]
     words = shlex.split(command)
     assert words[:4] == ["fairlead", "data", "clean", str(odd)]
@@ -71,10 +71,10 @@ def test_the_command_that_mends_repeats_what_was_given_and_can_be_pasted(tmp_pat
 
 def test_a_file_without_a_usable_row_is_a_report_that_fails(tmp_path: Path) -> None:
     same = {"prompt": "q", "chosen": "a", "rejected": "a"}
-    report = json.loads(said("check", row(tmp_path, same, same), "--json", status=1))
+    report = json.loads(said("check", row(tmp_path, same, same), "--json", status=5))
     assert report["pairs"] == 0
     assert [f["rows"] for f in report["findings"] if f["check"] == "identical"] == [["1", "2"]]
-    assert "identical" in said("check", row(tmp_path, same), status=1)
+    assert "identical" in said("check", row(tmp_path, same), status=5)
 
 
 def test_a_split_says_what_it_left_out(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_waiver_on_the_command_line(tmp_path: Path) -> None:
 def test_equal_ratings_never_make_a_pair(tmp_path: Path) -> None:
     rated = {"instruction": "q", "generations": ["a", "b"], "ratings": [3, 3]}
     good = {"instruction": "other", "generations": ["a", "b"], "ratings": [3, 4]}
-    report = json.loads(said("check", row(tmp_path, rated, good), "--json", status=1))
+    report = json.loads(said("check", row(tmp_path, rated, good), "--json", status=5))
     [equal] = [finding for finding in report["findings"] if finding["check"] == "equal_ratings"]
     assert (equal["status"], equal["rows"]) == ("fail", ["1"])
     assert report["pairs"] == 1
@@ -122,7 +122,7 @@ def test_overlap_with_the_eval_set(tmp_path: Path) -> None:
     file = written(tmp_path, clean(30))
     held = tmp_path / "eval.jsonl"
     write_jsonl(held, [{"prompt": pair(7).prompt.text}])
-    report = json.loads(said("check", file, "--eval", held, "--json", status=1))
+    report = json.loads(said("check", file, "--eval", held, "--json", status=5))
     assert [f["rows"] for f in report["findings"] if f["check"] == "eval_overlap"] == [["8"]]
     said("clean", file, "--drop", "eval_overlap", "--eval", held, "--out", tmp_path / "out.jsonl")
     assert pair(7) not in read_preferences("out.jsonl", tmp_path).preferences

@@ -87,10 +87,10 @@ def test_an_estimate_asks_nothing_and_is_what_is_asked(project: Path, server: Ju
     )
 
 
-def test_a_judge_that_fails_the_check_gives_exit_status_1(project: Path, server: JudgeServer) -> None:
+def test_a_judge_that_fails_the_check_gives_an_exit_status_of_its_own(project: Path, server: JudgeServer) -> None:
     server.brain = pairwise(lambda a, b: 1)
     result = runner.invoke(app, ["check", str(project / "rows.jsonl"), "-C", str(project)])
-    assert result.exit_code == 1
+    assert result.exit_code == 5
     assert "qualified: no" in result.output
 
 

@@ -55,7 +55,7 @@ def test_examples_that_show_the_form_are_enough_and_sft_refuses(tmp_path: Path, 
         decision["winner"]["per_1000_answers"]["input_tokens"] > 2 * decision["fine_tuned_would_take"]["input_tokens"]
     )
     assert {c["name"]: c["holds"] for c in decision["conditions"]}["prompting was tried and fell short"] == "no"
-    with pytest.raises(DecisionError, match=r'prompting is enough .*waive: "your reason".*fairlead sft') as raised:
+    with pytest.raises(DecisionError, match=r'prompting is enough .*waive: "your reason".*--until sft') as raised:
         demand_fine_tuning(artifact, stage="sft", folder=tmp_path)
     assert "\n" not in str(raised.value)
 

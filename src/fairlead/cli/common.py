@@ -22,6 +22,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Force = Annotated[bool, typer.Option("--force", help="run the stage even if it is up to date")]
 JustEstimate = Annotated[bool, typer.Option("--estimate", help="say what the judge would cost, and run nothing")]
 
+# Exit statuses beside those of the errors (3 and more) and those of the gate, to which 0, 1 and 2 belong.
+NOT_PASSED = 5  # a check was made and not passed: of data, or of a judge
+USAGE_ERROR = 64  # as in sysexits.h
+BUG = 70
+STOPPED = 130
+BROKEN_PIPE = 141
+
 
 class SafeConsole(Console):
     """A console that prints text as it is: no markup, and no control characters of others reach the terminal.

@@ -8,12 +8,23 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, err, out, print_json, print_line
+from fairlead.cli.common import (
+    NOT_PASSED,
+    AsJson,
+    FolderArgument,
+    Force,
+    JustEstimate,
+    err,
+    out,
+    print_json,
+    print_line,
+)
+from fairlead.cli.render import run_stage
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import ConfigError, some
 from fairlead.records import Interval
 
-app = typer.Typer()
+app = typer.Typer(no_args_is_help=True, help="Preference data: build, import, check, split, export, show.")
 
 Source = Annotated[str, typer.Argument(help="JSON, JSONL or Parquet file, the folder of a saved data set, or a hub id")]
 Split = Annotated[str, typer.Option("--split", help="split of a data set")]
@@ -23,6 +34,42 @@ Similarity = Annotated[
     float, typer.Option(min=0.01, max=1, help="Jaccard similarity of 5-word shingles that makes near-duplicates")
 ]
 Waive = Annotated[list[str] | None, typer.Option(help="name=reason of a check that may fail; may be repeated")]
+
+
+@app.command("build")
+def build(
+    folder: FolderArgument = Path(), estimate: JustEstimate = False, force: Force = False, as_json: AsJson = False
+) -> None:
+    """Build the preference pairs: sample, judge, pair, split."""
+    from fairlead.cli.judge_estimates import show_stage_estimate
+
+    if estimate:
+        show_stage_estimate(folder, "judge", as_json=as_json)
+        return
+    run_stage(folder, "pairs", force=force, as_json=as_json)
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(help="JSON, JSONL or Parquet file, or a hub id")],
+    to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("data/preferences.jsonl"),
+    split: Annotated[str, typer.Option(help="split of a hub data set")] = "train",
+    form: Annotated[str | None, typer.Option("--format", help="name of the rows' form; detected if not given")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read preference pairs of any known form and write them in Fairlead's."""
+    from fairlead.data.convert import import_preferences
+
+    summary = import_preferences(source, to, split=split, form=form)
+    if as_json:
+        print_json(summary)
+        return
+    print_line(f"{summary['pairs']} pairs of form {summary['format']} → {to}")
+    for reason, count in summary["dropped"].items():
+        print_line(f"dropped {count}: {reason}")
+    for name, count in summary["ignored_fields"].items():
+        print_line(f"not read: {name} of messages in {count} rows")
+    print_line(f"use them: data: {{preferences: {to}}} in fairlead.yaml")
 
 
 @app.command()
@@ -37,7 +84,7 @@ def check(
     similarity: Similarity = 0.8,
     as_json: AsJson = False,
 ) -> None:
-    """Check preference pairs before training on them. Exit status 0: nothing failed; 1: something did."""
+    """Check preference pairs before training on them. Exit status 0: nothing failed; 5: something did."""
     from fairlead.data.data_files import check_file
 
     report, _ = check_file(
@@ -47,7 +94,7 @@ def check(
         print_json(report.model_dump(mode="json"))
     else:
         _show_report(report)
-    raise typer.Exit(1 if report.status == "fail" or (strict and report.status == "warn") else 0)
+    raise typer.Exit(NOT_PASSED if report.status == "fail" or (strict and report.status == "warn") else 0)
 
 
 @app.command()

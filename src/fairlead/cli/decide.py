@@ -9,30 +9,28 @@ import typer
 from rich import box
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, err, out, print_json
+from fairlead.cli.common import AsJson, FolderArgument, open_project, out, print_json, print_line
 from fairlead.documents.decision import Decision
-from fairlead.pipeline.project import Project
 
 _WIDE, _NAME_WIDTH = 110, 18  # columns of a terminal
 _SHOWN = {"meets every target": "meets", "not shown either way": "not shown"}  # a terminal is narrow
 
 
 def decide(
-    folder: Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")] = Path(),
+    folder: FolderArgument = Path(),
     force: Annotated[bool, typer.Option("--force", help="measure again even if it is up to date")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure whether prompts, examples or documents are enough, before anything is trained."""
     from fairlead.decide.permission import read_decision
-    from fairlead.progress import for_console
 
-    artifact = Project(folder, progress=for_console(err)).run("decide", force=["decide"] if force else [])["decide"]
+    artifact = open_project(folder).run("decide", force=["decide"] if force else [])["decide"]
     decision = read_decision(artifact)
     if as_json:
         print_json(decision.content())
         return
     show_decision(decision)
-    out.print(f"decision: {artifact.path / 'decision.md'}", soft_wrap=True)
+    print_line(f"decision: {artifact.path / 'decision.md'}")
 
 
 def show_decision(decision: Decision) -> None:
@@ -41,7 +39,7 @@ def show_decision(decision: Decision) -> None:
 
     out.print(f"decision: {decision.verdict}", style="bold")
     for line in decision.lines:
-        out.print(line, soft_wrap=True)
+        print_line(line)
     if not decision.candidates:
         return
     header, rows = table(decision, brief=True)
@@ -56,4 +54,4 @@ def show_decision(decision: Decision) -> None:
     out.print(shown)
     for condition in decision.conditions:
         text = f"{condition.name}: {condition.holds}. {condition.evidence}"
-        out.print(text, soft_wrap=True)
+        print_line(text)

@@ -1,4 +1,4 @@
-"""Commands of the evaluation room: import answers from elsewhere, score with the model, try it. No logic lives here."""
+"""`fairlead eval …`, `score` and `try`: the comparison, answers from elsewhere, the model as a reward model."""
 
 from __future__ import annotations
 
@@ -11,17 +11,52 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
+from fairlead.cli.common import AsJson, FolderOption, Force, JustEstimate, err, out, print_json
+from fairlead.cli.judge_estimates import show_stage_estimate
+from fairlead.cli.render import run_stage, show_figures
 from fairlead.errors import some
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 
+app = typer.Typer(invoke_without_command=True, help="Compare base, SFT and DPO; statistics of other evaluations.")
 
-def mount(app: typer.Typer, evaluation: typer.Typer) -> None:
-    """Puts the commands where they belong: `fairlead score`, `fairlead try`, `fairlead eval import`."""
-    app.command("score")(score)
-    app.command("try")(try_)
-    evaluation.command("import")(import_)
+
+def mount(root: typer.Typer) -> None:
+    """Puts the commands where they belong: `fairlead eval …`, `fairlead score`, `fairlead try`."""
+    root.add_typer(app, name="eval")
+    root.command("score")(score)
+    root.command("try")(try_)
+
+
+@app.callback()
+def eval_(
+    context: typer.Context,
+    folder: FolderOption = Path(),
+    estimate: JustEstimate = False,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare base, SFT and DPO on the held-out prompts."""
+    if estimate:
+        show_stage_estimate(folder, "eval", as_json=as_json)
+    elif context.invoked_subcommand is None:
+        run_stage(folder, "eval", force=force, as_json=as_json)
+
+
+@app.command("stats")
+def eval_stats(
+    file: Annotated[Path, typer.Argument(help="annotations of two models' answers")],
+    form: Annotated[str, typer.Option("--format", help="alpaca_eval or jsonl")] = "alpaca_eval",
+    as_json: AsJson = False,
+) -> None:
+    """Win rate, standard error and interval of an evaluation made elsewhere."""
+    from fairlead.evaluation.external.annotations import eval_stats
+
+    figures = eval_stats(file, form)
+    if as_json:
+        print_json(figures)
+        return
+    show_figures(figures)
 
 
 def score(
@@ -71,6 +106,7 @@ def try_(
     out.print(Columns(panels, equal=True, expand=True))
 
 
+@app.command("import")
 def import_(
     files: Annotated[list[Path], typer.Argument(help="answers of one or more models")],
     folder: FolderOption = Path(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, FolderOption, JustEstimate, out, print_json
+from fairlead.cli.common import NOT_PASSED, AsJson, FolderOption, JustEstimate, out, print_json
 from fairlead.cli.judge_estimates import show_estimates
 from fairlead.errors import ConfigError
 
@@ -95,7 +95,7 @@ def check(
     estimate: JustEstimate = False,
     as_json: AsJson = False,
 ) -> None:
-    """Qualify a judge before it is trusted. Exit status 0: it meets what is demanded; 1: it does not."""
+    """Qualify a judge before it is trusted. Exit status 0: it meets what is demanded; 5: it does not."""
     from fairlead.judges.qualification.human_labels import read_labelled
     from fairlead.judges.qualification.model_families import shared_lineage
     from fairlead.judges.qualification.qualify import families_of, planned, qualify
@@ -116,7 +116,7 @@ def check(
         print_json(qualification.model_dump(mode="json", exclude={"checked"}) | derived)
     else:
         _show_qualification(qualification, warning)
-    raise typer.Exit(0 if qualification.passed else 1)
+    raise typer.Exit(0 if qualification.passed else NOT_PASSED)
 
 
 @app.command()

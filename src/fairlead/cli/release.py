@@ -1,28 +1,32 @@
-"""Commands of the release room: release, verify, serve, and the gate's output for CI. No logic lives here."""
+"""`fairlead gate`, `release`, `verify` and `serve`: from the verdict to a released folder and an endpoint."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fairlead.cli.common import AsJson, FolderOption, err, out, print_json
-from fairlead.errors import ConfigError
-from fairlead.files import disk_errors
-from fairlead.pipeline.project import Project
-from fairlead.progress import for_console
-
-
-def _print(text: str) -> None:
-    out.print(text, soft_wrap=True)
+from fairlead.cli.common import (
+    AsJson,
+    FolderArgument,
+    FolderOption,
+    Force,
+    err,
+    open_project,
+    print_json,
+    print_line,
+)
+from fairlead.cli.render import show_gate
+from fairlead.errors import ConfigError, FairleadError
+from fairlead.files import read_json, read_text, write_atomic
 
 
 def mount(app: typer.Typer) -> None:
-    """`fairlead release`, `fairlead verify`, `fairlead serve`."""
+    """`fairlead gate`, `fairlead release`, `fairlead verify`, `fairlead serve`."""
+    app.command("gate")(gate)
     app.command("release")(release)
     app.command("verify")(verify)
     app.command("serve")(serve)
@@ -32,9 +36,30 @@ def write_gate_files(gate_folder: Path, *, junit: Path | None, markdown: Path | 
     """Copies the gate's JUnit and Markdown to where CI looks for them."""
     for name, target in (("gate.xml", junit), ("gate.md", markdown)):
         if target is not None:
-            with disk_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(gate_folder / name, target)
+            write_atomic(target, read_text(gate_folder / name))
+
+
+def gate(
+    folder: FolderArgument = Path(),
+    junit: Annotated[Path | None, typer.Option(help="file to write as JUnit XML")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="file to write as Markdown")] = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the evidence. Exit status 0 passed, 1 failed, 2 not enough evidence."""
+    from fairlead.gate.stage import EXIT_CODES
+    from fairlead.release.evidence import verify_judged
+
+    project = open_project(folder)
+    artifact = project.run("gate", force=["gate"] if force else [])["gate"]
+    verify_judged(project)
+    write_gate_files(artifact.path, junit=junit, markdown=markdown)
+    record = read_json(artifact.file("gate.json"))
+    if as_json:
+        print_json(record)
+    else:
+        show_gate(record)
+    raise typer.Exit(EXIT_CODES[record["status"]])
 
 
 def release(
@@ -54,7 +79,7 @@ def release(
     chosen = next((name for name in CANDIDATES if name == candidate), None)
     if chosen is None:
         raise ConfigError(f"there is no candidate {candidate!r}", remedy="use --candidate dpo or --candidate sft")
-    project = Project(folder, progress=for_console(err))
+    project = open_project(folder)
     found = run(
         project,
         version,
@@ -73,8 +98,8 @@ def release(
         print_json(found)
         return
     for name, digest in found["files"].items():
-        _print(f"{digest[:12]}  {name}")
-    _print(f"{'would release' if dry_run else 'released'} {found['candidate']} as {version}: {found['where']}")
+        print_line(f"{digest[:12]}  {name}")
+    print_line(f"{'would release' if dry_run else 'released'} {found['candidate']} as {version}: {found['where']}")
 
 
 def verify(
@@ -89,7 +114,9 @@ def verify(
     if as_json:
         print_json({"folder": str(folder), "files": sums})
     else:
-        _print(f"{len(sums)} files match {SUMS}; these are checksums, not a signature: compare them with the source")
+        print_line(
+            f"{len(sums)} files match {SUMS}; these are checksums, not a signature: compare them with the source"
+        )
 
 
 def serve(
@@ -102,8 +129,12 @@ def serve(
     from fairlead.release.serve import choose_engine, server
 
     chosen = choose_engine(engine)
-    command = server(Project(folder, progress=for_console(err)), chosen, host=host, port=port)
-    _print(f"{' '.join(command.argv)}  (in {command.folder})")
-    raise typer.Exit(
-        subprocess.run(command.argv, cwd=command.folder, env={**os.environ, **command.env}, check=False).returncode
-    )
+    command = server(open_project(folder), chosen, host=host, port=port)
+    print_line(f"{' '.join(command.argv)}  (in {command.folder})")
+    server_status = subprocess.run(
+        command.argv, cwd=command.folder, env={**os.environ, **command.env}, check=False
+    ).returncode
+    if server_status > 0:  # below 0 a signal ended it
+        raise FairleadError(
+            f"the server {chosen} ended with exit status {server_status}", remedy="its lines above say why"
+        )

@@ -1,4 +1,4 @@
-"""Commands about training: the sweep, and the diagnosis of a log."""
+"""`fairlead sft`, `dpo`, `sweep` and `diagnose`: training, and what its curves mean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, err, out, print_json
+from fairlead.cli.common import AsJson, FolderArgument, Force, err, out, print_json
+from fairlead.cli.render import run_stage
 from fairlead.errors import DataError
 
 
@@ -85,7 +86,19 @@ def diagnose(
         out.print(rules.sentence(metrics, findings), soft_wrap=True)
 
 
+def sft(folder: FolderArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
+    """Supervised fine-tuning of the base model."""
+    run_stage(folder, "sft", force=force, as_json=as_json)
+
+
+def dpo(folder: FolderArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
+    """Direct preference optimisation from the SFT model."""
+    run_stage(folder, "dpo", force=force, as_json=as_json)
+
+
 def mount(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
+    app.command()(sft)
+    app.command()(dpo)
     app.command()(sweep)
     app.command()(diagnose)

@@ -36,7 +36,8 @@ def demand_fine_tuning(artifact: Artifact, *, stage: str, folder: Path) -> None:
 def remedy(decision: Decision, stage: str, folder: Path) -> str:
     """How to go on."""
     waive = (
-        f'to train all the same set decide: {{waive: "your reason"}} in fairlead.yaml, then: fairlead {stage} {folder}'
+        'to train all the same set decide: {waive: "your reason"} in fairlead.yaml, '
+        f"then: fairlead run {folder} --until {stage}"
     )
     if decision.verdict != "not enough evidence":
         return waive

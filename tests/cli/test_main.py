@@ -1,0 +1,159 @@
+"""The command line as a whole: every outcome has a status of its own, and every command that is named exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fairlead.cli.main import app
+from tests.support.commands import fairlead
+from tests.support.projects import REPO
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gate", "--forse"], "fairlead gate: No such option: --forse"),
+        (["gaet"], "fairlead: No such command 'gaet'"),
+        (["try"], "fairlead try: Missing argument 'prompt'"),
+        (["data", "show", "x", "--from", "0"], "fairlead data show: Invalid value for '--from'"),
+        (["demo", "--seed", "4294967296"], "fairlead demo: Invalid value for '--seed'"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_no_status_of_the_gate(arguments: list[str], message: str) -> None:
+    result = fairlead(*arguments)
+    assert result.returncode == 64
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(message)
+    assert line.endswith("--help")
+
+
+@pytest.mark.parametrize("group", ["", "data", "judge"])
+def test_a_group_without_a_command_shows_its_help(group: str) -> None:
+    result = fairlead(*group.split())
+    assert result.returncode == 64
+    assert "Usage" in result.stdout + result.stderr
+
+
+def test_an_error_with_a_remedy_has_its_own_status(tmp_path: Path) -> None:
+    assert fairlead("gate", str(tmp_path)).returncode == 3
+
+
+@pytest.mark.parametrize("end", ["import sys\n    sys.exit(0)", "raise SystemExit", "raise KeyboardInterrupt"])
+def test_a_users_file_cannot_pass_the_gate(tiny_project: Path, end: str) -> None:
+    (tiny_project / "checks.py").write_text(f"def short(answer, gold):\n    {end}\n", encoding="utf-8")
+    result = fairlead("gate", str(tiny_project))
+    assert result.returncode in (3, 130)
+    assert result.stderr.strip().splitlines()[-1].startswith("fairlead: ")
+
+
+@pytest.mark.parametrize("body", ["import sys; sys.exit(0)", "import sys; sys.exit('bye')", "1 / 0"])
+def test_only_a_command_that_came_to_its_end_exits_0_to_2(body: str) -> None:
+    code = f"from fairlead.cli import main\n@main.app.command()\ndef ends():\n    {body}\nmain.main()"
+    result = subprocess.run([sys.executable, "-c", code, "ends"], capture_output=True, text=True, check=False)
+    assert result.returncode == 70
+    assert result.stderr.strip().splitlines()[-1].startswith("fairlead: ")
+
+
+def test_a_reader_that_goes_away_is_no_status_of_the_gate(finished: Path) -> None:
+    code = "import os, sys; os.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    pipe = f"{code}\nfrom fairlead.cli.main import main\nsys.argv = ['fairlead', 'status', {str(finished)!r}]\nmain()"
+    assert subprocess.run([sys.executable, "-c", pipe], capture_output=True, check=False).returncode not in (0, 1, 2)
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+@pytest.mark.parametrize("place", ["checks.py/gate.out", "model", "x" * 300])
+def test_an_impossible_place_for_the_gates_files_is_one_line(project: Any, option: str, place: str) -> None:
+    result = fairlead("gate", str(project.folder), option, str(project.folder / place))
+    assert result.returncode == 3
+    assert "cannot write" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+COMMAND = re.compile(r"(?:[a-z{]|--)[^`\"'|#;]*")
+NO_COMMANDS = {"judge fence 1"}  # a salt
+PROSE = {
+    "is",
+    "has",
+    "and",
+    "or",
+    "as",
+    "shows",
+    "in",
+    "on",
+    "does",
+    "goes",
+    "writes",
+    "makes",
+    "from",
+    "import",
+    "replies",
+}
+
+
+def commands() -> dict[str, tuple[set[str], bool]]:
+    """Every command with its options, and whether it has subcommands."""
+    found: dict[str, tuple[set[str], bool]] = {}
+
+    def walk(command: Any, name: str) -> None:
+        options = {option for parameter in command.params for option in getattr(parameter, "opts", [])}
+        subcommands = getattr(command, "commands", {})
+        found[name] = ({"--help", *options}, bool(subcommands))
+        for inner, part in subcommands.items():
+            walk(part, f"{name} {inner}".strip())
+
+    walk(typer.main.get_command(app), "")
+    return found
+
+
+def texts() -> list[tuple[str, str]]:
+    """Every mention of a command in the messages of the code and in the documents, with its place."""
+    places = [REPO / "README.md", *(REPO / "docs").glob("*.md"), *(REPO / "src").rglob("*.py")]
+    return [
+        (f"{path.relative_to(REPO)}:{number}", match[0])
+        for path in places
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        for part in re.split(r"\bfairlead ", line)[1:]
+        if (match := COMMAND.match(part)) and match[0].split()[0] not in PROSE and match[0] not in NO_COMMANDS
+    ]
+
+
+def wrong(mention: str) -> str | None:
+    """What does not exist of a mentioned command line; None if all of it does."""
+    known = commands()
+    words = re.sub(r"\{[^}]*\}|<[^>]*>", "VALUE", mention).replace("(", " ").replace(")", " ").split()
+    name = ""
+    while words and f"{name} {words[0].rstrip('.,:')}".strip() in known:
+        name = f"{name} {words.pop(0).rstrip('.,:')}".strip()
+    following = words[0].rstrip(".,:") if words else ""
+    if not name or (name != "eval" and known[name][1] and following.isalpha() and following.islower()):
+        return f"no command {name} {following}"
+    options = [word.strip("[],.:").split("=")[0] for word in words if word.lstrip("[").startswith("--")]
+    unknown = [option for option in options if option not in known[name][0]]
+    return f"{name} has no {unknown[0]}" if unknown else None
+
+
+def test_every_command_that_is_named_exists_with_its_options() -> None:
+    mentions = texts()
+    assert len(mentions) > 100
+    assert [(place, mention, problem) for place, mention in mentions if (problem := wrong(mention))] == []
+
+
+@pytest.mark.parametrize("mention", ["run --forse", "gaet my-project", "data chekc FILE", "prepare --force"])
+def test_a_command_that_does_not_exist_would_be_found(mention: str) -> None:
+    assert wrong(mention) is not None
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_every_command_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(app, [*shlex.split(name), "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output

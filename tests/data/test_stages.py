@@ -33,17 +33,19 @@ def configured(folder: Path, **sections: dict[str, Any]) -> Project:
     return Project(folder)
 
 
-def models_of(project: Project) -> Counter[str]:
-    found = project.run("sample")["sample"].file("completions.jsonl")
-    return Counter(row["model"] for _, row in read_jsonl(found))
+def drawn_by(project: Project) -> Counter[tuple[str, str]]:
+    """Completions by model and by what it was asked."""
+    completions = project.run("sample")["sample"].file("completions.jsonl")
+    return Counter((row["model"], row["variant"]) for _, row in read_jsonl(completions))
 
 
 def test_examples_revisions_and_other_models_are_drawn_beside_the_plain_completions(tiny_project: Path) -> None:
     (tiny_project / "principles.yaml").write_text("- Answers are short.\n")
     sample = {"few_shot": 2, "constitution": "principles.yaml", "models": ["model"]}
     project = configured(tiny_project, sample=sample)
-    drawn = models_of(project)
-    assert drawn == {"sft": 32, "sft+few_shot": 32, "sft+revision": 16, "model": 32}
+    drawn = drawn_by(project)
+    own = {("sft", "plain"): 32, ("sft", "few_shot"): 32, ("sft", "revision"): 16}
+    assert drawn == {**own, ("model", "plain"): 32}
     rows = [row for _, row in read_jsonl(project.artifact("sample").file("completions.jsonl"))]
     prompts = {row["id"] for _, row in read_jsonl(project.artifact("prepare").file("prompts.jsonl"))}
     assert {row["prompt_id"] for row in rows} == prompts, "variants answer the prompts themselves"
@@ -54,8 +56,8 @@ def test_examples_revisions_and_other_models_are_drawn_beside_the_plain_completi
 def test_models_of_one_folder_name_each_answer_for_themselves(tiny_project: Path) -> None:
     for parent in ("a", "sft"):
         shutil.copytree(tiny_project / "model", tiny_project / parent / "sft")
-    drawn = models_of(configured(tiny_project, sample={"models": ["a/sft", "sft/sft"]}))
-    assert drawn == {"sft": 32, "a/sft": 32, "sft/sft": 32}
+    drawn = drawn_by(configured(tiny_project, sample={"models": ["a/sft", "sft/sft"]}))
+    assert drawn == {(name, "plain"): 32 for name in ("sft", "a/sft", "sft/sft")}
 
 
 @pytest.mark.parametrize(
@@ -90,8 +92,9 @@ def test_only_revisions_that_the_judge_prefers_are_chosen(tiny_project: Path) ->
     pairs = project.run("pairs")["pairs"]
     rows = [row for name in ("train", "validation") for _, row in read_jsonl(pairs.file(f"{name}.jsonl"))]
     assert rows
-    assert {row["provenance"]["chosen"]["model"] for row in rows} == {"sft+revision"}
-    assert {row["provenance"]["rejected"]["model"] for row in rows} == {"sft"}
+    draws = [(row["provenance"]["chosen"], row["provenance"]["rejected"]) for row in rows]
+    assert {(chosen["model"], chosen["variant"]) for chosen, _ in draws} == {("sft", "revision")}
+    assert {(rejected["model"], rejected["variant"]) for _, rejected in draws} == {("sft", "plain")}
 
 
 def test_scores_judge_with_one_question_an_answer(tiny_project: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,12 +20,14 @@ from fairlead.cli.evaluate import import_, score, try_
 from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.model import ModelSection
 from fairlead.config.stage_settings import DriftSettings
-from fairlead.errors import DataError
+from fairlead.documents.drift import DriftResult
+from fairlead.errors import ArtifactError, DataError
 from fairlead.evaluation import drift, reward_model
 from fairlead.evaluation.drift import accuracy, perplexity
 from fairlead.evaluation.external.compare import import_answers
 from fairlead.evaluation.reward_model import score_file, trained, try_prompt
-from fairlead.files import read_json, write_jsonl
+from fairlead.files import read_json, write_json, write_jsonl
+from fairlead.models import hardware
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.models.log_probs import Scored, answer_row, log_probs, text_rows
 from fairlead.pipeline import datasets
@@ -41,7 +43,7 @@ def project(finished: Path, tmp_path: Path) -> Project:
 
 
 def test_log_probabilities_are_those_of_the_softmax_token_by_token(tiny_model: Path) -> None:
-    model = load_base(ModelSection(name=str(tiny_model)), tiny_model)
+    model = load_base(ModelSection(name=str(tiny_model), dtype="float32"), tiny_model)
     scored = [Scored((5, 9, 12, 7), 2), Scored((8, 4), 1), Scored((3, 30, 31, 32, 33, 34), 5)]
     found = log_probs(model, scored, pad_id=0, batch_size=2)
     for row, value in zip(scored, found, strict=True):
@@ -101,10 +103,13 @@ def test_the_accuracy_of_the_implicit_reward_counts_equal_rewards_half() -> None
     assert accuracy([]).value is None
 
 
-def context(project: Project, section: ProbeSettings, out: Path) -> Context[DriftSettings]:
+def context(
+    project: Project, section: ProbeSettings, out: Path, dtype: Literal["auto", "float32"] = "float32"
+) -> Context[DriftSettings]:
     names = ("prepare", "sft", "pairs", "dpo")
     out.mkdir(exist_ok=True)
-    variant = Project(project.folder, config=project.config.model_copy(update={"probe": section}))
+    model = project.config.model.model_copy(update={"dtype": dtype})
+    variant = Project(project.folder, config=project.config.model_copy(update={"probe": section, "model": model}))
     return variant.context("probe", {name: project.artifact(name) for name in names}, out)
 
 
@@ -140,9 +145,41 @@ def test_the_probe_measures_forgetting_drift_and_the_implicit_reward(project: Pr
     assert found["kl_from_reference"]["value"] > 0
 
 
+def test_the_probe_is_read_as_it_was_written(project: Project, tmp_path: Path) -> None:
+    drift.run(context(project, ProbeSettings(max_new_tokens=6, kl_prompts=4), tmp_path / "probe"))
+    path = tmp_path / "probe" / "probe.json"
+    result = DriftResult.read(path)
+    assert result.content() == read_json(path)
+    assert set(result.content()) == {"implicit_reward_accuracy", "kl_from_reference"}, "what is not measured is absent"
+    for field, value in (("specific_short", {}), ("general_short", {"dpo": 0.5}), ("perplexity", 3.0)):
+        write_json(path, {**read_json(path), field: value})
+        with pytest.raises(ArtifactError, match=r"does not fit.*fairlead run"):
+            DriftResult.read(path)
+        result.write(path)
+
+
+@pytest.mark.parametrize("in_hardware", [False, True])
+def test_the_probe_works_in_the_type_that_auto_means(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_hardware: bool
+) -> None:
+    monkeypatch.setattr(hardware, "computes_bf16", lambda _: in_hardware)
+    dtypes: tuple[Literal["auto", "float32"], ...] = ("auto", "float32")
+    results = {}
+    for dtype in dtypes:
+        drift.run(context(project, ProbeSettings(max_new_tokens=6, kl_prompts=4), tmp_path / dtype, dtype))
+        results[dtype] = DriftResult.read(tmp_path / dtype / "probe.json")
+    assert (results["auto"] == results["float32"]) == (not in_hardware)
+    kl = results["auto"].kl_from_reference
+    assert kl is not None
+    assert kl.n == 4
+    assert kl.value is not None
+    assert kl.value >= 0
+
+
 def test_a_policy_that_is_its_reference_has_no_drift_and_no_reward(project: Project, tmp_path: Path) -> None:
     given = context(project, ProbeSettings(max_new_tokens=6), tmp_path / "probe")
-    same = replace(given, inputs={**given.inputs, "dpo": given.inputs["sft"]})
+    artifacts = given.inputs.artifacts
+    same = replace(given, inputs=replace(given.inputs, artifacts={**artifacts, "dpo": artifacts["sft"]}))
     drift.run(same)
     found = read_json(tmp_path / "probe" / "probe.json")
     assert found["kl_from_reference"]["value"] == pytest.approx(0.0, abs=1e-5)
@@ -203,7 +240,7 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
     scored = [answer_row(row.prompt, row.chosen, tokenizer, 1024)]
     values = []
     for name in ("dpo", "sft"):
-        model = load_adapter(load_base(section, project.folder), inputs[name].file("model")).eval()
+        model = load_adapter(load_base(section, project.folder), inputs[name]).eval()
         values += log_probs(model, scored, pad_id=0, batch_size=1)
     assert found["scores"][0]["chosen_reward"] == pytest.approx(0.1 * (values[0] - values[1]), abs=1e-5)
     assert found["scores"][0]["margin"] == pytest.approx(

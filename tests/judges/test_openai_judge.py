@@ -63,6 +63,16 @@ def test_what_stays_unreadable_is_unreadable_and_not_asked_a_third_time(ledger: 
         assert server.stats.paid == 2
 
 
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 6000, "1e999", "NaN"])
+def test_a_number_beyond_all_bounds_is_unreadable_and_never_paid_for_again(ledger: ReplyStore, number: str) -> None:
+    with JudgeServer(brain=says(f'{{"score": {number}}}')) as server:
+        for _ in range(2):
+            [score] = openai_judge(server, ledger).score(answers(1))
+            assert score.state is ScoreState.UNREADABLE
+        assert server.stats.requests == 2  # the question and its correction
+    assert [reply.verdict for reply in ledger.replies()] == [None, None]
+
+
 def test_a_refusal_is_refused(ledger: ReplyStore) -> None:
     with JudgeServer(brain=says("I'm sorry, but I can't judge this.")) as server:
         assert state_of(server, ledger) is VerdictState.REFUSED
@@ -76,7 +86,7 @@ def test_a_refusal_is_refused(ledger: ReplyStore) -> None:
         (reply('{"verdict": "A"}', "content_filter"), VerdictState.REFUSED),
         (reply("Verdict: A", "length"), VerdictState.UNREADABLE),
         (reply(None), VerdictState.UNREADABLE),
-        (reply("\ud800 Verdict: A"), VerdictState.INCONSISTENT),
+        (reply("\ud800\nVerdict: A"), VerdictState.INCONSISTENT),
     ],
 )
 def test_state_of_a_reply_of_the_wire(ledger: ReplyStore, body: str, state: VerdictState) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,9 @@ from fairlead.checks import build_check
 from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.stage_settings import DriftSettings
 from fairlead.data.readers import read_prompts
+from fairlead.documents.drift import ByModel, DriftResult
 from fairlead.errors import DataError
-from fairlead.evaluation.table import ends
-from fairlead.files import read_text, write_json
+from fairlead.files import read_text
 from fairlead.models.adapters import ModelName, VariantLoader, reference_name, variants_of
 from fairlead.models.generation import CompletionRequest, LocalGenerator, pad_token_id
 from fairlead.models.kl import answer_kl
@@ -35,7 +34,7 @@ from fairlead.models.log_probs import (
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.progress import Progress
-from fairlead.records import Interval, Preference, Prompt, Sampling
+from fairlead.records import Completion, Interval, Preference, Prompt, Sampling
 from fairlead.statistics.intervals import bounded_mean_interval as bounded
 from fairlead.statistics.intervals import mean_interval, paired_difference, proportion_interval
 
@@ -44,50 +43,55 @@ DriftContext = Context[DriftSettings]
 
 
 def run(context: DriftContext) -> Metrics:
-    """Writes probe.json: figures with their interval and n, by name and, where there are several, by variant."""
+    """Writes probe.json."""
     section = context.settings.probe
-    model = context.settings.model
     variants = variants_of(files.trained_models(context.inputs))
-    host = VariantLoader(model, context.folder, variants)
+    loader = VariantLoader(context.settings.model, context.folder, variants)
     reference = reference_name(variants)
-    found: dict[str, Any] = {}
-    if section.texts:
-        windows = _windows(host, read_text(context.path(section.texts)), section)
-        sums = {
-            name: _logprobs(host, name, windows, section.batch_size, context.progress, f"perplexity of {name}")
-            for name in variants
-        }
-        found["perplexity"] = {name: ends(perplexity(each, windows)) for name, each in sums.items()}
-        # The ratio of two perplexities is that of the difference of their log-likelihoods, window by window.
-        found["perplexity_over_base"] = {
-            name: ends(perplexity(np.subtract(each, sums["base"]).tolist(), windows))
-            for name, each in sums.items()
-            if name != "base"
-        }
-    if section.task:
-        prompts = read_prompts(context.path(section.task))
-        found |= _general(host, list(variants), prompts, section, context)
+    general = _general(loader, list(variants), section, context) if section.task else {}
     held_out = context.read(files.VALIDATION_PAIRS)
     # Training drops them too: nothing of their answers is left.
-    pairs = [pair for pair in held_out if prompt_length(pair.prompt, host.tokenizer) < section.max_length]
-    rewards = implicit_rewards(host, reference, pairs, section.max_length, section.batch_size, context.progress)
-    found["implicit_reward_accuracy"] = ends(accuracy(rewards))
+    pairs = [pair for pair in held_out if prompt_length(pair.prompt, loader.tokenizer) < section.max_length]
+    rewards = implicit_rewards(loader, reference, pairs, section.max_length, section.batch_size, context.progress)
     prompts = context.read(files.EVAL_PROMPTS)[: section.kl_prompts]
-    prompts = [prompt for prompt in prompts if prompt_length(prompt, host.tokenizer) < section.max_length]
-    if prompts:
-        found["kl_from_reference"] = ends(_kl(host, reference, prompts, section, context))
-    write_json(context.out / "probe.json", found)
+    prompts = [prompt for prompt in prompts if prompt_length(prompt, loader.tokenizer) < section.max_length]
+    result = DriftResult(
+        **_perplexities(loader, list(variants), section, context),
+        **general,
+        implicit_reward_accuracy=accuracy(rewards),
+        kl_from_reference=_kl(loader, reference, prompts, section, context) if prompts else None,
+    )
+    result.write(context.out / "probe.json")
     return {
         "implicit_reward_pairs_too_long": len(held_out) - len(pairs),
-        "implicit_reward_accuracy": found["implicit_reward_accuracy"]["value"],
-        "kl_from_reference": found.get("kl_from_reference", {}).get("value"),
+        "implicit_reward_accuracy": result.implicit_reward_accuracy.value,
+        "kl_from_reference": result.kl_from_reference.value if result.kl_from_reference else None,
     }
 
 
-def _windows(host: VariantLoader, text: str, section: ProbeSettings) -> list[Scored]:
+def _perplexities(
+    loader: VariantLoader, names: Sequence[ModelName], section: ProbeSettings, context: DriftContext
+) -> dict[str, ByModel]:
+    """Perplexity of the general text by model, and its ratio to the base's; nothing where there is no text."""
+    if not section.texts:
+        return {}
+    windows = _windows(loader, read_text(context.path(section.texts)), section)
+    sums = {
+        name: _log_probs(loader, name, windows, section.batch_size, context.progress, f"perplexity of {name}")
+        for name in names
+    }
+    # The ratio of two perplexities is that of the difference of their log-likelihoods, window by window.
+    differences = {name: np.subtract(sums[name], sums["base"]).tolist() for name in names if name != "base"}
+    return {
+        "perplexity": {name: perplexity(values, windows) for name, values in sums.items()},
+        "perplexity_over_base": {name: perplexity(values, windows) for name, values in differences.items()},
+    }
+
+
+def _windows(loader: VariantLoader, text: str, section: ProbeSettings) -> list[Scored]:
     """The text's windows of tokens, the same for every variant, up to `max_texts_tokens` in all."""
     kept: list[Scored] = []
-    for window in text_rows(text, host.tokenizer, section.max_length):
+    for window in text_rows(text, loader.tokenizer, section.max_length):
         if sum(row.counted for row in kept) >= section.max_texts_tokens:
             break
         kept.append(window)
@@ -112,33 +116,28 @@ def perplexity(sums: Sequence[float], windows: Sequence[Scored]) -> Interval:
 
 
 def _general(
-    host: VariantLoader,
-    names: Sequence[ModelName],
-    prompts: Sequence[Prompt],
-    section: ProbeSettings,
-    context: DriftContext,
-) -> dict[str, dict[str, Any]]:
-    """Every check of the general task, by variant, and its change over the base, paired by prompt."""
+    loader: VariantLoader, names: Sequence[ModelName], section: ProbeSettings, context: DriftContext
+) -> dict[str, ByModel]:
+    """Every check of the general task, by model, and its change over the base, paired by prompt."""
+    prompts = read_prompts(context.path(str(section.task)))
     sampling = Sampling(0.0, 1.0, section.max_new_tokens)
     requests = [CompletionRequest(prompt, sampling, model=name) for name in names for prompt in prompts]
-    answers = [a.text for a in _answers(host, requests, section, context, "general task")]
-    found: dict[str, dict[str, Any]] = {}
+    texts = [completion.text for completion in _complete(loader, requests, section, context, "general task")]
+    answers = {name: texts[at * len(prompts) : (at + 1) * len(prompts)] for at, name in enumerate(names)}
+    fields: dict[str, ByModel] = {}
     for settings in section.task_checks:
         check = build_check(settings, context.folder)
         values = {
-            name: [
-                check(text, prompt.gold)
-                for text, prompt in zip(answers[at * len(prompts) : (at + 1) * len(prompts)], prompts, strict=True)
-            ]
-            for at, name in enumerate(names)
+            name: [check(text, prompt.gold) for text, prompt in zip(answers[name], prompts, strict=True)]
+            for name in names
         }
-        found[f"general_{settings.name}"] = {
-            name: ends(bounded([v for v in mine if v is not None], 0.0, 1.0)) for name, mine in values.items()
+        fields[f"general_{settings.name}"] = {
+            name: bounded([v for v in values[name] if v is not None], 0.0, 1.0) for name in names
         }
-        found[f"general_{settings.name}_over_base"] = {
-            name: ends(_change(mine, values["base"])) for name, mine in values.items() if name != "base"
+        fields[f"general_{settings.name}_over_base"] = {
+            name: _change(values[name], values["base"]) for name in names if name != "base"
         }
-    return found
+    return fields
 
 
 def _change(new: Sequence[float | None], old: Sequence[float | None]) -> Interval:
@@ -147,13 +146,13 @@ def _change(new: Sequence[float | None], old: Sequence[float | None]) -> Interva
     return paired_difference([n for n, _ in both], [o for _, o in both], bounds=(0.0, 1.0))
 
 
-def _answers(
-    host: VariantLoader,
+def _complete(
+    loader: VariantLoader,
     requests: Sequence[CompletionRequest],
     section: ProbeSettings,
     context: DriftContext,
     what: str,
-) -> list[Any]:
+) -> list[Completion]:
     done = 0
     with context.progress.task("probe", what, len(requests)) as bar:
 
@@ -162,12 +161,12 @@ def _answers(
             done += count
             bar.update(done)
 
-        generator = LocalGenerator(host, batch_size=section.batch_size, advance=advance)
+        generator = LocalGenerator(loader, batch_size=section.batch_size, advance=advance)
         return list(generator.generate(requests, seed=context.seed))
 
 
 def implicit_rewards(
-    host: VariantLoader,
+    loader: VariantLoader,
     reference: ModelName,
     pairs: Sequence[Preference],
     max_length: int,
@@ -176,12 +175,12 @@ def implicit_rewards(
 ) -> list[tuple[float, float]]:
     """(log-ratio of chosen, of rejected) of every pair, in nats; β times it is the implicit reward."""
     texts = [(pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
-    ratios = log_ratios(host, reference, texts, max_length, batch_size, progress)
+    ratios = log_ratios(loader, reference, texts, max_length, batch_size, progress)
     return list(zip(ratios[::2], ratios[1::2], strict=True))
 
 
 def log_ratios(
-    host: VariantLoader,
+    loader: VariantLoader,
     reference: ModelName,
     texts: Sequence[tuple[Prompt, str]],
     max_length: int,
@@ -189,9 +188,9 @@ def log_ratios(
     progress: Progress,
 ) -> list[float]:
     """log π_dpo(answer | prompt) - log π_ref(answer | prompt) of every text."""
-    scored = [answer_row(prompt, text, host.tokenizer, max_length) for prompt, text in texts]
+    scored = [answer_row(prompt, text, loader.tokenizer, max_length) for prompt, text in texts]
     policy, start = (
-        _logprobs(host, name, scored, batch_size, progress, "implicit reward") for name in ("dpo", reference)
+        _log_probs(loader, name, scored, batch_size, progress, "implicit reward") for name in ("dpo", reference)
     )
     return [p - r for p, r in zip(policy, start, strict=True)]
 
@@ -205,7 +204,7 @@ def accuracy(rewards: Sequence[tuple[float, float]]) -> Interval:
 
 
 def _kl(
-    host: VariantLoader,
+    loader: VariantLoader,
     reference: ModelName,
     prompts: Sequence[Prompt],
     section: ProbeSettings,
@@ -219,24 +218,24 @@ def _kl(
     """
     sampling = Sampling(1.0, 1.0, section.max_new_tokens)
     requests = [CompletionRequest(prompt, sampling, model="dpo") for prompt in prompts]
-    answers = _answers(host, requests, section, context, "KL from the reference")
+    answers = _complete(loader, requests, section, context, "KL from the reference")
     scored = [
-        answer_row(prompt, answer.text, host.tokenizer, section.max_length)
+        answer_row(prompt, answer.text, loader.tokenizer, section.max_length)
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
-    found: list[float] = []
-    filler = pad_token_id(host.tokenizer)
+    divergences: list[float] = []
+    pad_id = pad_token_id(loader.tokenizer)
     # Variants with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
-    for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(host.tokenizer)):
+    for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(loader.tokenizer)):
         rows_held, size = scored[held], section.batch_size
         parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
-        with host.use("dpo") as model:
-            ours = [answer_logits(model, part, filler) for part in parts]
-        with host.use(reference) as model:
+        with loader.use("dpo") as model:
+            ours = [answer_logits(model, part, pad_id) for part in parts]
+        with loader.use(reference) as model:
             for part, mine in zip(parts, ours, strict=True):
-                theirs = answer_logits(model, part, filler)
-                found += [answer_kl(p, q) for p, q in zip(mine, theirs, strict=True)]
-    interval = mean_interval(found, [prompt.cluster or prompt.id for prompt in prompts])
+                theirs = answer_logits(model, part, pad_id)
+                divergences += [answer_kl(p, q) for p, q in zip(mine, theirs, strict=True)]
+    interval = mean_interval(divergences, [prompt.cluster or prompt.id for prompt in prompts])
     return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
 
 
@@ -252,16 +251,16 @@ def held_together(tokens: Sequence[int], most: int) -> Iterator[slice]:
         yield slice(start, len(tokens))
 
 
-def _logprobs(
-    host: VariantLoader, name: ModelName, scored: Sequence[Scored], batch_size: int, progress: Progress, what: str
+def _log_probs(
+    loader: VariantLoader, name: ModelName, scored: Sequence[Scored], batch_size: int, progress: Progress, what: str
 ) -> list[float]:
     done = 0
-    with host.use(name) as model, progress.task("probe", what, len(scored)) as bar:
+    with loader.use(name) as model, progress.task("probe", what, len(scored)) as bar:
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
             bar.update(done)
 
-        filler = pad_token_id(host.tokenizer)
-        return log_probs(model, scored, pad_id=filler, batch_size=batch_size, advance=advance)
+        pad_id = pad_token_id(loader.tokenizer)
+        return log_probs(model, scored, pad_id=pad_id, batch_size=batch_size, advance=advance)

@@ -53,7 +53,7 @@ def run(context: Context[GateSettings]) -> Metrics:
         data=pair_faults(context.read(files.TRAIN_PAIRS), context.read(files.VALIDATION_PAIRS)),
         data_check=_data_check(context),
         training={name: manifests[name].figures for name in ("sft", "pairs", "dpo") if name in manifests},
-        probe=context.read(files.DRIFT) if context.inputs.has(files.DRIFT) else {},
+        probe=context.read(files.DRIFT).content() if context.inputs.has(files.DRIFT) else {},
     )
     criteria = context.settings.criteria
     candidates = judge_candidates(criteria, section.min_prompts, figures)

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from fairlead.config.judges import PromptedSettings
 from fairlead.errors import JudgeError
 from fairlead.judges import prompt_injection, reply_parser, reply_schemas, templates
+from fairlead.judges.expected_score import expected_score
 from fairlead.llm.async_map import async_map_ordered
 from fairlead.llm.budget import Budget
 from fairlead.llm.client import ChatClient, ChatRequest
@@ -26,8 +27,8 @@ T = TypeVar("T")
 _SHOWN = 300  # characters of a reply that a reason keeps; the ledger has all of it
 _FIRST_JUDGEMENTS = 20  # if none of the first so many can be read, none will be
 
-_FLIPPED: dict[reply_parser.Side, reply_parser.Side] = {"A": "B", "B": "A", "tie": "tie"}
-_STATES: dict[reply_parser.Side, VerdictState] = {
+_FLIPPED: dict[reply_parser.Choice, reply_parser.Choice] = {"A": "B", "B": "A", "tie": "tie"}
+_STATES: dict[reply_parser.Choice, VerdictState] = {
     "A": VerdictState.WIN,
     "B": VerdictState.LOSS,
     "tie": VerdictState.TIE,
@@ -147,9 +148,9 @@ class PromptedJudge:
         return [prompt_injection.cap(storable(text), self.settings.max_chars) for text in texts]
 
     async def _verdict(self, session: Session, number: int, item: Comparison) -> Verdict:
-        sides: list[_Reading[reply_parser.Side]] = []
+        sides: list[_Reading[reply_parser.Choice]] = []
         for request in self.requests(item, number):
-            found: _Reading[reply_parser.Side] = await self._ask(session, request, _read_side)
+            found: _Reading[reply_parser.Choice] = await self._ask(session, request, _read_choice)
             if request.variant == "ba" and found.value is not None:
                 found = _Reading(_FLIPPED[found.value], found.state, found.reason, found.calls)
             sides.append(found)
@@ -209,7 +210,7 @@ class PromptedJudge:
     def _read_score(self, reply: StoredReply, cut: bool) -> float | None:
         value = reply_parser.read_score(reply.text, cut=cut)
         if value is not None and self._expected_scores and reply.logprobs is not None:
-            return reply_parser.expected_score(json.loads(reply.logprobs), value)
+            return expected_score(json.loads(reply.logprobs), value)
         return value
 
     def _count(self, session: Session, *, readable: bool, sample: str) -> None:
@@ -242,11 +243,11 @@ def _as_word(value: object) -> str | None:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _read_side(reply: StoredReply, cut: bool) -> reply_parser.Side | None:
-    return reply_parser.read_side(reply.text, cut=cut)
+def _read_choice(reply: StoredReply, cut: bool) -> reply_parser.Choice | None:
+    return reply_parser.read_choice(reply.text, cut=cut)
 
 
-def _joined(sides: list[_Reading[reply_parser.Side]]) -> str:
+def _joined(sides: list[_Reading[reply_parser.Choice]]) -> str:
     """The state of a pair from its orders: the worst that happened, else their verdict if they agree."""
     for state in _WORST_FIRST:
         if any(side.state == state for side in sides):

@@ -8,6 +8,7 @@ from typing import Any
 from fairlead.documents.data_check import DataCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
+from fairlead.documents.drift import DriftResult
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
 from fairlead.documents.training import DpoResult
@@ -58,7 +59,7 @@ SAMPLES = Output("answers", "samples.md", _path)
 COMPARISON = Output("eval", "comparison.json", _json)
 SCORES = Output("eval", "scores.jsonl", _path)
 EVAL_VERDICTS = Output("eval", "verdicts.jsonl", _path)
-DRIFT = Output("probe", "probe.json", _json)
+DRIFT = Output("probe", "probe.json", DriftResult.read)
 
 GATE_RECORD = Output("gate", "gate.json", _json)
 REPORT = Output("report", "report.json", _json)

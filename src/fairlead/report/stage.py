@@ -43,7 +43,7 @@ def run(context: Context[ReportSettings]) -> Metrics:
         "warnings": comparison["warnings"],
         "answers": comparison["answers"],
         "judgements": judgements(comparison, _if_present(context, files.JUDGE_COUNTS) or {}),
-        "probe": _if_present(context, files.DRIFT),
+        "probe": context.read(files.DRIFT).content() if context.inputs.has(files.DRIFT) else None,
         "gate": {key: gate[key] for key in ("status", "criteria", "candidates", "advice")},
         "figures": {name: manifest.figures for name, manifest in manifests.items()},
         "stages": {

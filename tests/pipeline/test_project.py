@@ -179,6 +179,7 @@ def test_gate_exit_status_speaks_for_itself(tiny_project: Path) -> None:
 
 def test_a_run_that_has_nothing_to_do_imports_nothing_heavy() -> None:
     """Torch and statsmodels take seconds to import; `fairlead run` on a finished project must not wait for them."""
-    code = "import sys, fairlead.cli.main, fairlead.decide.document; print({'torch', 'statsmodels'} & set(sys.modules))"
+    rooms = "fairlead.cli.main, fairlead.decide.markdown, fairlead.decide.permission"
+    code = f"import sys, {rooms}; print({{'torch', 'statsmodels'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

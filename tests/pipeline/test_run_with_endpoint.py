@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fairlead import Project
-from fairlead.errors import JudgeError
+from fairlead.errors import DataError, JudgeError
 from fairlead.files import read_json, read_jsonl
+from fairlead.pipeline.status import StageStatus
 from tests.support.commands import fairlead
 from tests.support.misbehaving import JudgeServer, Messages
 from tests.support.projects import tiny_config, write_config
@@ -97,6 +99,43 @@ def test_an_endpoint_that_cannot_judge_is_one_line(
     assert "\n" not in str(raised.value)
     made = {row.stage: row.state for row in Project(tiny_project).status()}
     assert made["sample"] == "done", "nothing is lost"
+
+
+def test_what_an_outage_left_unanswered_is_told_and_asked_again_alone(tiny_project: Path) -> None:
+    """An outage below max_missing: the stage is done and says how to ask for what is missing, as does a rerun."""
+    broken = True
+
+    def half(request: Any, headers: Any) -> tuple[int, dict[str, str], str] | None:
+        return (500, {}, "down") if broken and "number 1" in str(request["messages"]) else None
+
+    def judge_row() -> StageStatus:
+        return next(row for row in Project(tiny_project).status() if row.stage == "judge")
+
+    with JudgeServer(brain=shorter, key=KEY, override=half) as server:
+        configure(tiny_project, server, max_retries=0, concurrency=1)
+        config = yaml.safe_load((tiny_project / "fairlead.yaml").read_text(encoding="utf-8"))
+        write_config(tiny_project, config | {"pairs": {**config.get("pairs", {}), "max_missing": 0.9}})
+        made = Project(tiny_project).run("judge")
+        count = made["judge"].manifest.figures["unanswered"]
+        assert count == made["judge"].manifest.figures["states"]["failed"] > 0
+        assert judge_row().state == "done"
+        assert f"{count} judgement" in judge_row().why
+        assert "fairlead run --force judge" in judge_row().why
+        assert "fairlead run --force judge" in fairlead("run", str(tiny_project), "--until", "judge").stderr
+
+        broken, paid = False, server.stats.paid
+        made = Project(tiny_project).run("judge", force=["judge"])
+        assert server.stats.paid - paid == 2 * count, "both orders of what had no reply, and nothing else"
+        assert server.stats.repeated == 0
+        assert made["judge"].manifest.figures["unanswered"] == 0
+        assert judge_row().why == ""
+
+
+def test_pairs_on_which_the_judge_contradicts_itself_are_the_judges_fault(tiny_project: Path) -> None:
+    with JudgeServer(brain=lambda messages: '{"verdict": "A"}', key=KEY) as server:
+        configure(tiny_project, server)
+        with pytest.raises(DataError, match=r"inconsistent.*it is the judge: it contradicts itself"):
+            Project(tiny_project).run("pairs")
 
 
 def test_an_endpoint_that_is_down_is_one_line(tiny_project: Path) -> None:

@@ -21,7 +21,7 @@ from fairlead.judges.panel import disagreement_of
 from fairlead.judges.qualification.model_families import SHARED_JUDGE, shared_lineage
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Completion, ModelPair, Prompt, ScoreState, to_json
+from fairlead.records import Completion, ModelPair, Prompt, ScoreState, VerdictState, to_json
 from fairlead.statistics.power import plan, plan_line
 
 JUDGE_SCORE = "judge_score"
@@ -86,6 +86,7 @@ def run(context: Context[EvalSettings]) -> Metrics:
     return {
         "win_rate": first.get("win_rate"),
         "missing": comparison["missing"],
+        "unanswered": judged.states[VerdictState.FAILED],
         "prompts": len(held.prompts),
         "warnings": [warning["name"] for warning in comparison["warnings"]],
     }

@@ -30,9 +30,19 @@ def refuse_if_missing(
     share = missing_share(counts)
     if share <= limit:
         return
-    found = ", ".join(f"{count} {state}" for state, count in counts.items() if count and state.missing)
+    missing = {str(state): count for state, count in counts.items() if count and state.missing}
+    listed = ", ".join(f"{count} {state}" for state, count in missing.items())
     raise JudgeError(
-        f"{share:.1%} of {sum(counts.values())} judgements are missing ({found}), more than {key} {limit:.1%} allows",
+        f"{share:.1%} of {sum(counts.values())} judgements are missing ({listed}), more than {key} {limit:.1%} allows",
         where=judge,
-        remedy="mend the judge and run the same command again; replies that were paid for are kept",
+        remedy=_REMEDIES[max(missing, key=missing.__getitem__)],
     )
+
+
+_KEPT = "replies that were paid for are kept"
+_REMEDIES = {
+    "failed": f"mend the judge's endpoint and run the same command again; {_KEPT}",
+    "unreadable": "use a model that can judge, raise max_tokens if its replies are cut, or write your own templates; "
+    f"fairlead judge ledger --find ID shows them; {_KEPT}",
+    "refused": f"use a judge that does not decline these texts; fairlead judge ledger --find ID shows why; {_KEPT}",
+}

@@ -93,6 +93,7 @@ JUDGE = Stage(
     outputs=(files.VERDICTS, files.COMPARISONS, files.JUDGE_COUNTS),
     version=3,
     headline="verdicts",
+    unanswered="unanswered",
     summary="the judge's verdicts on the completions",
 )
 
@@ -166,6 +167,7 @@ EVAL = Stage(
     outputs=(files.COMPARISON, files.SCORES, files.EVAL_VERDICTS),
     version=4,
     headline="win_rate",
+    unanswered="unanswered",
     summary="metrics, scores and win rates with error bars",
 )
 DRIFT = Stage(

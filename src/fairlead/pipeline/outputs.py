@@ -9,6 +9,7 @@ from fairlead.documents.data_check import DataCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
+from fairlead.documents.pairs import JudgeCounts, PairCounts
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
 from fairlead.documents.training import DpoResult
@@ -43,11 +44,11 @@ SFT_MODEL = Output("sft", "model", _path)
 COMPLETIONS = Output("sample", "completions.jsonl", datasets.completions)
 VERDICTS = Output("judge", "verdicts.jsonl", datasets.verdicts)
 COMPARISONS = Output("judge", "comparisons.jsonl", _path)
-JUDGE_COUNTS = Output("judge", "counts.json", _json)
+JUDGE_COUNTS = Output("judge", "counts.json", JudgeCounts.read)
 
 TRAIN_PAIRS = Output("pairs", "train.jsonl", datasets.preferences)
 VALIDATION_PAIRS = Output("pairs", "validation.jsonl", datasets.preferences)
-PAIR_COUNTS = Output("pairs", "counts.json", _json)
+PAIR_COUNTS = Output("pairs", "counts.json", PairCounts.read)
 DATA_CHECK = Output("data_check", "data_check.json", DataCheck.read)
 
 DPO_MODEL = Output("dpo", "model", _path)

@@ -18,7 +18,7 @@ from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.lock_file import LockFile
 from fairlead.pipeline.plan import Plan, plan_stage
 from fairlead.pipeline.stage import Context, Stage
-from fairlead.pipeline.status import StageStatus, headline_of, status_of
+from fairlead.pipeline.status import StageStatus, headline_of, status_of, unanswered
 from fairlead.progress import Progress, Silent
 
 
@@ -122,6 +122,7 @@ class Project:
         artifact = self.store.get(stage.name, plan.key)
         if artifact is not None and not force:
             self._record(stage, artifact, lock_file)
+            self._remind(stage, artifact)
             return artifact
         self.progress.line(f"[{position}] {stage.name}: {stage.summary}")
         started = time.monotonic()
@@ -141,7 +142,13 @@ class Project:
         )
         self._record(stage, artifact, lock_file)
         self.progress.line(f"      {headline_of(stage, metrics)}  ({artifact.manifest.seconds:.1f} s)")
+        self._remind(stage, artifact)
         return artifact
+
+    def _remind(self, stage: Stage, artifact: Artifact) -> None:
+        """Says what a stage got no reply to: it counts as done, so nothing else would ask for it again."""
+        if line := unanswered(stage, artifact.manifest.figures):
+            self.progress.line(f"      {stage.name}: {line}")
 
     def _record(self, stage: Stage, artifact: Artifact, lock_file: LockFile) -> None:
         """Writes the artifact into `fairlead.lock`, and a published one where people look for it."""

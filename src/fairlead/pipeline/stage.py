@@ -152,6 +152,8 @@ class Stage:
         published: whether its files are copied to a folder of its name, where people look.
         version: raised when the stage's code gives other results than before.
         headline: the metric that `fairlead status` shows.
+        unanswered: the metric that counts what the stage asked for and got no reply to; a forced run asks for that
+            alone, and a run and the status say so.
     """
 
     name: str
@@ -170,6 +172,7 @@ class Stage:
     published: bool = False
     version: int = 1
     headline: str = ""
+    unanswered: str = ""
 
     def run(self, context: Context[Any]) -> Metrics:
         return cast(Metrics, _imported(self.function)(context))

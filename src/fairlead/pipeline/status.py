@@ -37,7 +37,7 @@ class StageStatus:
     Attributes:
         state: done; stale (ran before, would run again); started (killed halfway, goes on); blocked (a file that it
             needs is missing, or a decision does not allow it); never run.
-        why: what a stale stage would run again for, or what a blocked one lacks.
+        why: what a stale stage would run again for, what a blocked one lacks, or what a done one got no reply to.
         figures: what its last finished run measured.
     """
 
@@ -81,7 +81,8 @@ def _status(
     artifact = project.store.get(stage.name, plan.key)
     if artifact is not None:
         made[stage.name] = artifact
-        return _row(stage, "done", "", LockEntry.of(artifact.manifest))
+        entry = LockEntry.of(artifact.manifest)
+        return _row(stage, "done", unanswered(stage, entry.figures), entry)
     if project.store.is_started(stage.name, plan.key):
         return _row(stage, "started", "was stopped halfway; a run goes on from there", entry)
     return _row(stage, ran, "" if entry is None else difference(entry, plan), entry)
@@ -107,6 +108,13 @@ def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return f"{stage.headline.replace('_', ' ')} {text}"
+
+
+def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> str:
+    """What a finished stage got no reply to, with the command that asks for it again; "" where it has all."""
+    count = metrics.get(stage.unanswered) or 0
+    again = f"to ask for {'it' if count == 1 else 'them'} again: fairlead run --force {stage.name}"
+    return f"{count} judgement{'s' * (count != 1)} without a reply; {again}" if count else ""
 
 
 def difference(entry: LockEntry, plan: Plan) -> str:

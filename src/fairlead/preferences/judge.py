@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from fairlead.config.stage_settings import JudgeStageSettings
-from fairlead.files import write_json, write_jsonl
+from fairlead.documents.pairs import JudgeCounts
+from fairlead.files import write_jsonl
 from fairlead.judges.build import open_judge
 from fairlead.judges.from_scores import compare_by_scores
-from fairlead.judges.missing_verdicts import by_state, refuse_if_missing
+from fairlead.judges.missing_verdicts import refuse_if_missing
 from fairlead.judges.panel import disagreement_of
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences.pairing import comparisons_for
-from fairlead.records import to_json
+from fairlead.records import VerdictState, to_json
 
 
 def run(context: Context[JudgeStageSettings]) -> Metrics:
@@ -39,13 +40,14 @@ def run(context: Context[JudgeStageSettings]) -> Metrics:
     refuse_if_missing(counts, limit=context.settings.max_missing, key="pairs.max_missing", judge=name)
     write_jsonl(context.out / "comparisons.jsonl", map(to_json, comparisons))
     write_jsonl(context.out / "verdicts.jsonl", map(to_json, verdicts))
-    metrics: Metrics = {
-        "verdicts": len(verdicts),
-        "states": by_state(counts),
-        "flagged": sum(bool(verdict.flags) for verdict in verdicts),
-        "panel_disagreement": disagreement,
-        "identical_completions": alike,
-        "judge": name,
-    }
-    write_json(context.out / "counts.json", metrics)
-    return metrics
+    judged = JudgeCounts(
+        verdicts=len(verdicts),
+        states={state: counts[state] for state in VerdictState},
+        unanswered=counts[VerdictState.FAILED],
+        flagged=sum(bool(verdict.flags) for verdict in verdicts),
+        panel_disagreement=disagreement,
+        identical_completions=alike,
+        judge=name,
+    )
+    judged.write(context.out / "counts.json")
+    return judged.model_dump(mode="json")

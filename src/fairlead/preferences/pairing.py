@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fairlead.documents.pairs import PairOutcome
 from fairlead.records import Comparison, Completion, Draw, Preference, Prompt, Sampled, Verdict, VerdictState
 
 Recipe = Literal["best_worst", "all", "revision", "models"]
@@ -68,7 +69,7 @@ def preferences_from(
     *,
     recipe: Recipe,
     margin: float,
-) -> tuple[list[Preference], Counter[str]]:
+) -> tuple[list[Preference], Counter[PairOutcome]]:
     """The preference triples of a recipe, and why the other comparisons gave none.
 
     Only a win or a loss makes a pair: a tie, an inconsistent or a missing verdict never does. With `best_worst` the
@@ -80,7 +81,7 @@ def preferences_from(
     """
     by_id = {verdict.comparison_id: verdict for verdict in verdicts}
     drawn = by_prompt(completions)
-    counts: Counter[str] = Counter()
+    counts: Counter[PairOutcome] = Counter()
     preferences: list[Preference] = []
     for prompt in prompts:
         judged = list(_judged(prompt, drawn.get(prompt.id, []), by_id, recipe, counts))
@@ -91,19 +92,19 @@ def preferences_from(
             if reason is not None:
                 counts[reason] += 1
                 continue
-            counts["pairs"] += 1
+            counts[PairOutcome.PAIR] += 1
             preferences.append(_preference(prompt, pair))
     return preferences, counts
 
 
-def _unfit(pair: Judged, recipe: Recipe, margin: float) -> str | None:
+def _unfit(pair: Judged, recipe: Recipe, margin: float) -> PairOutcome | None:
     """Why a judged pair is no preference to train on; None if it is one."""
     if pair.verdict.margin is not None and pair.verdict.margin <= margin:
-        return "within_margin"
+        return PairOutcome.WITHIN_MARGIN
     if recipe == "revision" and not is_revision(pair.chosen):
-        return "revision_is_worse"
+        return PairOutcome.REVISION_IS_WORSE
     if not pair.chosen.text.strip() or not pair.rejected.text.strip():
-        return "empty"
+        return PairOutcome.EMPTY
     return None
 
 
@@ -112,21 +113,21 @@ def _judged(
     drawn: Sequence[Completion],
     by_id: Mapping[str, Verdict],
     recipe: Recipe,
-    counts: Counter[str],
+    counts: Counter[PairOutcome],
 ) -> Iterator[Judged]:
     distinct = _distinct(drawn)
     if len(distinct) < 2:
-        counts["identical"] += 1
+        counts[PairOutcome.IDENTICAL] += 1
     for first, second in _compared(distinct, recipe):
         verdict = by_id.get(Comparison(prompt, first.text, second.text).id)
         if verdict is None:
-            counts["unjudged"] += 1
+            counts[PairOutcome.UNJUDGED] += 1
         elif verdict.state is VerdictState.WIN:
             yield Judged(first, second, verdict)
         elif verdict.state is VerdictState.LOSS:
             yield Judged(second, first, verdict)
         else:
-            counts[str(verdict.state)] += 1
+            counts[PairOutcome(verdict.state)] += 1
 
 
 def _extremes(judged: Sequence[Judged]) -> list[Judged]:

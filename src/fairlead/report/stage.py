@@ -15,7 +15,7 @@ from fairlead.files import read_text, write_atomic, write_json
 from fairlead.gate.output import criteria_markdown, watch_actions
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.artifacts import Manifest, package_versions
-from fairlead.pipeline.stage import Context, Metrics, Output
+from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion, VerdictState
 from fairlead.report.summary import reflection
 
@@ -42,7 +42,7 @@ def run(context: Context[ReportSettings]) -> Metrics:
         "plan": comparison["plan"],
         "warnings": comparison["warnings"],
         "answers": comparison["answers"],
-        "judgements": judgements(comparison, _if_present(context, files.JUDGE_COUNTS) or {}),
+        "judgements": judgements(comparison, _judge_counts(context)),
         "probe": context.read(files.DRIFT).content() if context.inputs.has(files.DRIFT) else None,
         "gate": {key: gate[key] for key in ("status", "criteria", "candidates", "advice")},
         "figures": {name: manifest.figures for name, manifest in manifests.items()},
@@ -65,9 +65,11 @@ def run(context: Context[ReportSettings]) -> Metrics:
     return {"status": gate["status"], "rows": len(comparison["table"])}
 
 
-def _if_present(context: Context[ReportSettings], output: Output[dict[str, Any]]) -> dict[str, Any] | None:
-    """The content of a file whose stage not every project has."""
-    return context.read(output) if context.inputs.has(output) else None
+def _judge_counts(context: Context[ReportSettings]) -> dict[str, Any]:
+    """What became of the comparisons of the pairs; empty in a project that judges none."""
+    if not context.inputs.has(files.JUDGE_COUNTS):
+        return {}
+    return context.read(files.JUDGE_COUNTS).model_dump(mode="json")
 
 
 def lineage(manifest: Manifest) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _apply_label_noise(
     section = context.settings.dpo
     checks = context.path(section.label_checks) if section.label_checks else None
     judge = context.read(files.QUALIFICATION).pairs if context.inputs.has(files.QUALIFICATION) else None
-    counts = context.read(files.PAIR_COUNTS)["counts"]
+    counts = context.read(files.PAIR_COUNTS).counts
     measured = judge_label_error(checks, counts, judge.checked if judge else None)
     metrics = apply_label_noise(trainer, measured, [pair.margin for pair in train])
     return {**metrics, "label_error_source": measured.source}

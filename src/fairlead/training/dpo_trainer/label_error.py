@@ -16,6 +16,7 @@ from scipy import optimize
 
 from fairlead.data.fields import number, wrong
 from fairlead.data.rows import Row, read_rows
+from fairlead.documents.pairs import PairOutcome
 from fairlead.documents.qualification import CheckedRow
 from fairlead.errors import TrainingError
 
@@ -113,10 +114,10 @@ def _slope(margins: Sequence[float], correct: Sequence[bool]) -> float:
     return max(0.0, float(optimize.minimize(loss, np.zeros(2), method="BFGS").x[1]))
 
 
-def order_counts(counts: Mapping[str, int]) -> tuple[int, int]:
+def order_counts(counts: Mapping[PairOutcome, int]) -> tuple[int, int]:
     """(disagreeing, decided) of the counts that the `pairs` stage records."""
-    decided = sum(counts.get(key, 0) for key in ("pairs", "within_margin"))
-    return counts.get("inconsistent", 0), decided
+    decided = sum(counts.get(outcome, 0) for outcome in (PairOutcome.PAIR, PairOutcome.WITHIN_MARGIN))
+    return counts.get(PairOutcome.INCONSISTENT, 0), decided
 
 
 def read_checks(path: Path) -> tuple[list[bool], list[float | None]]:
@@ -137,7 +138,7 @@ def _check(row: Row) -> tuple[bool, float | None]:
 
 
 def judge_label_error(
-    checks: Path | None, counts: Mapping[str, int], checked: Sequence[CheckedRow] | None = None
+    checks: Path | None, counts: Mapping[PairOutcome, int], checked: Sequence[CheckedRow] | None = None
 ) -> LabelError:
     """The label error of a project's judge.
 
@@ -166,7 +167,7 @@ def judge_label_error(
 
 
 def _best_known(
-    checks: Path | None, counts: Mapping[str, int], checked: Sequence[CheckedRow] | None
+    checks: Path | None, counts: Mapping[PairOutcome, int], checked: Sequence[CheckedRow] | None
 ) -> LabelError | None:
     disagreeing, decided = order_counts(counts)
     if checks is not None:

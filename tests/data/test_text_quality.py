@@ -9,11 +9,9 @@ from fairlead.data.text_quality import (
     has_email,
     is_truncated,
     language,
-    looping,
     secret,
     template_token,
 )
-from fairlead.text.near_duplicates import Vocabulary
 
 SENTENCE = "The database of the order service has run out of connections and needs more room"
 
@@ -51,39 +49,6 @@ def test_a_text_that_stops_in_the_middle_is_truncated(text: str) -> None:
 )
 def test_a_text_that_merely_ends_without_a_full_stop_is_not(text: str) -> None:
     assert not is_truncated(text)
-
-
-def loops(*texts: str) -> list[bool]:
-    vocabulary = Vocabulary()
-    return looping(texts, [vocabulary.words(text) for text in texts]).tolist()
-
-
-def test_a_text_that_ends_in_rounds_of_the_same_words_loops() -> None:
-    once, longest = "the disk is full. ", " ".join(f"w{n}" for n in range(24)) + " "
-    assert loops("Well, " + once * 4, "yes " * 12, longest * 4, "a" * 60) == [True, True, True, True]
-
-
-def test_a_loop_in_the_middle_of_a_text_is_found() -> None:
-    once = "the disk is full. "
-    longest = " ".join(f"w{n}" for n in range(24)) + " "
-    found = loops(SENTENCE + ". " + once * 6 + SENTENCE, SENTENCE, "x " + longest * 4 + SENTENCE, *[SENTENCE] * 3)
-    assert found == [True, False, True, False, False, False]
-
-
-@pytest.mark.parametrize("before", range(25))
-def test_a_loop_is_found_wherever_it_stands(before: int) -> None:
-    lead = " ".join(f"lead{n}" for n in range(before))
-    for period in (1, 3, 11, 24):
-        rounds = " ".join(f"p{n}" for n in range(period)) + " "
-        assert loops(SENTENCE, f"{lead} {rounds * max(4, 12 // period + 1)} end") == [False, True]
-        assert loops(SENTENCE, f"{lead} {rounds * 3} end") == [False, False]
-
-
-def test_repetition_that_is_short_is_no_loop() -> None:
-    once = "the disk is full. "
-    rule = "-" * 200
-    poem = "row row row your boat gently down the stream merrily merrily merrily merrily life is but a dream"
-    assert loops(once * 2, once * 3 + SENTENCE, "no no no no", rule, poem, "") == [False] * 6
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.evaluation.caveats import answer_figures, loops, warnings_of
+from fairlead.evaluation.caveats import answer_figures, warnings_of
 from fairlead.evaluation.table import detectable, ends, pairwise_figures, table_row, with_holm, word
 from fairlead.records import Interval, Verdict, VerdictState, to_json, verdict_from_json
 from fairlead.statistics.win_rate import win_rate
@@ -115,27 +115,6 @@ def test_holms_correction_stands_beside_every_p():
     table = with_holm([strong, weak, none])
     assert [row["p"] for row in table] == [2 / 2**10, 2 / 2**5, None]
     assert [row["p_holm"] for row in table] == [4 / 2**10, 2 / 2**5, None]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("The disk is full. " * 12, True),
-        ("na" * 20, True),
-        ("I am sorry, " * 4, True),
-        ("severity: high | service: db | summary: full disk", False),
-        ("ha ha ha", False),
-        ("-" * 10, False),
-        ("Done.\n\n" + "-" * 40, False),
-        ("| a | b |\n|" + "-----|" * 6, False),
-        ("Done.\n" + "-" * 400, True),
-        ("", False),
-        (" ".join(f"step {n}" for n in range(60)), False),
-        ("the disk is full and " * 3 + "so " + "the disk is full and " * 9 + "on.", True),
-    ],
-)
-def test_loops_are_told_from_lists(text, expected):
-    assert loops(text) is expected
 
 
 def names(**changes: Any) -> list[str]:

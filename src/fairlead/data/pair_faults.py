@@ -14,6 +14,7 @@ from fairlead.records import Preference, Sampled
 from fairlead.text import near_duplicates
 from fairlead.text.minhash import MinHashIndex
 from fairlead.text.near_duplicates import Vocabulary, asked
+from fairlead.text.repetition import texts_with_loops
 
 Side = Literal["chosen", "rejected"]
 _PORTION = 2000  # pairs worked on at once
@@ -85,8 +86,8 @@ def _texts(pairs: Sequence[Preference], places: Sequence[str], similarity: float
         words = [[vocabulary.words(text) for text in (p.prompt.text, p.chosen, p.rejected)] for p in portion]
         index.add([np.concatenate(three) for three in words])
         loops = (
-            text_quality.looping([pair.chosen for pair in portion], [chosen for _, chosen, _ in words]),
-            text_quality.looping([pair.rejected for pair in portion], [rejected for _, _, rejected in words]),
+            texts_with_loops([pair.chosen for pair in portion], [chosen for _, chosen, _ in words]),
+            texts_with_loops([pair.rejected for pair in portion], [rejected for _, _, rejected in words]),
         )
         for pair, place, chosen_loops, rejected_loops in zip(portion, where, *loops, strict=True):
             _one(pair, place, faults)

@@ -1,14 +1,9 @@
-"""What can be wrong with one text: cut off, caught in a loop, holding what is none of its business. Pure functions."""
+"""What can be wrong with one text: cut off, in another language, holding template tokens or secrets. Pure functions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
-
-from fairlead.text.near_duplicates import Words
+from collections.abc import Iterable
 
 _LONG_ENOUGH = 80  # characters below which an answer may well end without a full stop
 # Words with which no sentence ends; prepositions may: "what it is used for".
@@ -18,11 +13,6 @@ _DANGLING = {
 }  # fmt: skip
 _OPEN_END = ",;([{–-"
 _LIST_LINE = re.compile(r"\s*(?:[-*•|#>]|\d+[.)])|.*\bhttps?://\S*\Z|.*`\Z")
-
-_LONGEST_LOOP = 24  # words
-_TIMES = 4
-_SHORTEST_LOOP = 11  # words that repeat those before them: "no no no no" is a word, not a loop
-_RUN, _RULES = 60, " \n\t-_=*#.~|+"  # characters in a row; rules and rows of dots are drawn on purpose
 
 _TEMPLATE = re.compile(
     r"<\|(?:im_start|im_end|im_sep|endoftext|eot_id|eom_id|start_header_id|end_header_id|begin_of_text|end_of_text"
@@ -102,56 +92,6 @@ def is_truncated(text: str) -> bool:
         return False
     last = text.rsplit("\n", 1)[-1]
     return len(last) >= 40 and not _LIST_LINE.match(last)
-
-
-def looping(texts: Sequence[str], words: Sequence[Words]) -> NDArray[np.bool_]:
-    """Which texts hold four rounds or more of the same 1 to 24 words, or one character 60 times in a row."""
-    found = np.array([_has_run(text) for text in texts], np.bool_)
-    for number in _suspects(words):
-        if not found[number]:
-            found[number] = _has_loop(words[number])
-    return found
-
-
-def _suspects(words: Sequence[Words]) -> list[int]:
-    """The texts in which some word and five neighbours on one side stand again a loop's length later.
-
-    Looks at every 11th word: a loop of 11 words and more that repeat those before them has one of these, and five
-    more on one side of it.
-    """
-    half = _SHORTEST_LOOP // 2
-    edge = np.full(_LONGEST_LOOP + half, -2, np.int32)
-    flat = np.concatenate([edge, *words, edge])
-    ends = np.cumsum([len(edge), *map(len, words)])
-    suspects: set[int] = set()
-    for period in range(1, _LONGEST_LOOP + 1):
-        at = np.arange(half, len(flat) - period - half, _SHORTEST_LOOP)
-        at = at[(flat[at] == flat[at + period]) & (flat[at] != -2)]
-        sides = [np.ones(len(at), np.bool_), np.ones(len(at), np.bool_)]
-        for step in range(1, half + 1):
-            for sign, side in zip((1, -1), sides, strict=True):
-                side &= flat[at + sign * step] == flat[at + sign * step + period]
-        suspects.update(np.searchsorted(ends, at[sides[0] | sides[1]], side="right").tolist())
-    return sorted(number - 1 for number in suspects if 0 < number <= len(words))
-
-
-def _has_loop(words: Words) -> bool:
-    for period in range(1, _LONGEST_LOOP + 1):
-        again = np.concatenate([[False], words[period:] == words[:-period], [False]])
-        edges = np.flatnonzero(again[1:] != again[:-1])
-        longest = int((edges[1::2] - edges[::2]).max(initial=0))
-        if longest >= max((_TIMES - 1) * period, _SHORTEST_LOOP):
-            return True
-    return False
-
-
-def _has_run(text: str) -> bool:
-    """Looks at every 30th character: of a run of 60 one of them and the 30 after it are the same."""
-    half = _RUN // 2
-    return any(
-        text[at] == text[at + half] and text[at] not in _RULES and text[at : at + half] == text[at] * half
-        for at in range(0, len(text) - half, half)
-    )
 
 
 def template_token(text: str) -> str | None:

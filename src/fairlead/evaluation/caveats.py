@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any
 
+from fairlead.text.repetition import ends_in_loop
+
 NAMES = (
     "few_prompts",
     "missing_verdicts",
@@ -28,29 +30,6 @@ _MANY_LOOPS = 0.02
 _SAME_ANSWER, _SAME_ANSWER_TIMES = 0.1, 3
 _LONGER = 1.1  # mean length of the first over that of the second from which answers count as grown
 _LENGTH_MOVES = 0.02  # fall of the win rate under equal length that is worth a word
-_LOOP_TIMES, _LOOP_CHARS, _LONGEST_UNIT = 4, 24, 120
-_FEW_WORDS, _FRESH_WORDS = 40, 0.5
-_RULE = "-=_*#~. \t|+"  # what rules and table borders of Markdown are drawn with
-
-
-def loops(text: str) -> bool:
-    """Whether a text repeats itself without end.
-
-    Either it ends in one unit of up to 120 characters four times over, or, from 40 words on, fewer than half of its
-    runs of four words are new. A rule of dashes or the like at its end is drawn on purpose.
-    """
-    tail = text.rstrip()
-    drawn = tail[tail.rfind("\n") + 1 :]
-    if "\n" in tail and len(drawn) <= _LONGEST_UNIT and not drawn.strip(_RULE):
-        tail = tail[: -len(drawn)].rstrip()
-    for unit in range(1, min(_LONGEST_UNIT, (len(tail) + 1) // _LOOP_TIMES) + 1):
-        length = max(_LOOP_TIMES * unit - 1, _LOOP_CHARS)  # its last character may be a space that was stripped
-        end = tail[-length:]
-        if len(end) == length and end[unit:] == end[:-unit]:
-            return True
-    words = text.split()
-    runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
-    return len(words) >= _FEW_WORDS and len(set(runs)) < _FRESH_WORDS * len(runs)
 
 
 def answer_figures(texts: Sequence[str], cut: Sequence[bool] | None = None) -> dict[str, Any]:
@@ -65,7 +44,7 @@ def answer_figures(texts: Sequence[str], cut: Sequence[bool] | None = None) -> d
         "n": n,
         "mean_characters": sum(map(len, texts)) / n if n else None,
         "cut": sum(cut) / n if n and cut is not None else None,
-        "loops": sum(map(loops, texts)) / n if n else None,
+        "loops": sum(map(ends_in_loop, texts)) / n if n else None,
         "most_common": {"text": text[:200], "times": times},
     }
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fairlead.models.kl import KL, kl_estimates
+from fairlead.text.repetition import distinct_n, tokens_loop
 from fairlead.training.measurements import KLMetrics, Metric, Metrics, SampleCheck, SampleStatistics, number
 from fairlead.training.monitoring.policy_samples import PolicySamples
-from fairlead.training.monitoring.repetition import distinct_n, is_loop
 from fairlead.training.monitoring.retention_set import RetentionSet, mean_loss
 from fairlead.training.monitoring.time_budget import CHECKS, SCORING, TimeBudget, prompts_affordable
 
@@ -142,7 +142,7 @@ class SampleChecks:
         return SampleStatistics(
             length=mean,
             length_error=math.sqrt(variance / len(lengths)),
-            loops=sum(map(is_loop, answers)) / len(answers),
+            loops=sum(map(tokens_loop, answers)) / len(answers),
             cut=sum(not self.samples.ended(answer) for answer in answers) / len(answers),
             distinct_1=distinct_n(answers, 1),
             distinct_2=distinct_n(answers, 2),

@@ -139,12 +139,12 @@ class RetrievalSettings(Section):
 
 
 class EmbeddingSettings(Section):
-    """An encoder on this machine; a text is the mean of its last hidden states."""
+    """An encoder on this machine, loaded by sentence-transformers (pip install 'fairlead[embeddings]')."""
 
     model: ModelPath = Field(description="model folder or hub id")
     batch_size: Count = Field(32, description="texts encoded at once")
-    query_prefix: str = Field("", description="put before a text that searches, for encoders trained with one")
-    passage_prefix: str = Field("", description="put before a text that is searched")
+    query_prefix: str = Field("", description="put before a text that searches, in place of the encoder's own prompt")
+    passage_prefix: str = Field("", description="the same for a text that is searched")
 
 
 class DecideSection(Section):

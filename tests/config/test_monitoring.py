@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from fairlead.config.monitoring import Thresholds, WatchSettings
+from fairlead.config.project import parse_config
+from fairlead.errors import ConfigError
+from tests.support.projects import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,8 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
         WatchSettings.model_validate(settings)
 
 
-def test_the_present_names_of_renamed_thresholds_are_keys() -> None:
-    for former, present in Thresholds.renamed.items():
-        assert former not in Thresholds.model_fields
-        assert present in Thresholds.model_fields
+@pytest.mark.parametrize(("former", "present"), Thresholds.renamed.items())
+def test_the_former_name_of_a_threshold_is_refused_with_the_present_one(former: str, present: str) -> None:
+    assert present in Thresholds.model_fields
+    with pytest.raises(ConfigError, match=rf"watch\.thresholds\.{former}: was renamed to {present}"):
+        parse_config(tiny_config() | {"watch": {"thresholds": {former: 0.3}}})

@@ -374,6 +374,16 @@ def test_metrics_are_lists_by_mode_and_name(trainer: Any) -> None:
     assert all(len(values) == 1 for values in trainer._metrics["train"].values())
 
 
+def test_total_train_tokens_counts_the_tokens_of_the_batches_trained_on(tiny_model: Path, tmp_path: Path) -> None:
+    trainer: Any = trainer_of(OpenDPOTrainer, tiny_model, tmp_path, extra={"ref_model": llama(1)}, **STEP)
+    assert trainer.trained_tokens == 0
+    trainer.train()
+    logged = [row["num_tokens"] for row in trainer.state.log_history if "num_tokens" in row]
+    assert trainer.trained_tokens == logged[-1] > 0
+    trainer.trained_tokens = 7
+    assert trainer._total_train_tokens == 7
+
+
 def test_is_vision_dataset_and_tokenizer(trainer: Any) -> None:
     assert trainer._is_vision_dataset is False
     assert trainer._tokenizer is trainer.processing_class

@@ -178,14 +178,14 @@ def sweep(
 
 def _pair(config: Config, folder: Path) -> str:
     """The comparison that tells a point's quality: DPO against what it started from."""
-    wanted = str(ModelPair("dpo", "sft" if config.sft is not None else "base"))
-    if wanted not in config.eval.pairwise:
+    pair = str(ModelPair("dpo", "sft" if config.sft is not None else "base"))
+    if pair not in config.eval.pairwise:
         raise ConfigError(
-            f"eval.pairwise lacks {wanted}, so the quality of a point could not be known",
+            f"eval.pairwise lacks {pair}, so the quality of a point could not be known",
             where=str(folder / CONFIG_NAME),
-            remedy=f"add {wanted} to eval.pairwise",
+            remedy=f"add {pair} to eval.pairwise",
         )
-    return wanted
+    return pair
 
 
 def _point(project: Project, values: Mapping[str, Any], pair: str) -> Point:
@@ -194,11 +194,12 @@ def _point(project: Project, values: Mapping[str, Any], pair: str) -> Point:
     comparison = read_json(artifacts["eval"].file("comparison.json"))
     rate = comparison["pairwise"][pair]
     training = files.DPO_RESULT.read(artifacts["dpo"].file(files.DPO_RESULT.name))
+    drift = files.DRIFT.read(artifacts["probe"].file(files.DRIFT.name))
     return Point(
         values=values,
         outcomes=outcomes_of(artifacts["eval"].file("verdicts.jsonl"), pair),
         win_rate=Interval(rate["win_rate"], rate["low"], rate["high"], rate["n"], "the comparison's"),
-        kl=_kl(artifacts["probe"].file("probe.json")),
+        kl=drift.kl_from_reference or Interval(None, None, None, 0, "no held-out prompt leaves room for an answer"),
         gap=training.validation_reward_gap,
         accuracy=training.validation_accuracy,
         metrics={
@@ -212,9 +213,3 @@ def outcomes_of(file: Path, pair: str) -> tuple[float | None, ...]:
     """What each verdict of a comparison counts for its first model, as in the comparison's win rate."""
     rows = (row for _, row in read_jsonl(file))
     return tuple(verdict_from_json(row).outcome for row in rows if row.pop("pair") == pair)
-
-
-def _kl(drift: Path) -> Interval:
-    """KL from the reference as the drift stage measured it; without value where it did not."""
-    measured = read_json(drift).get("kl_from_reference")
-    return Interval(None, None, None, 0, "not measured") if measured is None else Interval(**measured)

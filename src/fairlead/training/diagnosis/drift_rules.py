@@ -147,7 +147,7 @@ def forgetting(curves: Curves, limits: Thresholds) -> Finding | None:
     remedy = advise(
         curves,
         ("raise β", remedies.beta(curves, 3)),
-        ("mix general rows into SFT", {}),
+        ("mix general rows into what the model is tuned on before", {}),
         ("train an adapter instead of all weights", {"dpo.method": "lora"}),
     )
     return Finding(

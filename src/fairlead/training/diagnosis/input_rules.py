@@ -53,7 +53,7 @@ def formatting(curves: Curves, limits: Thresholds) -> Finding | None:
         severity="alarm",
         evidence=", ".join(evidence),
         meaning="in the form in which the training shows them, prompts and answers are strange to the model",
-        remedy="use the chat template that SFT used, and look at one rendered pair",
+        remedy="use the chat template that the model was tuned with, and look at one rendered pair",
         keys={"model.chat_template": None},
     )
 

@@ -1,7 +1,7 @@
 """Draws the policy's own answers during training and scores them under policy and reference.
 
 The prompts are token rows of the pairs themselves, so the samples see exactly the form that the training sees. Every
-answer has its own random stream, so looking changes nothing in the training and gives the same answers again.
+answer has its own random stream, so drawing changes nothing in the training and gives the same answers again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PolicySamples:
             reference: of the reference instead of the policy.
             limit: longest answer, if shorter than usual.
         """
-        with self._looking(), self.reference() if reference else contextlib.nullcontext(self._model) as model:
+        with self._sampling_mode(), self.reference() if reference else contextlib.nullcontext(self._model) as model:
             sampling = Sampling(1.0, 1.0, min(limit or self.max_new_tokens, self.max_new_tokens))
             return generate_tokens(
                 self._trainer.accelerator.unwrap_model(model),
@@ -72,12 +72,12 @@ class PolicySamples:
 
     def log_probs(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """[tokens] log π of each answer's tokens."""
-        with self._looking():
+        with self._sampling_mode():
             return self._score(self._trainer.model, prompts, answers)
 
     def reference_log_probs(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """[tokens] log π_ref of each answer's tokens."""
-        with self._looking(), self.reference() as model:
+        with self._sampling_mode(), self.reference() as model:
             return self._score(model, prompts, answers)
 
     @contextlib.contextmanager
@@ -104,7 +104,7 @@ class PolicySamples:
         return token_log_probs(unwrapped, rows, pad_id=self._tokenizer.pad_token_id, batch_size=_ROWS_AT_ONCE)
 
     @contextlib.contextmanager
-    def _looking(self) -> Iterator[None]:
+    def _sampling_mode(self) -> Iterator[None]:
         """Without dropout, gradients and checkpointing; the training goes on as it was."""
         trainer = self._trainer
         training = trainer.model.training
@@ -126,5 +126,5 @@ def _set(model: Any, tensors: Sequence[Tensor]) -> None:
 
 
 def sample_seed(prompt: Sequence[int]) -> int:
-    """Seed of a prompt's draw: the same in every look, so that looks differ by the policy alone."""
+    """Seed of a prompt's draw: the same in every sample check, so that checks differ by the policy alone."""
     return int(content_id("watch", list(prompt)), 16) % 2**63

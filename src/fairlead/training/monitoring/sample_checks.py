@@ -100,7 +100,7 @@ class SampleChecks:
         policy = self.samples.log_probs(prompts, answers)
         reference = self.samples.reference_log_probs(prompts, answers)
         unchanged = sum(a == b for a, b in zip(answers, self._reference or [], strict=True))
-        shown = self._made % self._count
+        logged = self._made % self._count
         result = SampleCheck(
             step=step,
             prompts=self._count,
@@ -108,8 +108,8 @@ class SampleChecks:
             statistics=self._statistics(answers),
             unchanged=unchanged / self._count,
             general_loss=mean_loss(self.samples.log_probs, self._retention) if self._retention else None,
-            prompt=self.samples.text(prompts[shown])[-_LONGEST_TEXT:],
-            sample=self.samples.text(answers[shown])[:_LONGEST_TEXT],
+            prompt=self.samples.text(prompts[logged])[-_LONGEST_TEXT:],
+            sample=self.samples.text(answers[logged])[:_LONGEST_TEXT],
         )
         self._made, self._checked_at = self._made + 1, step
         self._seconds = self._budget.now() - started

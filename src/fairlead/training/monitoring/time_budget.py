@@ -92,8 +92,8 @@ def prompts_affordable(count: int, draw: float, left: float) -> int:
     Args:
         draw: seconds at most of one draw from all `count` prompts. Most answers end sooner, so checks take about half.
     """
-    wanted = draw * (1 + CHECKS * SCORING / 2)
-    most = count if wanted <= left else int(count * left / wanted)
+    seconds = draw * (1 + CHECKS * SCORING / 2)
+    most = count if seconds <= left else int(count * left / seconds)
     return most if most >= FEWEST_SAMPLES else 0
 
 

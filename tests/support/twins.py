@@ -18,21 +18,15 @@ from fairlead.training.trl_compat import add_log_prob_head
 
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
 
-
 _ALL = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "pad_token_id": 0}
-
 
 _ALL |= {"num_attention_heads": 4, "max_position_embeddings": 256}
 
-
 _GROUPED = {**_ALL, "num_key_value_heads": 2}
-
 
 _WIDE = {**_GROUPED, "head_dim": 8}
 
-
 _MIXED_LAYERS = ["sliding_attention", "full_attention"]
-
 
 KNOWN: dict[str, Callable[[], hf.PreTrainedConfig]] = {
     "llama": lambda: hf.LlamaConfig(**_GROUPED),
@@ -98,16 +92,16 @@ def twins(config: hf.PreTrainedConfig, attention: str) -> tuple[Any, Any, Any]:
     return ours, theirs, share_prefixes(ours, OUTPUTS)
 
 
-def answers(ours: Any, theirs: Any, given: dict[str, Tensor]) -> tuple[Any, Any]:
+def answers(ours: Any, theirs: Any, inputs: dict[str, Tensor]) -> tuple[Any, Any]:
     """Both outputs after a backward pass of a weighted sum, in which no token's gradient cancels another's."""
-    found = []
+    outputs = []
     for model in (ours, theirs):
-        output = model(**given, use_cache=False, fused_lm_head=True)
+        output = model(**inputs, use_cache=False, fused_lm_head=True)
         weights = torch.linspace(-1, 1, output.log_probs.numel(), device=output.log_probs.device)
         loss = (output.log_probs * weights.view_as(output.log_probs)).sum()
         (loss if output.aux_loss is None else loss + 0.1 * output.aux_loss).backward()
-        found.append(output)
-    return found[0], found[1]
+        outputs.append(output)
+    return outputs[0], outputs[1]
 
 
 def assert_same(ours: Any, theirs: Any, outputs: tuple[Any, Any]) -> None:

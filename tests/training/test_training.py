@@ -57,6 +57,24 @@ def test_pairs_that_do_not_fit_stop_training_above_a_share(tiny_project: Path) -
         Project(tiny_project).run("dpo")
 
 
+def test_sft_names_the_rows_whose_prompt_leaves_no_room_for_an_answer(
+    tiny_project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config()
+    config["sft"] |= {"max_length": 4, "validation": 0.0, "epochs": 1}
+    write_config(tiny_project, config)
+    with pytest.raises(TrainingError, match=r"sft\.max_length: all \d+ rows have a prompt of 4 tokens or more"):
+        Project(tiny_project).run("sft")
+    rows = (tiny_project / "sft.jsonl").read_text(encoding="utf-8")
+    short = json.dumps({"prompt": "a", "answer": "b"}) + "\n"
+    (tiny_project / "sft.jsonl").write_text(rows + short, encoding="utf-8")
+    with caplog.at_level("WARNING"):
+        made = Project(tiny_project).run("sft")["sft"]
+    count = len(rows.splitlines())
+    assert f"{count} of {count + 1} rows have a prompt of 4 tokens or more: dropped" in caplog.text
+    assert made.manifest.figures["train"] == 1
+
+
 def test_a_learning_rate_that_explodes_is_told_and_not_saved(tiny_project: Path) -> None:
     config = tiny_config()
     config["sft"] |= {"learning_rate": 1e30, "max_grad_norm": 1e30, "epochs": 8, "warmup": 0}

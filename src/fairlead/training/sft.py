@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from datasets import Dataset
@@ -17,7 +18,9 @@ from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Example
 from fairlead.training import hf_trainer
 
-_FIGURES = [("eval_loss", "validation_loss"), ("eval_mean_token_accuracy", "validation_token_accuracy")]
+logger = logging.getLogger(__name__)
+
+_METRICS = [("eval_loss", "validation_loss"), ("eval_mean_token_accuracy", "validation_token_accuracy")]
 
 
 def run(context: Context[SftSettings]) -> Metrics:
@@ -39,16 +42,41 @@ def run(context: Context[SftSettings]) -> Metrics:
         processing_class=tokenizer,
         peft_config=hf_trainer.lora_config(lora, model, model_section.name) if section.method == "lora" else None,
     )
+    kept = _kept(trainer.train_dataset, len(train), section.max_length)
+    kept_validation = _kept(trainer.eval_dataset, len(validation), section.max_length) if validation else 0
     hf_trainer.train(trainer, context, "supervised fine-tuning")
-    figures = hf_trainer.validation_metrics(trainer, _FIGURES)
+    metrics = hf_trainer.validation_metrics(trainer, _METRICS)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     return {
-        "train": len(train),
-        "validation": len(validation),
+        "train": kept,
+        "validation": kept_validation,
         "steps": trainer.state.global_step,
         "train_loss": _last(trainer.state.log_history, "loss"),
-        **figures,
+        **metrics,
     }
+
+
+def _kept(rows: Dataset, total: int, max_length: int) -> int:
+    """How many rows are left: TRL drops those whose prompt alone fills `max_length`, without a word.
+
+    Raises:
+        TrainingError: if none is left.
+    """
+    kept = len(rows)
+    if not kept:
+        raise TrainingError(
+            f"all {total} rows have a prompt of {max_length} tokens or more, so no answer is left to learn from",
+            where="sft.max_length",
+            remedy="raise sft.max_length, or shorten the prompts",
+        )
+    if kept < total:
+        logger.warning(
+            "%d of %d rows have a prompt of %d tokens or more: dropped (sft.max_length)",
+            total - kept,
+            total,
+            max_length,
+        )
+    return kept
 
 
 def _last(history: list[dict[str, Any]], key: str) -> float | None:

@@ -31,7 +31,7 @@ CODE_VERSION = "1"
 """Changes whenever the same weights and tokens would give other log-probabilities."""
 
 # What a config says about files, tokens and generation, not about the function from tokens to log-probabilities.
-_NO_PART = (
+_NOT_COMPUTED_WITH = (
     "_name_or_path",
     "transformers_version",
     "architectures",
@@ -49,7 +49,7 @@ _NO_PART = (
     "gradient_checkpointing",
 )
 # The same of an adapter's config; which modules it is on, its tensors' names tell.
-_NO_ADAPTER_PART = (
+_NOT_ADAPTING = (
     "task_type",
     "auto_mapping",
     "peft_version",
@@ -78,12 +78,13 @@ class ReferenceWeights:
             model: a model, or a PEFT model.
             adapter: which adapter belongs to the reference; None for none, the bare base.
         """
-        self._model, self._given = model, adapter
+        self._model, self._named_adapter = model, adapter
 
     @property
     def adapter(self) -> str | None:
         """The adapter that the reference computes with; None for the bare base, also where the adapter adds nothing."""
-        return None if self._given is None or _adds_nothing(self._model, self._given) else self._given
+        name = self._named_adapter
+        return None if name is None or _adds_nothing(self._model, name) else name
 
     @property
     def trained(self) -> bool:
@@ -129,23 +130,23 @@ def _adds_nothing(model: nn.Module, adapter: str) -> bool:
     config = model.peft_config[adapter]
     if not isinstance(config, LoraConfig) or config.bias != "none":
         return False
-    own = {name: tensor for name, tensor in model.named_parameters() if adapter in name.split(".")}
-    second = [tensor for name, tensor in own.items() if lora_matrix(name) == "B"]
-    whole = all(tensor.numel() and not isinstance(tensor, DTensor) for tensor in second)
-    only = all(lora_matrix(name) for name in own)
-    return whole and only and bool(second) and not any(bool(tensor.any()) for tensor in second)
+    tensors = {name: tensor for name, tensor in model.named_parameters() if adapter in name.split(".")}
+    matrices_b = [tensor for name, tensor in tensors.items() if lora_matrix(name) == "B"]
+    readable = all(tensor.numel() and not isinstance(tensor, DTensor) for tensor in matrices_b)
+    plain_lora = bool(matrices_b) and all(lora_matrix(name) for name in tensors)
+    return readable and plain_lora and not any(bool(tensor.any()) for tensor in matrices_b)
 
 
 def _function_of(model: nn.Module, adapter: str | None) -> dict[str, Any]:
     """What besides the tensors decides the computation."""
     base = model.get_base_model() if isinstance(model, PeftModel) else model
     config: Any = base.config
-    found: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
-    parts = {"config": {key: value for key, value in found.items() if key not in _NO_PART}}
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    identity = {"config": {key: value for key, value in values.items() if key not in _NOT_COMPUTED_WITH}}
     if isinstance(model, PeftModel) and adapter is not None:
-        described = model.peft_config[adapter].to_dict()
-        parts["adapter"] = {key: str(value) for key, value in described.items() if key not in _NO_ADAPTER_PART}
-    return parts
+        settings = model.peft_config[adapter].to_dict()
+        identity["adapter"] = {key: str(value) for key, value in settings.items() if key not in _NOT_ADAPTING}
+    return identity
 
 
 def row_key(tokens: Sequence[int], scored: Sequence[int]) -> str:
@@ -190,13 +191,13 @@ class ReferenceCache:
 
     def get(self, rows: Iterable[str]) -> dict[str, Tensor]:
         """[scored tokens] log-probabilities of the rows that are known."""
-        found = {}
+        log_probs = {}
         with closing(self._db.cursor()) as cursor:
             for row in dict.fromkeys(rows):
                 cursor.execute("SELECT float32 FROM log_probs WHERE reference = ? AND row = ?", (self._reference, row))
                 if (hit := cursor.fetchone()) is not None:
-                    found[row] = torch.from_numpy(np.frombuffer(hit[0], dtype="<f4").copy())
-        return found
+                    log_probs[row] = torch.from_numpy(np.frombuffer(hit[0], dtype="<f4").copy())
+        return log_probs
 
     def put(self, values: Mapping[str, Tensor]) -> None:
         """Keeps rows at once."""
@@ -219,5 +220,7 @@ def pair_log_probs(chosen: Tensor, rejected: Tensor, ld_alpha: float | None) -> 
     if ld_alpha is None:
         return float(chosen.sum()), float(rejected.sum())
     shared = min(len(chosen), len(rejected))
-    sums = [float(each[:shared].sum() + ld_alpha * each[shared:].sum()) for each in (chosen, rejected)]
-    return sums[0], sums[1]
+    chosen_sum, rejected_sum = (
+        float(log_probs[:shared].sum() + ld_alpha * log_probs[shared:].sum()) for log_probs in (chosen, rejected)
+    )
+    return chosen_sum, rejected_sum

@@ -98,15 +98,15 @@ class ReferencePass:
         self.rows["computed"] += len(missing)
         share = -(-len(missing) // accelerator.num_processes)
         first = share * accelerator.process_index
-        own = missing[first : first + share]
-        batches = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
+        ours = missing[first : first + share]
+        batches = [ours[start : start + batch_size] for start in range(0, len(ours), batch_size)]
         adapter = self._weights.adapter  # asked for once, since it looks at the weights
         for keys in self._progress(batches, f"reference of the {name} pairs") if batches else []:
             computed = dict(zip(keys, self._forward([rows[key] for key in keys], adapter), strict=True))
             cache.put(computed)
             values.update(computed)
         if accelerator.num_processes > 1:
-            for shared in gather_object([{key: values[key] for key in own}]):
+            for shared in gather_object([{key: values[key] for key in ours}]):
                 values.update(shared)
         return values
 

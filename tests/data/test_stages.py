@@ -16,10 +16,11 @@ from fairlead import Project
 from fairlead.cli.main import app
 from fairlead.cost.judge_cost import Estimate
 from fairlead.cost.planned_calls import estimate_stage
+from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.qualification import Qualification
 from fairlead.errors import ConfigError, DataError, JudgeError
 from fairlead.files import read_json, read_jsonl, write_jsonl
-from fairlead.gate.stage import known_figures
+from fairlead.gate.figures import DPO_OVER_SFT, figure_tree
 from tests.support.judging import pairwise
 from tests.support.misbehaving import JudgeServer
 from tests.support.projects import tiny_config, write_config
@@ -131,19 +132,20 @@ def test_an_estimate_before_any_stage_is_at_least_what_is_asked(tiny_project: Pa
             "eval": before["eval"].calls,
         }
         assert server.stats.requests == 0
-        comparison = read_json(project.run("eval")["eval"].file("comparison.json"))
+        comparison = EvalResult.read(project.run("eval")["eval"].file("comparison.json"))
         paid = server.stats.paid
         assert all(estimate_stage(project, stage)[0].calls == 0 for stage in ("judge", "eval"))
         write_config(tiny_project, {**config, "eval": {"pairwise": [], "scores": True}})
-        scores_alone = read_json(Project(tiny_project).run("eval")["eval"].file("comparison.json"))
+        scores_alone = EvalResult.read(Project(tiny_project).run("eval")["eval"].file("comparison.json"))
     assert before["judge"].questions == 16 * 2
     assert before["eval"].questions == 8 * 2 + 8 * 3
     assert paid <= before["judge"].calls + before["eval"].calls
     assert before["judge"].most_cost is not None
     for found in (comparison, scores_alone):
-        assert "shared_judge" in {warning["name"] for warning in found["warnings"]}
-        assert known_figures(found, leaks=0, data={}, stages={})["shared_judge"] == 1
-        assert found["score_states"] == {"scored": 24, "unreadable": 0, "refused": 0, "failed": 0}
+        assert "shared_judge" in {caveat.name for caveat in found.caveats}
+        counts: dict[str, Any] = {"data": {}, "data_check": {}, "training": {}, "drift": {}}
+        assert figure_tree(found, DPO_OVER_SFT, leaks=0, **counts)["shared_judge"] == 1
+        assert found.score_states == {"scored": 24, "unreadable": 0, "refused": 0, "failed": 0}
 
 
 def secret_pairs(folder: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from fairlead.documents.gate import CandidateResult, GateRecord
 from fairlead.gate.output import gate_markdown, waiver
 from fairlead.release.model_card import _gate
 from fairlead.sweep.recommend import Point, markdown, recommend
@@ -13,17 +12,24 @@ from fairlead.sweep.recommend import Point, markdown, recommend
 REASON = "we train\nto learn how"
 
 
-def record(waived: str | None) -> dict[str, Any]:
-    candidate = {"status": "passed", "criteria": []}
-    return {
-        "status": "passed",
-        "advice": "release dpo",
-        "prompts": 10,
-        "judge": "rubric",
-        "candidates": {"dpo": candidate},
-        "judged": {},
-        "waived": waived,
-    }
+def record(waived: str | None) -> GateRecord:
+    return GateRecord(
+        status="passed",
+        criteria=(),
+        candidates={"dpo": CandidateResult(status="passed", criteria=())},
+        advice="release dpo",
+        prompts=10,
+        judge="rubric",
+        judged={},
+        eval_prompts="",
+        adapter={},
+        adapters={},
+        template=None,
+        config={},
+        waived=waived,
+        config_hash="",
+        versions={},
+    )
 
 
 @pytest.mark.parametrize("waived", [REASON, None])

@@ -279,26 +279,26 @@ def test_answers_from_elsewhere_are_compared_with_each_other(project: Project, t
     short = foreign(tmp_path / "a.jsonl", "short", ["a"] * 6 + [None, "a"])
     long = foreign(tmp_path / "b.jsonl", "long", ["a long answer"] * 7 + ["a"])
     found = import_answers(project, [short, long], form="alpaca_eval", to=tmp_path / "out")
-    pair = found["pairwise"]["short_vs_long"]
-    assert (pair["win_rate"], pair["n"], pair["states"]["tie"]) == (6.5 / 7, 7, 1)
-    assert (pair["missing"], pair["worst"], pair["best"]) == (1, 6.5 / 8, 7.5 / 8), "an answer that is null is missing"
-    assert (found["missing"], found["plan"]["short_vs_long"]["prompts"]) == (1 / 8, 8)
-    assert {w["name"] for w in found["warnings"]} == {"few_prompts", "missing_verdicts", "repeated_answer"}
-    assert found["unanswered"] == {"short": 1}
-    assert found["models"] == {"short": 7, "long": 8}
-    [row] = found["table"]
-    assert (row["metric"], row["delta"], row["n"], row["missing"], row["p_holm"]) == ("length", 0.0, 7, 1, None)
-    assert read_json(tmp_path / "out" / "comparison.json") == found
+    pair = found.pairwise["short_vs_long"]
+    assert (pair.win_rate, pair.n, pair.states["tie"]) == (6.5 / 7, 7, 1)
+    assert (pair.missing, pair.worst, pair.best) == (1, 6.5 / 8, 7.5 / 8), "an answer that is null is missing"
+    assert (found.missing, found.plan["short_vs_long"].prompts) == (1 / 8, 8)
+    assert {caveat.name for caveat in found.warnings} == {"few_prompts", "missing_verdicts", "repeated_answer"}
+    assert found.unanswered == {"short": 1}
+    assert found.models == {"short": 7, "long": 8}
+    [row] = found.table
+    assert (row.metric, row.delta, row.n, row.missing, row.p_holm) == ("length", 0.0, 7, 1, None)
+    assert read_json(tmp_path / "out" / "comparison.json") == found.model_dump(mode="json")
     assert len((tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()) == 8
 
 
 def test_answers_from_elsewhere_stand_beside_the_projects_own(project: Project, tmp_path: Path) -> None:
     file = foreign(tmp_path / "a.jsonl", "api", ["a"] * 8, "jsonl")
     found = import_answers(project, [file], form="jsonl", to=tmp_path / "out", own=True)
-    assert set(found["models"]) == {"api", "base", "sft", "dpo"}
-    assert len(found["pairwise"]) == 6
-    assert set(found["strengths"]) == {"api", "base", "sft", "dpo"}
-    assert found["strengths"]["api"]["value"] == 0.0
+    assert set(found.models) == {"api", "base", "sft", "dpo"}
+    assert len(found.pairwise) == 6
+    assert set(found.strengths) == {"api", "base", "sft", "dpo"}
+    assert found.strengths["api"].value == 0.0
 
 
 def test_an_imported_model_cannot_take_the_name_of_the_projects_own(project: Project, tmp_path: Path) -> None:
@@ -306,9 +306,9 @@ def test_an_imported_model_cannot_take_the_name_of_the_projects_own(project: Pro
     with pytest.raises(DataError, match=r"the name dpo is taken.*--name NAME"):
         import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True)
     found = import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True, name="api")
-    assert set(found["models"]) == {"api", "base", "sft", "dpo"}
-    assert found["answers"]["dpo"]["cut"] is not None
-    assert found["answers"]["api"]["cut"] is None, "nobody knows"
+    assert set(found.models) == {"api", "base", "sft", "dpo"}
+    assert found.answers["dpo"].cut is not None
+    assert found.answers["api"].cut is None, "nobody knows"
 
 
 def test_the_eval_file_may_lie_in_the_home_folder(
@@ -318,7 +318,7 @@ def test_the_eval_file_may_lie_in_the_home_folder(
     config = (project.folder / "fairlead.yaml").read_text().replace("eval: eval.jsonl", "eval: ~/eval.jsonl")
     (project.folder / "fairlead.yaml").write_text(config)
     files = [foreign(tmp_path / f"{n}.jsonl", n, [n] * 3) for n in ("a", "bb")]
-    assert import_answers(Project(project.folder), files, form="alpaca_eval", to=tmp_path / "out")["models"]
+    assert import_answers(Project(project.folder), files, form="alpaca_eval", to=tmp_path / "out").models
 
 
 def test_what_cannot_be_compared_is_one_clear_line(project: Project, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_what_cannot_be_compared_is_one_clear_line(project: Project, tmp_path: P
         import_answers(project, [one, more], form="alpaca_eval", to=tmp_path / "out")
     twin = foreign(tmp_path / "d.jsonl", "twin", ["a"] * 3)
     same = import_answers(project, [one, one, twin], form="alpaca_eval", to=tmp_path / "out")
-    assert same["models"] == {"one": 3, "twin": 3}, "an answer that is given twice counts once"
+    assert same.models == {"one": 3, "twin": 3}, "an answer that is given twice counts once"
     write_jsonl(other, [{"instruction": "something else", "output": "x"}])
     with pytest.raises(DataError, match="names no model"):
         import_answers(project, [one, other], form="alpaca_eval", to=tmp_path / "out")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -17,23 +15,28 @@ from pydantic import ValidationError
 from fairlead import Project
 from fairlead.config.project import parse_config
 from fairlead.config.release import Criterion, GateSection, default_criteria
+from fairlead.documents.evaluation import EvalResult
+from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, GateRecord, Status
 from fairlead.errors import ArtifactError, ConfigError
 from fairlead.files import hash_file, read_json, write_json
-from fairlead.gate.output import junit
-from fairlead.gate.stage import (
-    advice,
-    judge_candidates,
-    judge_criterion,
-    known_figures,
-    overall,
+from fairlead.gate.criteria import advice, judge_candidate, judge_criterion, overall
+from fairlead.gate.figures import (
+    DPO_OVER_BASE,
+    DPO_OVER_SFT,
+    SFT_OVER_BASE,
+    figure_tree,
+    look_up,
     pair_faults,
-    template_hash,
+    path_for,
 )
-from fairlead.pipeline.artifacts import Artifact
-from fairlead.records import Preference, Prompt
+from fairlead.gate.output import junit
+from fairlead.gate.stage import template_hash
+from fairlead.records import ModelPair, Preference, Prompt
 from fairlead.release.evidence import verify_judged
+from tests.support.commands import fairlead
 from tests.support.files import flip
 from tests.support.projects import tiny_config, write_config
+from tests.support.reports import answers_of, difference_of, eval_result, pair_of, row_of
 
 
 def figures(**pair: Any) -> dict[str, Any]:
@@ -43,8 +46,8 @@ def figures(**pair: Any) -> dict[str, Any]:
 
 
 def status(criterion: dict[str, Any], found: dict[str, Any], min_prompts: int = 50) -> tuple[str, str]:
-    result = judge_criterion(Criterion.model_validate(criterion), found, min_prompts=min_prompts)
-    return result["status"], result["reason"]
+    result = judge_criterion(Criterion.model_validate(criterion), found, DPO_OVER_SFT, min_prompts=min_prompts)
+    return result.status, result.reason
 
 
 LOW = {"figure": "pairwise.dpo_vs_sft.low", "above": 0.5}
@@ -74,7 +77,7 @@ def test_few_prompts_are_never_enough() -> None:
 def test_few_verdicts_are_not_enough_however_many_prompts_there_are() -> None:
     found, reason = status(LOW, figures(n=30))
     assert found == "insufficient"
-    assert "30 of 300 eval prompts, at least 50 are wanted" in reason
+    assert "30 of 300 eval prompts, at least 50 are needed" in reason
     assert status(LOW, {**figures(n=30), "prompts": 30}, min_prompts=20)[0] == "passed"
 
 
@@ -130,85 +133,80 @@ def test_a_criterion_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
         Criterion.model_validate(wrong)
 
 
-def comparison(sft: tuple[float, float], dpo: tuple[float, float]) -> dict[str, Any]:
+def comparison(sft: tuple[float, float] | None, dpo: tuple[float, float]) -> EvalResult:
     """Win rates (low, high) of SFT over the base and of DPO over SFT, and one metric that DPO harms."""
-
-    def pair(low: float, high: float) -> dict[str, Any]:
-        return {"win_rate": (low + high) / 2, "low": low, "high": high, "n": 300}
-
-    better = {"delta": 0.2, "delta_low": 0.1, "delta_high": 0.3, "n": 300}
-    worse = {"delta": -0.2, "delta_low": -0.3, "delta_high": -0.1, "n": 300}
-    row = {"metric": "format", "base": 0.5, "sft": 0.7, "dpo": 0.5, **worse, "sft_over_base": better}
-    return {
-        "table": [row],
-        "pairwise": {"sft_vs_base": pair(*sft), "dpo_vs_sft": pair(*dpo)},
-        "missing": 0.0,
-        "warnings": [],
-        "answers": {"base": {"cut": 0.0}, "sft": {"cut": 0.1}, "dpo": {"cut": 0.2}},
-        "prompts": 300,
-    }
-
-
-class Stage:
-    """An artifact as far as the gate's figures look at it."""
-
-    manifest = SimpleNamespace(figures={"kl": 3.0})
-
-
-def candidates(criteria: list[dict[str, Any]], **given: Any) -> dict[str, dict[str, Any]]:
-    found = known_figures(
-        comparison(**given), leaks=0, data={"failed": 0}, stages={"sft": Stage(), "pairs": Stage(), "dpo": Stage()}
+    row = row_of(
+        difference_of("format", DPO_OVER_SFT, -0.3, -0.1),
+        difference_of("format", SFT_OVER_BASE, 0.1, 0.3),
+        base=0.5,
+        sft=0.7,
+        dpo=0.5,
     )
-    return judged(criteria, found)
+    pairwise = [pair_of(DPO_OVER_SFT, *dpo)] + ([] if sft is None else [pair_of(SFT_OVER_BASE, *sft)])
+    return eval_result((row,), tuple(pairwise), answers_of(base=0.0, sft=0.1, dpo=0.2))
 
 
-def judged(criteria: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def candidates(
+    criteria: list[dict[str, Any]], data: dict[str, int] | None = None, **given: Any
+) -> dict[Candidate, CandidateResult]:
     section = GateSection.model_validate({"criteria": criteria} if criteria else {})
-    return judge_candidates(section.criteria or default_criteria(["dpo_vs_sft"]), section.min_prompts, found)
+    chosen = section.criteria or default_criteria(["dpo_vs_sft"])
+    pairs: dict[Candidate, ModelPair] = {"dpo": DPO_OVER_SFT, "sft": SFT_OVER_BASE}
+    figures = {
+        name: figure_tree(
+            comparison(**given),
+            pair,
+            leaks=0,
+            data={"failed": 0} if data is None else data,
+            data_check={},
+            training={"dpo": {"kl": 3.0}},
+            drift={},
+        )
+        for name, pair in pairs.items()
+    }
+    return {
+        name: judge_candidate(chosen, figures[name], pair, min_prompts=section.min_prompts)
+        for name, pair in pairs.items()
+    }
 
 
 def test_the_gate_can_say_release_sft_and_drop_dpo() -> None:
     found = candidates([], sft=(0.6, 0.7), dpo=(0.3, 0.4))
-    statuses = {name: candidate["status"] for name, candidate in found.items()}
+    statuses = {name: candidate.status for name, candidate in found.items()}
     assert statuses == {"dpo": "failed", "sft": "passed"}
     assert advice(statuses) == "release sft, drop dpo"
 
 
 def test_a_metric_that_is_credibly_worse_fails_by_default() -> None:
     found = candidates([], sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert found["dpo"]["status"] == "failed"
-    assert [c["figure"] for c in found["dpo"]["criteria"] if c["status"] == "failed"] == ["metrics_worse"]
+    assert found["dpo"].status == "failed"
+    assert [c.figure for c in found["dpo"].criteria if c.status == "failed"] == ["metrics_worse"]
 
 
 def test_what_speaks_of_dpos_training_does_not_concern_sft() -> None:
     criteria = [{"figure": "training.dpo.kl", "at_most": 1}, {"figure": "verdicts", "at_least": 0.98}]
     found = candidates(criteria, sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert found["dpo"]["status"] == "failed"
-    assert [c["figure"] for c in found["sft"]["criteria"]] == ["verdicts"]
-    assert found["sft"]["status"] == "passed"
+    assert found["dpo"].status == "failed"
+    assert [c.figure for c in found["sft"].criteria] == ["verdicts"]
+    assert found["sft"].status == "passed"
 
 
 def test_data_checks_and_a_sft_that_was_not_compared() -> None:
     criteria = [{"figure": "data.failed", "at_most": 0}, {"figure": "pairwise.dpo_vs_sft.low", "above": 0.5}]
-    found = known_figures(
-        {**comparison((0.6, 0.7), (0.6, 0.7)), "pairwise": {"dpo_vs_sft": {"win_rate": 0.6, "low": 0.55, "n": 300}}},
-        leaks=0,
-        data=pair_faults([pair_of("a", "x", "x"), pair_of("b", "y", "z")], [pair_of("b", "z", "y")]),
-        stages={"sft": Stage(), "dpo": Stage()},
-    )
-    statuses = judged(criteria, found)
-    assert found["data"] == {
+    faults = pair_faults([preference("a", "x", "x"), preference("b", "y", "z")], [preference("b", "z", "y")])
+    assert faults == {
         "equal_answers": 1,
         "empty_chosen": 0,
         "contradicted": 2,
         "train_in_validation": 1,
         "failed": 4,
     }
-    assert [c["status"] for c in statuses["dpo"]["criteria"]] == ["failed", "passed"]
-    assert [c["status"] for c in statuses["sft"]["criteria"]] == ["failed", "insufficient"]
+    found = candidates(criteria, data=faults, sft=None, dpo=(0.6, 0.7))
+    assert [c.status for c in found["dpo"].criteria] == ["failed", "passed"]
+    assert [c.status for c in found["sft"].criteria] == ["failed", "insufficient"]
 
 
-def pair_of(prompt: str, chosen: str, rejected: str) -> Preference:
+def preference(prompt: str, chosen: str, rejected: str) -> Preference:
     return Preference(Prompt.of(prompt), chosen, rejected)
 
 
@@ -248,27 +246,25 @@ def test_junit_and_markdown_say_what_the_record_says(project: Project) -> None:
 
 
 def test_junit_marks_failures_and_short_evidence() -> None:
-    def case(state: str) -> dict[str, Any]:
-        return {"figure": f"f<{state}>", "value": 1.0, "above": 2.0, "reason": "", "status": state}
-
-    cases = [case(state) for state in ("passed", "failed", "insufficient")]
-    record = {name: {"status": "failed", "criteria": cases} for name in ("dpo", "sft")}
-    dpo, sft = ElementTree.fromstring(junit({"candidates": record}))
+    statuses: tuple[Status, ...] = ("passed", "failed", "insufficient")
+    cases = tuple(CriterionResult(figure=f"f<{state}>", value=1.0, above=2.0, status=state) for state in statuses)
+    result = CandidateResult(status="failed", criteria=cases)
+    dpo, sft = ElementTree.fromstring(junit({"dpo": result, "sft": result}))
     assert [dpo.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["3", "1", "1", "0"]
     assert [sft.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["3", "0", "0", "2"]
 
 
 def test_a_candidate_that_no_criterion_concerns_has_not_passed() -> None:
     found = candidates([{"figure": "training.dpo.kl", "at_most": 10}], sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert (found["dpo"]["status"], found["sft"]["status"]) == ("passed", "insufficient")
+    assert (found["dpo"].status, found["sft"].status) == ("passed", "insufficient")
     assert overall([]) == "insufficient"
 
 
 def test_a_criterion_may_name_answers_and_warnings_that_were_not_given() -> None:
     criteria = [{"figure": "answers.dpo.cut", "at_most": 0.15}, {"figure": "warnings.length", "at_most": 0}]
     found = candidates(criteria, sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert [c["status"] for c in found["dpo"]["criteria"]] == ["failed", "passed"]
-    assert [c["value"] for c in found["sft"]["criteria"]] == [0.1, 0]
+    assert [c.status for c in found["dpo"].criteria] == ["failed", "passed"]
+    assert [c.value for c in found["sft"].criteria] == [0.1, 0]
 
 
 def test_without_a_judged_pair_dpo_must_be_better_on_a_metric() -> None:
@@ -280,8 +276,8 @@ def test_without_a_judged_pair_dpo_must_be_better_on_a_metric() -> None:
 @pytest.mark.parametrize(
     ("figure", "message"),
     [
-        ("table.lenght.dpo", "table: length"),
-        ("pairwise.sft_vs_dpo.low", "pairwise: dpo_vs_sft"),
+        ("table.lenght.dpo", r"table: did you mean length\?"),
+        ("pairwise.sft_vs_dpo.low", r"pairwise: did you mean sft_vs_base\?"),
         ("table.judge_score.dpo", "length"),
     ],
 )
@@ -313,15 +309,15 @@ def test_the_gate_reads_the_checks_of_the_pairs(project: Project) -> None:
 
 def test_a_template_in_the_tokenizers_config_is_hashed_too(project: Project, tmp_path: Path) -> None:
     artifact = project.artifact("dpo")
-    whole = template_hash(artifact)
+    whole = template_hash(artifact.file("model"), artifact.manifest)
     path = tmp_path / "moved"
     shutil.copytree(artifact.path, path)
     text = (path / "model" / "chat_template.jinja").read_text()
     config = read_json(path / "model" / "tokenizer_config.json")
     write_json(path / "model" / "tokenizer_config.json", {**config, "chat_template": text})
     files = {name: digest for name, digest in artifact.manifest.files.items() if "jinja" not in name}
-    moved = Artifact(path, replace(artifact.manifest, files=files))
-    assert template_hash(moved) == whole == hashlib.sha256(text.encode()).hexdigest()
+    manifest = artifact.manifest.model_copy(update={"files": files})
+    assert template_hash(path / "model", manifest) == whole == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_gate_does_not_judge_bytes_that_have_changed(project: Project) -> None:
@@ -330,3 +326,73 @@ def test_the_gate_does_not_judge_bytes_that_have_changed(project: Project) -> No
         project.run("gate", force=["gate"])
     with pytest.raises(ArtifactError, match=r"answers: answers\.jsonl is not what"):
         verify_judged(project)
+
+
+@pytest.mark.parametrize(
+    ("figure", "of_sft"),
+    [
+        ("pairwise.dpo_vs_sft.low", "pairwise.sft_vs_base.low"),
+        ("pairwise.dpo_vs_base.win_rate", "pairwise.sft_vs_base.win_rate"),
+        ("pairwise.sft_vs_base.low", "pairwise.sft_vs_base.low"),
+        ("table.format.dpo", "table.format.sft"),
+        ("table.format.dpo_low", "table.format.sft_low"),
+        ("table.format.sft_high", "table.format.base_high"),
+        ("table.format.base", "table.format.base"),
+        ("table.format.delta_low", "table.format.sft_over_base.delta_low"),
+        ("table.format", "table.format.sft_over_base"),
+        ("table.format.sft_over_base.delta", "table.format.sft_over_base.delta"),
+        ("answers.dpo.cut", "answers.sft.cut"),
+        ("answers.sft.cut", "answers.base.cut"),
+        ("metrics_worse", "metrics_worse"),
+        ("leaks", "leaks"),
+    ],
+)
+def test_a_criterion_names_the_figure_that_it_is_judged_by(figure: str, of_sft: str) -> None:
+    assert path_for(figure, SFT_OVER_BASE) == of_sft
+    assert path_for(figure, DPO_OVER_SFT) == path_for(figure, DPO_OVER_BASE) == figure
+
+
+def test_the_record_of_sft_shows_the_figures_of_sft_under_their_own_names(project: Project) -> None:
+    """Every value in the record is the one that stands under its name in the report."""
+    config = tiny_config()
+    config["gate"]["criteria"] = [
+        {"figure": "pairwise.dpo_vs_sft.low", "above": 0.5},
+        {"figure": "pairwise.dpo_vs_sft", "not_worse_by": 0.1},
+        {"figure": "table.length.dpo", "at_least": 0.5},
+        {"figure": "table.length", "not_worse_by": 0.1},
+        {"figure": "answers.dpo.cut", "at_most": 0.5},
+    ]
+    write_config(project.folder, config)
+    made = Project(project.folder).run("report")
+    record = GateRecord.read(made["gate"].file("gate.json"))
+    report = read_json(made["report"].file("report.json"))
+    figures = {**report, "table": {row["metric"]: row for row in report["table"]}}
+    assert [criterion.figure for criterion in record.candidates["sft"].criteria] == [
+        "pairwise.sft_vs_base.low",
+        "pairwise.sft_vs_base",
+        "table.length.sft",
+        "table.length.sft_over_base",
+        "answers.sft.cut",
+    ]
+    for candidate in record.candidates.values():
+        for criterion in candidate.criteria:
+            end = ".low" if criterion.figure.startswith("pairwise.") else ".delta_low"
+            path = criterion.figure + ("" if criterion.not_worse_by is None else end)
+            assert look_up(path, figures)[0] == criterion.value
+
+
+def test_the_record_is_read_as_it_was_written(project: Project) -> None:
+    path = project.artifact("gate").file("gate.json")
+    assert GateRecord.read(path).model_dump(mode="json") == read_json(path)
+    assert "below" not in read_json(path)["criteria"][0], "only what was demanded"
+
+
+def test_a_program_that_ends_itself_before_the_gate_has_judged_has_not_passed(project: Project) -> None:
+    (project.folder / "own.py").write_text("import sys\n\n\ndef score(answer, gold):\n    sys.exit(0)\n")
+    config = tiny_config()
+    config["eval"]["metrics"] = [{"kind": "function", "name": "own", "function": "own.py:score"}]
+    config["gate"]["criteria"] = [{"figure": "table.own.dpo", "at_least": 0.5}]
+    write_config(project.folder, config)
+    result = fairlead("gate", str(project.folder))
+    assert result.returncode not in (0, 1, 2)
+    assert result.stderr.strip().splitlines()[-1].startswith("fairlead: ")

@@ -20,6 +20,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from fairlead import Project
 from fairlead.config.release import ReleaseSettings
+from fairlead.documents.report import Report
 from fairlead.errors import ArtifactError, ConfigError, ModelError
 from fairlead.evaluation.reward_model import trained
 from fairlead.files import hash_file, read_json, write_json
@@ -30,7 +31,7 @@ from fairlead.release.evidence import gather
 from fairlead.release.export import ReleaseError, release
 from fairlead.release.model_card import _evaluation, _usage
 from fairlead.release.serve import choose_engine, server, vllm_command
-from fairlead.report.stage import markdown
+from fairlead.report.markdown import markdown
 from fairlead.report.summary import reflection
 from tests.support.files import flip
 from tests.support.projects import tiny_config, write_config
@@ -146,9 +147,9 @@ def test_a_hub_id_is_named_with_its_revision() -> None:
 
 def test_what_a_model_or_a_judge_said_is_shown_and_not_obeyed(project: Project) -> None:
     hostile = "one answer: '<img src=x onerror=alert(1)> ![x](http://evil) `|'"
-    report = read_json(project.artifact("report").file("report.json"))
-    report["warnings"] = [{"name": "repeated_answer", "text": hostile}]
-    report["judge"] = "a`<img src=x>|b"
+    content = read_json(project.artifact("report").file("report.json"))
+    caveat = {"name": "repeated_answer", "text": hostile}
+    report = Report.model_validate({**content, "warnings": [caveat], "judge": "a`<img src=x>|b"})
     for text in (_evaluation(report), reflection(report), markdown(report, "")):
         assert "&lt;img src=x onerror" in text
         assert "<img src=x onerror" not in text

@@ -9,39 +9,61 @@ from typing import Any
 import pytest
 
 from fairlead import Project
-from fairlead.files import read_json
+from fairlead.documents.report import Report
 from fairlead.report.summary import reflection
+from tests.support.reports import demo_report, stored_report
 
+SIZES = {"sft": 100.0, "dpo": 130.0}
+NOT_SHOWN = "no difference shown (could have seen ±0.100)"
 LINK = re.compile(r"\[([^\]]+)\]\(report\.json#\1\)")
 
 
-def report(word: str = "better", **changes: Any) -> dict[str, Any]:
+def report(word: str = "better", **changes: Any) -> Report:
+    """The stored report with one pair, two metrics and a drift of its own, and `changes` of its fields."""
+    content = stored_report()
     states = {"win": 60, "loss": 30, "tie": 10, "inconsistent": 0, "unreadable": 0, "refused": 0, "failed": 0}
-    pair = {"win_rate": 0.65, "low": 0.55, "high": 0.74, "n": 100, "word": word, "detectable": 0.14, "missing": 0}
-    pair |= {"worst": 0.65, "best": 0.65, "states": {**states, **changes.pop("states", {})}}
-    row = {"metric": "format", "base": 0.1, "sft": 0.6, "dpo": 0.8, "delta": 0.2, "delta_low": 0.1, "delta_high": 0.3}
-    row |= {"word": "better", "against": "sft"}
-    status = {"better": "passed"}.get(word, "failed")
-    return {
-        "gate": {"status": status, "advice": "release dpo" if status == "passed" else "release sft, drop dpo"},
-        "pairwise": {"dpo_vs_sft": pair},
-        "table": [row, {**row, "metric": "length", "word": "no difference shown (could have seen ±0.100)"}],
-        "answers": {"sft": {"mean_characters": 100.0}, "dpo": {"mean_characters": 130.0}},
-        "probe": {
-            "implicit_reward_accuracy": {"value": 0.8, "low": 0.67, "high": 0.89, "n": 50},
-            "kl_from_reference": {"value": 3.0, "low": 2.5, "high": 3.5, "n": 50},
-            "perplexity": {"base": {"value": 10.0}, "dpo": {"value": 12.0}},
-            **changes.pop("probe", {}),
-        },
-        "figures": {"dpo": {"beta": 0.1, "validation_reward_gap": 1.5, "validation_accuracy": 0.8}},
-        "stages": {"dpo": {"watch": {"sentence": "Healthy: the gap grows on both sides.", "findings": []}}},
-        "warnings": [{"name": "order", "text": "verdicts change with the order"}],
-        **changes,
+    pair = {**content["pairwise"]["dpo_vs_sft"], "win_rate": 0.65, "low": 0.55, "high": 0.74, "n": 100, "word": word}
+    pair |= {"detectable": 0.14, "missing": 0, "worst": 0.65, "best": 0.65, "states": states}
+    pair["states"] = {**states, **changes.pop("states", {})}
+    row = {
+        **content["table"][0],
+        "base": 0.1,
+        "sft": 0.6,
+        "dpo": 0.8,
+        "delta": 0.2,
+        "delta_low": 0.1,
+        "delta_high": 0.3,
     }
+    row |= {"word": "better"}
+    status = {"better": "passed"}.get(word, "failed")
+    advice = "release dpo" if status == "passed" else "release sft, drop dpo"
+    diagnosis = {"sentence": "Healthy: the gap grows on both sides.", "findings": []}
+    stages = content["stages"]
+    stages["dpo"]["watch"] |= diagnosis
+    answers = {model: {**content["answers"][model], "mean_characters": size} for model, size in SIZES.items()}
+    drift = {
+        "implicit_reward_accuracy": {"value": 0.8, "low": 0.67, "high": 0.89, "n": 50, "method": "Wilson"},
+        "kl_from_reference": kl(3.0, 0.5),
+        "perplexity": {"base": kl(10.0, 1.0), "dpo": kl(12.0, 1.0)},
+        **changes.pop("probe", {}),
+    }
+    return demo_report(
+        **{
+            "gate": {**content["gate"], "status": status, "advice": advice},
+            "pairwise": {"dpo_vs_sft": pair | changes.pop("pair", {})},
+            "table": [row, {**row, "metric": "length", "word": changes.pop("second", NOT_SHOWN)}],
+            "answers": answers,
+            "probe": drift,
+            "figures": {"dpo": {"beta": 0.1, "validation_reward_gap": 1.5, "validation_accuracy": 0.8}},
+            "stages": stages,
+            "warnings": [{"name": "order", "text": "verdicts change with the order"}],
+            **changes,
+        }
+    )
 
 
 def kl(value: float, half: float) -> dict[str, Any]:
-    return {"value": value, "low": value - half, "high": value + half, "n": 50}
+    return {"value": value, "low": value - half, "high": value + half, "n": 50, "method": "t"}
 
 
 def sentences(text: str) -> list[str]:
@@ -59,13 +81,14 @@ def look_up(report: dict[str, Any], path: str) -> Any:
     return node
 
 
-def check_links(found: dict[str, Any]) -> list[str]:
+def check_links(found: Report) -> list[str]:
     said = sentences(reflection(found))
+    content = found.model_dump(mode="json")
     for sentence in said:
         links = LINK.findall(sentence)
         assert links, f"rests on no figure: {sentence}"
         for link in links:
-            look_up(found, link)
+            look_up(content, link)
     return said
 
 
@@ -75,7 +98,7 @@ def test_every_sentence_links_to_a_figure_that_exists() -> None:
 
 
 def test_the_reflection_of_a_real_run_links_to_its_own_report(finished: Path) -> None:
-    found = read_json(finished / "report" / "report.json")
+    found = Report.read(finished / "report" / "report.json")
     assert len(check_links(found)) >= 4
     assert (finished / "report" / "reflection.md").read_text() == reflection(found)
     assert Project(finished).artifact("report").file("reflection.md").is_file()
@@ -119,10 +142,7 @@ def test_no_cause_is_drawn_from_a_point_that_its_interval_does_not_bear_out(chan
 
 
 def test_a_comparison_without_an_interval_is_not_called_no_difference() -> None:
-    found = report("undefined")
-    found["pairwise"]["dpo_vs_sft"] |= {"low": None, "high": None}
-    found["table"][1]["word"] = "undefined"
-    text = reflection(found)
+    text = reflection(report("undefined", pair={"low": None, "high": None}, second="undefined"))
     assert "No difference was shown" not in text
     assert "no difference was shown" not in text
     assert "So few prompts say nothing" in text
@@ -140,3 +160,19 @@ def test_no_difference_is_called_that_with_what_could_have_been_seen() -> None:
     text = reflection(report("no difference shown (could have seen ±0.140)"))
     assert "No difference was shown" in text
     assert "a difference of 14.0% would have been seen" in text
+
+
+def test_no_cause_is_named_where_the_comparison_leaves_open_whether_dpo_helped() -> None:
+    """The pairs were learnt for certain; that answers got no better is not shown, for the prompts are too few."""
+    text = reflection(report("no difference shown (could have seen ±0.140)", pair={"low": 0.44, "high": 0.74}))
+    assert "preference data was off" not in text
+    assert "DPO did not do what it was meant to" not in text
+    assert "No cause is named, because no interval excludes that there is none" in text
+
+
+def test_held_out_pairs_that_may_be_told_apart_are_not_said_to_contradict_each_other() -> None:
+    text = reflection(report("worse", probe={"implicit_reward_accuracy": kl(0.55, 0.13)}))
+    assert "contradict" not in text
+    assert "whether the pairs taught anything is open" in text
+    certain = reflection(report("worse", probe={"implicit_reward_accuracy": kl(0.3, 0.13)}))
+    assert "told apart worse than by a coin (30% of 50, at most 43%): they contradict the pairs" in certain

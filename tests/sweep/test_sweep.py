@@ -16,10 +16,10 @@ from fairlead.config.evaluation import ProbeSettings
 from fairlead.documents.sweep import SweepResult
 from fairlead.documents.training import DpoResult
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.evaluation.table import pairwise_figures
+from fairlead.evaluation.table import pair_result
 from fairlead.files import read_json, write_jsonl
 from fairlead.progress import Silent
-from fairlead.records import Interval, Verdict, VerdictState, to_json
+from fairlead.records import Interval, ModelPair, Verdict, VerdictState, to_json
 from fairlead.statistics.win_rate import win_rate
 from fairlead.sweep.plot import draw
 from fairlead.sweep.recommend import Point, advice, markdown, recommend
@@ -190,7 +190,8 @@ def test_a_point_counts_every_verdict_as_the_comparison_does(tmp_path: Path) -> 
     outcomes = outcomes_of(tmp_path / "verdicts.jsonl", "dpo_vs_sft")
     assert outcomes == (1.0, 0.0, 0.5, 0.5, None, None, 0.75)
     counted = [outcome for outcome in outcomes if outcome is not None]
-    assert pairwise_figures(verdicts, [v.comparison_id for v in verdicts])["win_rate"] == pytest.approx(fmean(counted))
+    result = pair_result(ModelPair("dpo", "sft"), verdicts, [v.comparison_id for v in verdicts])
+    assert result.win_rate.value == pytest.approx(fmean(counted))
 
 
 class Killed(Silent):

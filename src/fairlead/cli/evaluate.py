@@ -11,9 +11,20 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fairlead.cli.common import AsJson, FolderOption, Force, JustEstimate, err, out, print_json
+from fairlead.cli.common import (
+    AsJson,
+    FolderOption,
+    Force,
+    JustEstimate,
+    err,
+    open_project,
+    out,
+    print_json,
+    print_line,
+)
 from fairlead.cli.judge_estimates import show_stage_estimate
-from fairlead.cli.render import run_stage, show_figures
+from fairlead.cli.render import run_stage, show_comparison, show_figures
+from fairlead.documents.evaluation import EvalResult
 from fairlead.errors import some
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
@@ -39,8 +50,12 @@ def eval_(
     """Compare base, SFT and DPO on the held-out prompts."""
     if estimate:
         show_stage_estimate(folder, "eval", as_json=as_json)
-    elif context.invoked_subcommand is None:
+    elif context.invoked_subcommand is None and as_json:
         run_stage(folder, "eval", force=force, as_json=as_json)
+    elif context.invoked_subcommand is None:
+        artifact = open_project(folder).run("eval", force=["eval"] if force else [])["eval"]
+        show_comparison(EvalResult.read(artifact.file("comparison.json")))
+        print_line(f"comparison: {artifact.path}")
 
 
 @app.command("stats")
@@ -120,21 +135,20 @@ def import_(
     from fairlead.evaluation.external.compare import import_answers
 
     project = Project(folder, progress=for_console(err))
-    found = import_answers(project, files, form=form, to=to, own=own, name=name)
+    comparison = import_answers(project, files, form=form, to=to, own=own, name=name)
     if as_json:
-        print_json(found)
+        print_json(comparison.model_dump(mode="json"))
         return
     table = Table("pair", "win rate", "95 % interval", "n", "missing", "at worst, at best", "")
-    for pair, figures in found["pairwise"].items():
-        interval = "—" if figures["low"] is None else f"[{figures['low']:.3f}, {figures['high']:.3f}]"
-        rate = "—" if figures["win_rate"] is None else f"{figures['win_rate']:.3f}"
-        extremes = "—" if figures["worst"] is None else f"[{figures['worst']:.3f}, {figures['best']:.3f}]"
-        cells = (pair, rate, interval, str(figures["n"]), str(figures["missing"]), extremes, figures["word"])
+    for pair, figures in comparison.pairwise.items():
+        interval = "—" if figures.low is None else f"[{figures.low:.3f}, {figures.high:.3f}]"
+        rate = "—" if figures.win_rate is None else f"{figures.win_rate:.3f}"
+        extremes = "—" if figures.worst is None else f"[{figures.worst:.3f}, {figures.best:.3f}]"
+        cells = (pair, rate, interval, str(figures.n), str(figures.missing), extremes, figures.word)
         table.add_row(*map(Text, cells))
     out.print(table)
-    for row in found["table"]:
-        delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
-        line = f"{row['metric']}: {row['first']} over {row['second']} {delta} {row['word']}, n {row['n']}"
-        out.print(line, soft_wrap=True)
-    for warning in found["warnings"]:
-        out.print(f"warning {warning['name']}: {warning['text']}", soft_wrap=True)
+    for row in comparison.table:
+        delta = "—" if row.delta is None else f"{row.delta:+.3f}"
+        print_line(f"{row.metric}: {row.first} over {row.second} {delta} {row.word}, n {row.n}")
+    for caveat in comparison.warnings:
+        print_line(f"warning {caveat.name}: {caveat.text}")

@@ -20,8 +20,9 @@ from fairlead.cli.common import (
     print_line,
 )
 from fairlead.cli.render import show_gate
+from fairlead.documents.gate import GateRecord
 from fairlead.errors import ConfigError, FairleadError
-from fairlead.files import read_json, read_text, write_atomic
+from fairlead.files import read_text, write_atomic
 
 
 def mount(app: typer.Typer) -> None:
@@ -47,19 +48,19 @@ def gate(
     as_json: AsJson = False,
 ) -> None:
     """Judge the evidence. Exit status 0 passed, 1 failed, 2 not enough evidence."""
-    from fairlead.gate.stage import EXIT_CODES
+    from fairlead.gate.criteria import EXIT_CODES
     from fairlead.release.evidence import verify_judged
 
     project = open_project(folder)
     artifact = project.run("gate", force=["gate"] if force else [])["gate"]
     verify_judged(project)
     write_gate_files(artifact.path, junit=junit, markdown=markdown)
-    record = read_json(artifact.file("gate.json"))
+    record = GateRecord.read(artifact.file("gate.json"))
     if as_json:
-        print_json(record)
+        print_json(record.model_dump(mode="json"))
     else:
         show_gate(record)
-    raise typer.Exit(EXIT_CODES[record["status"]])
+    raise typer.Exit(EXIT_CODES[record.status])
 
 
 def release(

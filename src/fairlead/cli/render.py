@@ -9,7 +9,9 @@ from typing import Any
 from rich.table import Table
 
 from fairlead.cli.common import open_project, out, print_json, print_line
-from fairlead.files import read_json
+from fairlead.documents.evaluation import Caveat, EvalResult
+from fairlead.documents.gate import GateRecord
+from fairlead.documents.report import GateSummary, PairFigures, Report, TableRow
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.status import StageStatus
 
@@ -71,37 +73,47 @@ def show_decision_of(stage: str, artifact: Artifact) -> None:
         show_decision(read_decision(artifact))
 
 
-def show_gate(record: Mapping[str, Any]) -> None:
-    from fairlead.gate.output import demanded
-
+def show_gate(gate: GateRecord | GateSummary) -> None:
+    """The criteria of DPO as a table, and what follows from them."""
     table = Table("figure", "demanded", "found", "status")
-    for c in record["criteria"]:
-        found = "—" if c["value"] is None else f"{c['value']:.4g}"
-        table.add_row(c["figure"], demanded(c), found, f"{c['status']} {c['reason']}".strip())
+    for result in gate.criteria:
+        found = "—" if result.value is None else f"{result.value:.4g}"
+        table.add_row(result.figure, result.demanded, found, f"{result.status} {result.reason}".strip())
     out.print(table)
-    print_line(f"gate: {record['status']}; {record['advice']}")
+    print_line(f"gate: {gate.status}; {gate.advice}")
 
 
 def show_report(folder: Path) -> None:
     """The table, the gate's verdict, and where the report is."""
-    content = read_json(folder / "report" / "report.json")
-    print_line(content["decision"]["lines"][0])
-    table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n", "missing")
-    for row in content["table"]:
-        values = ["—" if row[v] is None else f"{row[v]:.3f}" for v in ("base", "sft", "dpo")]
-        delta = "—" if row["delta"] is None else f"{row['delta']:+.3f}"
-        if row["delta_low"] is not None:
-            delta += f" [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
-        table.add_row(row["metric"], *values, f"{delta} {row['word']}", str(row["n"]), str(row["missing"]))
-    out.print(table)
-    for name, pair in content["pairwise"].items():
-        if pair["win_rate"] is not None:
-            interval = "" if pair["low"] is None else f" [{pair['low']:.3f}, {pair['high']:.3f}]"
-            print_line(
-                f"{name.replace('_', ' ')}: win rate {pair['win_rate']:.3f}{interval} {pair['word']}, n {pair['n']}, "
-                f"{pair['missing']} missing (at worst {pair['worst']:.3f}, at best {pair['best']:.3f})"
-            )
-    for warning in content["warnings"]:
-        print_line(f"warning {warning['name']}: {warning['text']}")
-    show_gate(content["gate"])
+    report = Report.read(folder / "report" / "report.json")
+    print_line(report.decision.lines[0])
+    _show_tables(report.table, report.pairwise, report.warnings)
+    show_gate(report.gate)
     print_line(f"report: {folder / 'report' / 'report.md'}")
+
+
+def show_comparison(result: EvalResult) -> None:
+    """Metrics, win rates and caveats of a comparison."""
+    pairwise = {str(of_pair.pair): PairFigures.of(of_pair) for of_pair in result.pairwise}
+    _show_tables(tuple(map(TableRow.of_row, result.table)), pairwise, result.caveats)
+    print_line(f"{result.prompts} prompts, {result.missing:.1%} of the judgements missing")
+
+
+def _show_tables(rows: tuple[TableRow, ...], pairwise: Mapping[str, PairFigures], caveats: tuple[Caveat, ...]) -> None:
+    table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n", "missing")
+    for row in rows:
+        values = ["—" if value is None else f"{value:.3f}" for value in (row.base, row.sft, row.dpo)]
+        delta = "—" if row.delta is None else f"{row.delta:+.3f}"
+        if row.delta_low is not None:
+            delta += f" [{row.delta_low:+.3f}, {row.delta_high:+.3f}]"
+        table.add_row(row.metric, *values, f"{delta} {row.word}", str(row.n), str(row.missing))
+    out.print(table)
+    for name, figures in pairwise.items():
+        if figures.win_rate is not None:
+            interval = "" if figures.low is None else f" [{figures.low:.3f}, {figures.high:.3f}]"
+            print_line(
+                f"{name.replace('_', ' ')}: win rate {figures.win_rate:.3f}{interval} {figures.word}, n {figures.n}, "
+                f"{figures.missing} missing (at worst {figures.worst:.3f}, at best {figures.best:.3f})"
+            )
+    for caveat in caveats:
+        print_line(f"warning {caveat.name}: {caveat.text}")

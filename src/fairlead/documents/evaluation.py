@@ -1,8 +1,27 @@
-"""What the comparison of base, SFT and DPO persists."""
+"""`comparison.json`, what the comparison of base, SFT and DPO persists: metrics, win rates, caveats."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from fairlead.documents.base import Document
+from fairlead.records import Interval, ModelPair
+
+
+class Conclusion(StrEnum):
+    """What a figure with an interval may be called, given the value that means no difference."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NOT_SHOWN = "no difference shown"
+    UNDEFINED = "undefined"  # there is no interval
+
+
+def conclusion_text(conclusion: Conclusion, detectable: float | None) -> str:
+    """A conclusion for people; where no difference was shown, with the smallest one that would have been seen."""
+    if conclusion is Conclusion.NOT_SHOWN and detectable is not None:
+        return f"{conclusion} (could have seen ±{detectable:.3f})"
+    return str(conclusion)
 
 
 class Plan(Document):
@@ -17,3 +36,148 @@ class Plan(Document):
     clusters: int
     at_best: float | None
     at_worst: float | None
+
+
+class Caveat(Document):
+    """A reason to doubt a comparison, in words; what it is about has a fixed name."""
+
+    name: str
+    text: str
+
+
+class MostCommon(Document):
+    """The beginning of the answer that was given most often, and how often."""
+
+    text: str
+    times: int
+
+
+class AnswerFigures(Document):
+    """What the answers of one model are like.
+
+    Attributes:
+        n: answers.
+        cut: share that the token limit ended; None where nobody knows.
+        loops: share that repeat themselves without end.
+    """
+
+    n: int
+    mean_characters: float | None
+    cut: float | None
+    loops: float | None
+    most_common: MostCommon
+
+
+class MetricDifference(Document):
+    """Difference of one metric, candidate minus reference, paired by prompt.
+
+    Attributes:
+        delta: the mean difference over the prompts that have both values.
+        missing: prompts that lack one.
+        detectable: the smallest true difference that so many prompts with this spread show in 8 of 10 evaluations.
+        delta_worst, delta_best: the difference if every missing score took its worst, or best, value; None for a
+            check, which is undefined for a prompt and never missing.
+        p: of the sign-flip test of the differences.
+        p_holm: the same after Holm's correction over all metrics; None where it is not part of that family.
+    """
+
+    metric: str
+    pair: ModelPair
+    delta: Interval
+    missing: int
+    conclusion: Conclusion
+    detectable: float | None
+    delta_worst: float | None
+    delta_best: float | None
+    p: float | None
+    p_holm: float | None = None
+
+    @property
+    def text(self) -> str:
+        return conclusion_text(self.conclusion, self.detectable)
+
+
+class MetricRow(Document):
+    """One metric of every model, on the prompts for which all of them have a value.
+
+    Attributes:
+        means: by model.
+        difference: of DPO over SFT; over the base where there is no SFT.
+        sft_over_base: the same of SFT over the base; None where there is no SFT.
+    """
+
+    means: dict[str, Interval]
+    difference: MetricDifference
+    sft_over_base: MetricDifference | None
+
+    @property
+    def metric(self) -> str:
+        return self.difference.metric
+
+
+class PairResult(Document):
+    """What a judge said of two models.
+
+    Attributes:
+        win_rate: of the candidate, ties half, over all pairs that were judged, each with the mean of its orders.
+        missing: verdicts that are none.
+        states: how many verdicts of each state.
+        detectable: the smallest true difference from 50 % that would have been seen in 8 of 10 such comparisons.
+        worst, best: the win rate if every missing verdict were a loss, and if every one were a win.
+        consistent: the win rate over the pairs alone whose orders agree.
+        pooled: the win rate over the single votes of all orders, those of one prompt one group.
+        sign_test_p: of the pairs above a half against those below.
+        length_adjusted: the win rate at equal length; None where lengths were not compared.
+    """
+
+    pair: ModelPair
+    win_rate: Interval
+    missing: int
+    states: dict[str, int]
+    conclusion: Conclusion
+    detectable: float | None
+    worst: float | None
+    best: float | None
+    consistent: Interval
+    pooled: Interval
+    sign_test_p: float | None
+    length_adjusted: Interval | None
+
+    @property
+    def text(self) -> str:
+        return conclusion_text(self.conclusion, self.detectable)
+
+
+class EvalResult(Document):
+    """The comparison.
+
+    Attributes:
+        prompts: held-out prompts.
+        missing: share of all judgements that are missing.
+        judge: identity of the judge; None where none was asked.
+        score_states: how many scores of each state; None where none were asked for.
+        flagged: verdicts that people should look at.
+        panel_disagreement: share of a panel's judgements on which its members disagreed.
+        answers: by model.
+    """
+
+    table: tuple[MetricRow, ...]
+    pairwise: tuple[PairResult, ...]
+    prompts: int
+    missing: float
+    judge: str | None
+    score_states: dict[str, int] | None
+    flagged: int
+    panel_disagreement: float | None
+    plan: Plan
+    answers: dict[str, AnswerFigures]
+    caveats: tuple[Caveat, ...]
+
+    @property
+    def decisive(self) -> PairResult | None:
+        """The result that DPO is judged by: over SFT, or over the base where only that was judged."""
+        return self.result_of(ModelPair("dpo", "sft")) or self.result_of(ModelPair("dpo", "base"))
+
+    def result_of(self, pair: ModelPair) -> PairResult | None:
+        """What the judge said of a pair; None where it was not asked."""
+        return next((result for result in self.pairwise if result.pair == pair), None)

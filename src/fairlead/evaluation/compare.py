@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fairlead.config.evaluation import EvalSection
+from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import EvalSettings
-from fairlead.documents.evaluation import Plan
-from fairlead.evaluation.caveats import answer_figures, warnings_of
+from fairlead.documents.evaluation import Caveat, EvalResult, PairResult, Plan
+from fairlead.evaluation.caveats import answer_figures, caveats_of
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
-from fairlead.evaluation.table import Values, pairwise_figures, table_row, with_holm
-from fairlead.files import write_json, write_jsonl
+from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
+from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
@@ -21,15 +22,15 @@ from fairlead.judges.panel import disagreement_of
 from fairlead.judges.qualification.model_families import SHARED_JUDGE, shared_lineage
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Completion, ModelPair, Prompt, ScoreState, VerdictState, to_json
+from fairlead.records import Completion, ModelPair, Prompt, ScoreState, Verdict, VerdictState, to_json
 from fairlead.statistics.power import plan, plan_line
 
 JUDGE_SCORE = "judge_score"
 
 
 @dataclass(frozen=True)
-class _Held:
-    """The held-out prompts and every view's answers to them, in the same order."""
+class _EvalSet:
+    """The held-out prompts and every model's answers to them, in the same order."""
 
     prompts: list[Prompt]
     answers: dict[str, list[Completion]]
@@ -40,20 +41,21 @@ class _Held:
 
     @property
     def texts(self) -> dict[str, list[str]]:
-        return {view: [answer.text for answer in answers] for view, answers in self.answers.items()}
+        return {model: [answer.text for answer in answers] for model, answers in self.answers.items()}
 
 
 @dataclass
 class _Judged:
-    """What the judge said: figures by pair, the verdicts behind them, scores, and how many of each state.
+    """What the judge said: a result for each pair, the verdicts behind them, scores, and how many of each state.
 
     Attributes:
+        name: identity of the judge; None where none was asked.
         disagreement: share of a panel's judgements on which its members disagreed.
     """
 
     name: str | None = None
-    pairwise: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    pairwise: list[PairResult] = field(default_factory=list)
+    verdicts: list[tuple[ModelPair, Verdict]] = field(default_factory=list)
     scores: Values | None = None
     states: Counter[Any] = field(default_factory=Counter)
     score_states: dict[str, int] | None = None
@@ -61,83 +63,104 @@ class _Judged:
 
 
 def run(context: Context[EvalSettings]) -> Metrics:
-    """Writes comparison.json (table, pairwise, warnings), scores.jsonl and verdicts.jsonl (the rows behind them)."""
-    section = context.settings.eval
-    settings = context.settings.eval_judge
-    held = _read(context)
-    metrics: dict[str, Values] = measure(section.metrics, held.prompts, held.texts, context.folder)
-    planned = plan(held.clusters)
+    """Writes comparison.json (`EvalResult`), scores.jsonl and verdicts.jsonl (the rows behind it)."""
+    section, settings = context.settings.eval, context.settings.eval_judge
+    eval_set = _read(context)
+    metrics: dict[str, Values] = measure(section.metrics, eval_set.prompts, eval_set.texts, context.folder)
+    planned = plan(eval_set.clusters)
     judged = _Judged()
     if settings is not None and (section.pairwise or section.scores):
         context.progress.line(f"      {plan_line(planned)}")
         with open_judge(settings, context.folder) as judge:
-            judged = _ask(section, held, judge, context)
+            judged = _ask(section, eval_set, judge, context)
     if judged.scores is not None:
         metrics[JUDGE_SCORE] = judged.scores
-    comparison = _comparison(held, metrics, judged, planned)
-    training = context.settings.judge
-    if judged.name is not None and (common := shared_lineage(training, settings)) is not None:
-        comparison["warnings"].append({"name": SHARED_JUDGE, "text": common.sentence})
-        context.progress.line(f"      warning: {common.sentence}")
-    write_json(context.out / "comparison.json", comparison)
-    write_jsonl(context.out / "scores.jsonl", _score_rows(held, metrics))
-    write_jsonl(context.out / "verdicts.jsonl", judged.rows)
-    first = next(iter(judged.pairwise.values()), {})
+    shared = _shared_lineage(context.settings.judge, settings) if judged.name is not None else []
+    for caveat in shared:
+        context.progress.line(f"      warning: {caveat.text}")
+    result = _result(eval_set, metrics, judged, planned, shared)
+    result.write(context.out / "comparison.json")
+    write_jsonl(context.out / "scores.jsonl", _score_rows(eval_set, metrics))
+    rows = [{"pair": str(pair), **to_json(verdict)} for pair, verdict in judged.verdicts]
+    write_jsonl(context.out / "verdicts.jsonl", rows)
+    return _metrics(result, judged.states[VerdictState.FAILED])
+
+
+def _metrics(result: EvalResult, unanswered: int) -> Metrics:
+    """What status shows: the win rate of DPO over what it was trained from, where that was judged.
+
+    Args:
+        unanswered: judgements to which no reply came.
+    """
+    decisive = result.decisive
     return {
-        "win_rate": first.get("win_rate"),
-        "missing": comparison["missing"],
-        "unanswered": judged.states[VerdictState.FAILED],
-        "prompts": len(held.prompts),
-        "warnings": [warning["name"] for warning in comparison["warnings"]],
+        "pair": None if decisive is None else decisive.pair.title,
+        "win_rate": None if decisive is None else decisive.win_rate.value,
+        "n": result.prompts if decisive is None else decisive.win_rate.n,
+        "missing": result.missing,
+        "unanswered": unanswered,
+        "prompts": result.prompts,
+        "warnings": [caveat.name for caveat in result.caveats],
     }
 
 
-def _comparison(held: _Held, metrics: Mapping[str, Values], judged: _Judged, planned: Plan) -> dict[str, Any]:
-    table = with_holm(
-        [table_row(name, values, held.clusters, judged=name == JUDGE_SCORE) for name, values in metrics.items()]
+def _shared_lineage(training: JudgeSettings | None, evaluation: JudgeSettings | None) -> list[Caveat]:
+    """A caveat where the judge of the comparison is also that of the pairs, or a relative of it."""
+    common = shared_lineage(training, evaluation)
+    return [] if common is None else [Caveat(name=SHARED_JUDGE, text=common.sentence)]
+
+
+def _result(
+    eval_set: _EvalSet, metrics: Mapping[str, Values], judged: _Judged, planned: Plan, shared: Sequence[Caveat]
+) -> EvalResult:
+    table = rows_with_holm(
+        [metric_row(name, values, eval_set.clusters, judged=name == JUDGE_SCORE) for name, values in metrics.items()]
     )
     missing = missing_share(judged.states)
     answers = {
-        view: answer_figures([c.text for c in found], [c.finish == "length" for c in found])
-        for view, found in held.answers.items()
+        model: answer_figures([a.text for a in completions], [a.finish == "length" for a in completions])
+        for model, completions in eval_set.answers.items()
     }
-    return {
-        "table": table,
-        "pairwise": judged.pairwise,
-        "prompts": len(held.prompts),
-        "missing": missing,
-        "judge": judged.name,
-        "score_states": judged.score_states,
-        "flagged": sum(bool(row["flags"]) for row in judged.rows),
-        "panel_disagreement": judged.disagreement,
-        "plan": planned.model_dump(),
-        "answers": answers,
-        "warnings": warnings_of(table, judged.pairwise, answers, prompts=len(held.prompts), missing=missing),
-    }
+    differences = [row.difference for row in table]
+    prompts = len(eval_set.prompts)
+    caveats = caveats_of(differences, judged.pairwise, answers, prompts=prompts, missing=missing)
+    return EvalResult(
+        table=tuple(table),
+        pairwise=tuple(judged.pairwise),
+        prompts=prompts,
+        missing=missing,
+        judge=judged.name,
+        score_states=judged.score_states,
+        flagged=sum(bool(verdict.flags) for _, verdict in judged.verdicts),
+        panel_disagreement=judged.disagreement,
+        plan=planned,
+        answers=answers,
+        caveats=(*caveats, *shared),
+    )
 
 
-def _read(context: Context[EvalSettings]) -> _Held:
+def _read(context: Context[EvalSettings]) -> _EvalSet:
     prompts = context.read(files.EVAL_PROMPTS)
     answers: dict[str, list[Completion]] = {}
     for answer in context.read(files.ANSWERS):
         answers.setdefault(answer.model, []).append(answer)
-    return _Held(prompts, answers)
+    return _EvalSet(prompts, answers)
 
 
-def _ask(section: EvalSection, held: _Held, judge: Judge, context: Context[EvalSettings]) -> _Judged:
+def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Context[EvalSettings]) -> _Judged:
     """Asks for every pair, then for scores, and stops where too much is missing."""
     judged = _Judged(judge.name)
     for pair in map(ModelPair.parse, section.pairwise):
-        texts = [held.texts[model] for model in (pair.candidate, pair.reference)]
-        verdicts = verdicts_on(judge, held.prompts, *texts, what=pair.title, progress=context.progress)
+        texts = [eval_set.texts[model] for model in (pair.candidate, pair.reference)]
+        verdicts = verdicts_on(judge, eval_set.prompts, *texts, what=pair.title, progress=context.progress)
         counts = Counter(verdict.state for verdict in verdicts)
         refuse_if_missing(counts, limit=section.max_missing, key="eval.max_missing", judge=judge.name)
         judged.states.update(counts)
         lengths = [list(map(len, answers)) for answers in texts]
-        judged.pairwise[str(pair)] = pairwise_figures(verdicts, held.clusters, *lengths)
-        judged.rows += [{"pair": str(pair), **to_json(verdict)} for verdict in verdicts]
+        judged.pairwise.append(pair_result(pair, verdicts, eval_set.clusters, *lengths))
+        judged.verdicts += [(pair, verdict) for verdict in verdicts]
     if section.scores:
-        judged.scores, scored = scores_on(judge, held.prompts, held.texts, progress=context.progress)
+        judged.scores, scored = scores_on(judge, eval_set.prompts, eval_set.texts, progress=context.progress)
         refuse_if_missing(scored, limit=section.max_missing, key="eval.max_missing", judge=judge.name)
         judged.states.update(scored)
         judged.score_states = {str(state): scored.get(state, 0) for state in ScoreState}
@@ -145,13 +168,13 @@ def _ask(section: EvalSection, held: _Held, judge: Judge, context: Context[EvalS
     return judged
 
 
-def _score_rows(held: _Held, metrics: Mapping[str, Values]) -> list[dict[str, Any]]:
+def _score_rows(eval_set: _EvalSet, metrics: Mapping[str, Values]) -> list[dict[str, Any]]:
     return [
         {
             "prompt_id": prompt.id,
-            "model": view,
-            "values": {name: values[view][number] for name, values in metrics.items()},
+            "model": model,
+            "values": {name: values[model][number] for name, values in metrics.items()},
         }
-        for view in held.answers
-        for number, prompt in enumerate(held.prompts)
+        for model in eval_set.answers
+        for number, prompt in enumerate(eval_set.prompts)
     ]

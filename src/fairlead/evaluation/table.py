@@ -1,4 +1,4 @@
-"""Rows of the comparison: means, paired differences and win rates with intervals, and the word that each may be called.
+"""Rows of the comparison: means, paired differences and win rates with intervals, and what each may be called.
 
 Pure functions on values that the `eval` stage collected.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from fairlead.documents.evaluation import Conclusion, MetricDifference, MetricRow, PairResult
 from fairlead.judges.missing_verdicts import by_state
-from fairlead.records import Interval, Verdict
+from fairlead.records import Interval, ModelPair, Verdict
 from fairlead.statistics.intervals import bounded_mean_interval, mean_interval, missing_bounds, paired_difference
 from fairlead.statistics.power import smallest_detectable_difference
 from fairlead.statistics.tests import holm, permutation_test, sign_test
@@ -23,46 +23,40 @@ from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
 SCORE_BOUNDS = (1.0, 10.0)
 LEVEL = 0.95
 _SEED = 0
+_SFT_OVER_BASE = ModelPair("sft", "base")
 
-Values = dict[str, list[float | None]]  # by view, one value per prompt, None where undefined or missing
+Values = dict[str, list[float | None]]  # by model, one value per prompt, None where undefined or missing
 
 
-def table_row(
+def metric_row(
     metric: str,
     values: Mapping[str, Sequence[float | None]],
     clusters: Sequence[str],
     *,
     judged: bool = False,
-) -> dict[str, Any]:
-    """A row of the table: the views' means and Δ DPO over SFT, each with its 95 % interval, on the same `n` prompts.
+) -> MetricRow:
+    """A row of the table: the models' means and the difference of DPO over SFT, all on the same prompts.
 
-    Those are the prompts for which every view has a value. `base`, `sft` and `dpo` are means, `<view>_low` and
-    `<view>_high` their ends; Δ is paired by prompt.
-    `delta_worst` and `delta_best` are what Δ would be if every missing score took its worst or best value; None for
-    a check, which is undefined for a prompt and never missing. `detectable` is the smallest true difference that so
-    many prompts with this spread show in 8 of 10 evaluations; `p` is of the sign-flip test of the differences.
-    `sft_over_base` holds the same figures of SFT over the base.
+    Those are the prompts for which every model has a value.
 
     Args:
-        values: by view, one value per prompt; None where the metric is undefined or the score is missing.
+        values: by model, one value per prompt; None where the metric is undefined or the score is missing.
         clusters: cluster of every prompt.
         judged: scores of a judge from 1 to 10; else a check from 0 to 1.
     """
-    row: dict[str, Any] = {"metric": metric}
-    common = [all(v is not None for v in each) for each in zip(*values.values(), strict=True)]
-    for view in ("base", "sft", "dpo"):
-        mine = values.get(view, [None] * len(clusters))
-        held = [(v, c) for v, c, counts in zip(mine, clusters, common, strict=True) if v is not None and counts]
-        mean = _mean([v for v, _ in held], [c for _, c in held], judged=judged)
-        row |= {view: mean.value, f"{view}_low": mean.low, f"{view}_high": mean.high}
-    reference = "sft" if "sft" in values else "base"
-    row |= difference_figures(values["dpo"], values[reference], clusters, judged=judged, held=common)
-    row["against"] = reference
-    trained = {"sft", "base"} <= values.keys()
-    row["sft_over_base"] = (
-        difference_figures(values["sft"], values["base"], clusters, judged=judged, held=common) if trained else None
-    )
-    return row
+    common = [all(v is not None for v in of_prompt) for of_prompt in zip(*values.values(), strict=True)]
+    means = {}
+    for model, of_model in values.items():
+        counted = [(v, c) for v, c, counts in zip(of_model, clusters, common, strict=True) if v is not None and counts]
+        means[model] = _mean([v for v, _ in counted], [c for _, c in counted], judged=judged)
+    pair = ModelPair("dpo", "sft" if "sft" in values else "base")
+
+    def difference(pair: ModelPair) -> MetricDifference:
+        candidate, reference = values[pair.candidate], values[pair.reference]
+        return metric_difference(metric, pair, candidate, reference, clusters, judged=judged, common=common)
+
+    sft_over_base = difference(_SFT_OVER_BASE) if {"sft", "base"} <= values.keys() else None
+    return MetricRow(means=means, difference=difference(pair), sft_over_base=sft_over_base)
 
 
 def _mean(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -> Interval:
@@ -71,59 +65,68 @@ def _mean(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -> 
     return bounded_mean_interval(values, *(SCORE_BOUNDS if judged else (0.0, 1.0)), clusters)
 
 
-def difference_figures(
-    new: Sequence[float | None],
-    old: Sequence[float | None],
+def metric_difference(
+    metric: str,
+    pair: ModelPair,
+    candidate: Sequence[float | None],
+    reference: Sequence[float | None],
     clusters: Sequence[str],
     *,
     judged: bool = False,
-    held: Sequence[bool] | None = None,
-) -> dict[str, Any]:
-    """Figures of the mean of new - old over the prompts that have both.
+    common: Sequence[bool] | None = None,
+) -> MetricDifference:
+    """The mean of candidate - reference over the prompts that have both.
 
     Args:
-        held: which prompts count at all; all of them if None.
+        common: which prompts count at all; all of them if None.
     """
-    kept = held if held is not None else [True] * len(new)
-    rows = zip(new, old, clusters, kept, strict=True)
-    both = [(n, o, c) for n, o, c, counts in rows if n is not None and o is not None and counts]
-    after, before, groups = ([item[at] for item in both] for at in range(3))
+    counts = common if common is not None else [True] * len(candidate)
+    rows = zip(candidate, reference, clusters, counts, strict=True)
+    both = [(new, old, cluster) for new, old, cluster, kept in rows if new is not None and old is not None and kept]
+    after, before, groups = ([row[at] for row in both] for at in range(3))
     # The t interval that scores have is undefined where all differences are equal; the score interval is not.
-    equal = len({round(n - o, 9) for n, o, _ in both}) < 2
+    equal = len({round(new - old, 9) for new, old, _ in both}) < 2
     bounds = SCORE_BOUNDS if judged and equal else None if judged else (0.0, 1.0)
-    difference = paired_difference(after, before, groups, bounds=bounds)
+    delta = paired_difference(after, before, groups, bounds=bounds)
     test = permutation_test(np.subtract(after, before), np.random.default_rng(_SEED), groups)
-    worst, best = _extremes(new, old) if judged else (None, None)
-    return {
-        "delta": difference.value,
-        "delta_low": difference.low,
-        "delta_high": difference.high,
-        "n": difference.n,
-        "missing": len(new) - difference.n,
-        "word": word(difference),
-        "detectable": detectable(difference),
-        "delta_worst": worst,
-        "delta_best": best,
-        "p": test.p,
-    }
+    worst, best = _extremes(candidate, reference) if judged else (None, None)
+    return MetricDifference(
+        metric=metric,
+        pair=pair,
+        delta=delta,
+        missing=len(candidate) - delta.n,
+        conclusion=conclude(delta),
+        detectable=detectable(delta),
+        delta_worst=worst,
+        delta_best=best,
+        p=test.p,
+    )
 
 
-def _extremes(new: Sequence[float | None], old: Sequence[float | None]) -> tuple[float | None, float | None]:
+def _extremes(
+    candidate: Sequence[float | None], reference: Sequence[float | None]
+) -> tuple[float | None, float | None]:
     """Mean difference with missing scores at their ends (Manski 1989)."""
     low, high = SCORE_BOUNDS
     ends = [
         ((low if n is None else n) - (high if o is None else o), (high if n is None else n) - (low if o is None else o))
-        for n, o in zip(new, old, strict=True)
+        for n, o in zip(candidate, reference, strict=True)
     ]
     if not ends:
         return None, None
     return sum(e[0] for e in ends) / len(ends), sum(e[1] for e in ends) / len(ends)
 
 
-def with_holm(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with `p_holm`, their p-values after Holm's correction over all of them; None where there is no p."""
-    adjusted = iter(holm([row["p"] for row in table if row["p"] is not None]).tolist())
-    return [{**row, "p_holm": None if row["p"] is None else next(adjusted)} for row in table]
+def with_holm(differences: Sequence[MetricDifference]) -> list[MetricDifference]:
+    """The differences with `p_holm`, their p-values after Holm's correction over all of them."""
+    adjusted = iter(holm([d.p for d in differences if d.p is not None]).tolist())
+    return [d.model_copy(update={"p_holm": None if d.p is None else next(adjusted)}) for d in differences]
+
+
+def rows_with_holm(table: Sequence[MetricRow]) -> list[MetricRow]:
+    """`with_holm` of the rows' differences of DPO."""
+    differences = with_holm([row.difference for row in table])
+    return [row.model_copy(update={"difference": d}) for row, d in zip(table, differences, strict=True)]
 
 
 def spread(interval: Interval, level: float = LEVEL) -> float | None:
@@ -140,74 +143,71 @@ def detectable(interval: Interval) -> float | None:
     return None if sd is None else smallest_detectable_difference(interval.n, sd)
 
 
-def word(difference: Interval, even: float = 0.0) -> str:
-    """What a difference from `even` may be called; one inside the noise is called one."""
-    if difference.low is None or difference.high is None:
-        return "undefined"
-    if difference.low > even:
-        return "better"
-    if difference.high < even:
-        return "worse"
-    seen = detectable(difference)
-    return "no difference shown" + ("" if seen is None else f" (could have seen ±{seen:.3f})")
+def conclude(interval: Interval, null_value: float = 0.0) -> Conclusion:
+    """What a figure may be called where `null_value` means no difference; one inside the noise is called neither."""
+    if interval.low is None or interval.high is None:
+        return Conclusion.UNDEFINED
+    if interval.low > null_value:
+        return Conclusion.BETTER
+    return Conclusion.WORSE if interval.high < null_value else Conclusion.NOT_SHOWN
 
 
-def pairwise_figures(
+def pair_result(
+    pair: ModelPair,
     verdicts: Sequence[Verdict],
     clusters: Sequence[str],
     lengths: Sequence[int] | None = None,
-    other_lengths: Sequence[int] | None = None,
-) -> dict[str, Any]:
-    """Win rate of the first over the second (ties count half) with its 95 % interval, and the count of every state.
+    reference_lengths: Sequence[int] | None = None,
+) -> PairResult:
+    """Win rate of the candidate over the reference (ties half) with its 95 % interval, and the count of every state.
 
-    Every pair that was judged counts, with the mean of its orders: a pair whose orders contradict each other counts
-    half. `consistent` is the win rate over the pairs whose orders agree alone; `pooled` is over the single votes of
-    all orders, grouped by prompt. `worst` and `best` are the win rate if every missing verdict were a loss, and if
-    every one were a win. `length_adjusted` is the win rate at equal length (not AlpacaEval's leaderboard figure).
+    Every pair of answers that was judged counts, with the mean of its orders: one whose orders contradict each other
+    counts half. The win rate at equal length is not AlpacaEval's leaderboard figure.
 
     Args:
-        lengths, other_lengths: characters of the first's and the second's answers, in the order of the verdicts.
+        verdicts: on the candidate's answers against the reference's.
+        lengths, reference_lengths: characters of the answers, in the order of the verdicts.
     """
-    counts = Counter(verdict.state for verdict in verdicts)
-    missing = sum(verdict.missing for verdict in verdicts)
-    found = [(value, number) for number, v in enumerate(verdicts) if (value := v.outcome) is not None]
-    outcomes, places = [value for value, _ in found], [number for _, number in found]
+    judged = [(value, number) for number, v in enumerate(verdicts) if (value := v.outcome) is not None]
+    outcomes, places = [value for value, _ in judged], [number for _, number in judged]
     groups = [clusters[number] for number in places]
-    rate = win_rate(outcomes, groups)
-    bounds = missing_bounds(outcomes, missing)
-    agreed = [(value, clusters[number]) for value, number in found if verdicts[number].decided]
-    figures = {
-        "win_rate": rate.value,
-        "low": rate.low,
-        "high": rate.high,
-        "n": rate.n,
-        "missing": missing,
-        "states": by_state(counts),
-        "word": word(rate, even=0.5),
-        "detectable": detectable(rate),
-        "worst": bounds.worst,
-        "best": bounds.best,
-        "consistent": ends(win_rate([value for value, _ in agreed], [group for _, group in agreed])),
-        "pooled": ends(_pooled([verdicts[number] for number in places], groups)),
-        "sign_test_p": sign_test(sum(o > 0.5 for o in outcomes), sum(o < 0.5 for o in outcomes)).p,
-    }
-    if lengths is not None and other_lengths is not None:
-        mine, theirs = ([texts[number] for number in places] for texts in (lengths, other_lengths))
+    missing = sum(verdict.missing for verdict in verdicts)
+    rate, bounds = win_rate(outcomes, groups), missing_bounds(outcomes, missing)
+    decided = [(value, clusters[number]) for value, number in judged if verdicts[number].decided]
+    adjusted = None
+    if lengths is not None and reference_lengths is not None:
+        of_candidate, of_reference = ([of[number] for number in places] for of in (lengths, reference_lengths))
         rng = np.random.default_rng(_SEED)
-        adjusted = length_adjusted_win_rate(outcomes, mine, theirs, rng, groups)
-        figures["length_adjusted"] = ends(adjusted)
-    return figures
+        adjusted = length_adjusted_win_rate(outcomes, of_candidate, of_reference, rng, groups)
+    return PairResult(
+        pair=pair,
+        win_rate=rate,
+        missing=missing,
+        states=by_state(Counter(verdict.state for verdict in verdicts)),
+        conclusion=conclude(rate, null_value=0.5),
+        detectable=detectable(rate),
+        worst=bounds.worst,
+        best=bounds.best,
+        consistent=win_rate([value for value, _ in decided], [group for _, group in decided]),
+        pooled=_pooled([verdicts[number] for number in places], groups),
+        sign_test_p=sign_test(sum(o > 0.5 for o in outcomes), sum(o < 0.5 for o in outcomes)).p,
+        length_adjusted=adjusted,
+    )
 
 
 def _pooled(judged: Sequence[Verdict], clusters: Sequence[str]) -> Interval:
     """Win rate over single votes. A verdict without orders (equal answers) has as many votes as the others."""
     most = max((len(verdict.orders) for verdict in judged), default=0) or 1
-    votes = [verdict.votes for verdict in judged]
-    every = [(v, c) for mine, c in zip(votes, clusters, strict=True) for v in mine * (most // len(mine))]
-    return win_rate([vote for vote, _ in every], [cluster for _, cluster in every])
+    votes = [
+        (vote, cluster)
+        for verdict, cluster in zip(judged, clusters, strict=True)
+        for vote in verdict.votes * (most // len(verdict.votes))
+    ]
+    return win_rate([vote for vote, _ in votes], [cluster for _, cluster in votes])
 
 
-def ends(interval: Interval) -> dict[str, Any]:
+def ends(interval: Interval) -> dict[str, float | int | str | None]:
+    """The interval as JSON values."""
     return {
         "value": interval.value,
         "low": interval.low,

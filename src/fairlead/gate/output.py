@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 from xml.etree import ElementTree
 
-from fairlead.config.release import BOUNDS
+from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, GateRecord
 from fairlead.escape import code_span, markdown
 
 
-def demanded(criterion: Mapping[str, Any]) -> str:
-    """The bounds of a judged criterion, as words."""
-    names = (*BOUNDS, "not_worse_by")
-    return ", ".join(f"{name.replace('_', ' ')} {criterion[name]:g}" for name in names if name in criterion)
-
-
-def criteria_markdown(criteria: Sequence[Mapping[str, Any]]) -> str:
+def criteria_markdown(criteria: Sequence[CriterionResult]) -> str:
     if not criteria:
         return "No criterion concerns it."
     lines = ["| Figure | Demanded | Found | Status |", "|---|---|---|---|"]
-    for criterion in criteria:
-        reason = f" ({markdown(criterion['reason'])})" if criterion["reason"] else ""
-        value = criterion["value"]
-        found = "—" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-        lines.append(
-            f"| {markdown(criterion['figure'])} | {demanded(criterion)} | {found} | {criterion['status']}{reason} |"
-        )
+    for result in criteria:
+        reason = f" ({markdown(result.reason)})" if result.reason else ""
+        cells = (markdown(result.figure), result.demanded, _found(result), f"{result.status}{reason}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _found(result: CriterionResult) -> str:
+    value = result.value
+    return "—" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def waiver(reason: str | None) -> str:
@@ -35,54 +30,41 @@ def waiver(reason: str | None) -> str:
     return "" if reason is None else f"**The decision whether to fine-tune was waived:** {markdown(reason)}"
 
 
-def watch_actions(dpo: Mapping[str, Any]) -> str:
-    """What the watch did to the training, from the figures of the stage; "" where it only looked on."""
-    done = []
-    if dpo.get("stopped_on"):
-        done.append(f"stopped at step {dpo['steps']} on {dpo['stopped_on'].replace('_', ' ')}")
-    if dpo.get("kept_step") is not None:
-        kl = "KL not measured" if dpo["kept_kl"] is None else f"KL {dpo['kept_kl']:.3g} nats per answer"
-        done.append(f"kept step {dpo['kept_step']}, validation gap {dpo['kept_gap']:.3g}, {kl}")
-    return "; ".join(done)
-
-
-def gate_markdown(record: Mapping[str, Any]) -> str:
+def gate_markdown(record: GateRecord) -> str:
     """The record as a page: advice, the criteria of every candidate, and what was judged."""
     parts = [
-        f"# Gate: {record['status']}",
-        f"Advice: **{record['advice']}**. {record['prompts']} held-out prompts, "
-        f"judge {code_span(str(record['judge']))}.",
+        f"# Gate: {record.status}",
+        f"Advice: **{record.advice}**. {record.prompts} held-out prompts, judge {code_span(str(record.judge))}.",
     ]
-    if waived := waiver(record.get("waived")):
+    if waived := waiver(record.waived):
         parts.append(waived)
-    for name, candidate in record["candidates"].items():
-        parts.append(f"## {name}: {candidate['status']}\n\n{criteria_markdown(candidate['criteria'])}")
-    judged = "\n".join(f"| {name} | `{digest}` |" for name, digest in record["judged"].items())
+    for name, candidate in record.candidates.items():
+        parts.append(f"## {name}: {candidate.status}\n\n{criteria_markdown(candidate.criteria)}")
+    judged = "\n".join(f"| {name} | `{digest}` |" for name, digest in record.judged.items())
     parts.append(f"## What was judged\n\n| Artifact | Hash |\n|---|---|\n{judged}")
     return "\n\n".join(parts) + "\n"
 
 
-def junit(record: Mapping[str, Any]) -> str:
+def junit(candidates: Mapping[Candidate, CandidateResult]) -> str:
     """JUnit XML: a suite for each candidate, a case for each criterion.
 
     A criterion that fails is a `failure`; one without enough evidence is an `error`, because CI must not take it for
     passed. The suites of candidates other than DPO, which do not decide, are marked skipped where they do not pass.
     """
     root = ElementTree.Element("testsuites", name="fairlead gate")
-    for name, candidate in record["candidates"].items():
+    for name, candidate in candidates.items():
         decides = name == "dpo"
         suite = ElementTree.SubElement(root, "testsuite", name=name)
         counts = {"failure": 0, "error": 0, "skipped": 0}
-        for criterion in candidate["criteria"]:
-            title = f"{criterion['figure']} {demanded(criterion)}"
+        for result in candidate.criteria:
+            title = f"{result.figure} {result.demanded}"
             case = ElementTree.SubElement(suite, "testcase", classname=f"gate.{name}", name=title)
-            if criterion["status"] == "passed":
+            if result.status == "passed":
                 continue
-            kind = {"failed": "failure", "insufficient": "error"}[criterion["status"]] if decides else "skipped"
+            kind = {"failed": "failure", "insufficient": "error"}[result.status] if decides else "skipped"
             counts[kind] += 1
-            message = criterion["reason"] or f"found {criterion['value']}"
-            ElementTree.SubElement(case, kind, message=message)
-        suite.set("tests", str(len(candidate["criteria"])))
+            ElementTree.SubElement(case, kind, message=result.reason or f"found {_found(result)}")
+        suite.set("tests", str(len(candidate.criteria)))
         for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             suite.set(attribute, str(counts[kind]))
     ElementTree.indent(root)

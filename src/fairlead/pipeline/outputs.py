@@ -9,9 +9,12 @@ from fairlead.documents.data_check import DataCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
+from fairlead.documents.evaluation import EvalResult
+from fairlead.documents.gate import GateRecord
 from fairlead.documents.pairs import JudgeCounts, PairCounts
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
+from fairlead.documents.report import Report
 from fairlead.documents.training import DpoResult
 from fairlead.files import read_json
 from fairlead.pipeline import datasets
@@ -57,13 +60,13 @@ DPO_RESULT = Output("dpo", "training.json", DpoResult.read)
 
 ANSWERS = Output("answers", "answers.jsonl", datasets.completions)
 SAMPLES = Output("answers", "samples.md", _path)
-COMPARISON = Output("eval", "comparison.json", _json)
+COMPARISON = Output("eval", "comparison.json", EvalResult.read)
 SCORES = Output("eval", "scores.jsonl", _path)
 EVAL_VERDICTS = Output("eval", "verdicts.jsonl", _path)
 DRIFT = Output("probe", "probe.json", DriftResult.read)
 
-GATE_RECORD = Output("gate", "gate.json", _json)
-REPORT = Output("report", "report.json", _json)
+GATE_RECORD = Output("gate", "gate.json", GateRecord.read)
+REPORT = Output("report", "report.json", Report.read)
 REPORT_PAGE = Output("report", "report.md", _path)
 
 

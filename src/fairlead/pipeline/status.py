@@ -102,12 +102,13 @@ def _row(stage: Stage, state: State, why: str, entry: LockEntry | None) -> Stage
 
 
 def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
-    """The metric that stands for the stage, with its name."""
+    """The metric that stands for the stage, with its name and, where the stage gives one, its n."""
     value = metrics.get(stage.headline)
     if value is None:
         return ""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{stage.headline.replace('_', ' ')} {text}"
+    n = f" (n = {metrics['n']})" if "n" in metrics else ""
+    return f"{stage.headline.replace('_', ' ')} {text}{n}"
 
 
 def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> str:

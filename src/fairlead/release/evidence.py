@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
+from fairlead.documents.gate import Candidate, GateRecord
+from fairlead.documents.report import Report
 from fairlead.errors import ArtifactError, DataError
-from fairlead.files import read_json
 from fairlead.gate.stage import weights
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 from fairlead.records import content_id
 
-Candidate = Literal["sft", "dpo"]
 CANDIDATES: tuple[Candidate, ...] = ("sft", "dpo")
 
 
@@ -33,8 +32,8 @@ class Evidence:
     candidate: Candidate
     trained: Mapping[str, Artifact]
     gate: Artifact | None
-    record: Mapping[str, Any] | None
-    report: Mapping[str, Any] | None
+    record: GateRecord | None
+    report: Report | None
     problems: tuple[str, ...]
 
     @property
@@ -68,7 +67,7 @@ def gather(project: Project, candidate: Candidate) -> Evidence:
         problem = "the gate has not run for the present config, data and weights"
         return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, _made(project))))
     # Every file of what the gate judged against its manifest, every manifest against the gate's record.
-    record = _read_record(gate)
+    record = GateRecord.read(gate.file("gate.json"))
     judged = {name: project.artifact(name) for name in _judged_stages(project, gate)}
     problems = [*_changed(project, [*judged.values(), gate]), *_other_bytes(record, judged, candidate)]
     problems += _verdict(record, candidate)
@@ -113,15 +112,6 @@ def _made(project: Project) -> list[Artifact]:
     return made
 
 
-def _read_record(gate: Artifact) -> Mapping[str, Any]:
-    record = read_json(gate.file("gate.json"))
-    if not isinstance(record, dict) or not {"status", "judged", "adapters", "candidates"} <= record.keys():
-        raise ArtifactError(
-            "is no gate record", where=str(gate.path / "gate.json"), remedy="judge again: fairlead gate --force"
-        )
-    return record
-
-
 def _changed(project: Project, artifacts: Iterable[Artifact]) -> list[str]:
     """Files that are not what their manifest names, manifests whose hash is not that of their files."""
     found = []
@@ -133,40 +123,38 @@ def _changed(project: Project, artifacts: Iterable[Artifact]) -> list[str]:
     return found
 
 
-def _other_bytes(record: Mapping[str, Any], judged: Mapping[str, Artifact], candidate: Candidate) -> list[str]:
+def _other_bytes(record: GateRecord, judged: Mapping[str, Artifact], candidate: Candidate) -> list[str]:
     """What the record names and is not at hand."""
     found = [
-        f"the gate judged {name} {record['judged'].get(name)}, here is {artifact.hash}"
+        f"the gate judged {name} {record.judged.get(name)}, here is {artifact.hash}"
         for name, artifact in judged.items()
-        if record["judged"].get(name) != artifact.hash
+        if record.judged.get(name) != artifact.hash
     ]
-    if record["adapters"].get(candidate) != weights(judged[candidate].manifest):
+    if record.adapters.get(candidate) != weights(judged[candidate].manifest):
         found.append(f"the gate judged other weights of {candidate} than these")
-    if record["eval_prompts"] != judged["prepare"].manifest.files.get("eval.jsonl"):
+    if record.eval_prompts != judged["prepare"].manifest.files.get("eval.jsonl"):
         found.append("the gate judged on other eval prompts than these")
     configs = {name: dict(artifact.manifest.config) for name, artifact in sorted(judged.items())}
-    if record["config_hash"] != content_id(configs):
+    if record.config_hash != content_id(configs):
         found.append("the gate judged another config than this")
     return found
 
 
-def _verdict(record: Mapping[str, Any], candidate: Candidate) -> list[str]:
-    judged = record["candidates"].get(candidate)
+def _verdict(record: GateRecord, candidate: Candidate) -> list[str]:
+    judged = record.candidates.get(candidate)
     if judged is None:
         return [f"the gate has not judged {candidate}"]
-    if judged["status"] == "passed":
+    if judged.status == "passed":
         return []
-    missed = ", ".join(c["figure"] for c in judged["criteria"] if c["status"] != "passed") or "no criterion concerns it"
-    advice = f"; its advice: {record['advice']}" if record.get("advice") else ""
-    return [f"the gate says {judged['status']} for {candidate} ({missed}){advice}"]
+    missed = ", ".join(c.figure for c in judged.criteria if c.status != "passed") or "no criterion concerns it"
+    return [f"the gate says {judged.status} for {candidate} ({missed}); its advice: {record.advice}"]
 
 
-def _report(project: Project) -> tuple[Mapping[str, Any] | None, list[str]]:
+def _report(project: Project) -> tuple[Report | None, list[str]]:
     """The report, or what is wrong with it. One that has not been written yet is written."""
     try:
         report = project.artifact("report")
     except ArtifactError:
         report = project.run("report")["report"]
     faults = _changed(project, [report])
-    found: Mapping[str, Any] | None = None if faults else read_json(report.file("report.json"))
-    return found, faults
+    return None if faults else Report.read(report.file("report.json")), faults

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config.release import ReleaseSettings
+from fairlead.documents.gate import Candidate
 from fairlead.documents.release import ReleaseEvidence
 from fairlead.errors import ArtifactError, ConfigError, FairleadError
 from fairlead.files import disk_errors, folder_entries, hash_file, read_json, write_atomic, write_json
@@ -24,7 +25,7 @@ from fairlead.pipeline.stage import resolve
 from fairlead.records import content_id
 from fairlead.release import hub
 from fairlead.release.checksums import EVIDENCE, verify, write_checksums
-from fairlead.release.evidence import Candidate, Evidence, gather
+from fairlead.release.evidence import Evidence, gather
 from fairlead.release.model_card import model_card
 from fairlead.report.summary import reflection
 
@@ -158,7 +159,7 @@ def _fill(
             for name in ("gate.json", "gate.md", "gate.xml"):
                 shutil.copyfile(evidence.gate.file(name), folder / name)
     if evidence.report is not None:
-        write_json(folder / "report.json", evidence.report)
+        evidence.report.write(folder / "report.json")
         write_atomic(folder / "reflection.md", reflection(evidence.report))
     base, revision = _base(project, settings)
     if adapter:
@@ -207,7 +208,7 @@ def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evid
 
 def _evidence(project: Project, folder: Path, version: str, evidence: Evidence, despite: str | None) -> ReleaseEvidence:
     """What was judged and what is released, by hash."""
-    record = evidence.record or {}
+    record = evidence.record
     manifest = evidence.model.manifest
     return ReleaseEvidence(
         version=version,
@@ -219,10 +220,10 @@ def _evidence(project: Project, folder: Path, version: str, evidence: Evidence, 
         base=manifest.inputs.get("model.name"),
         dtype=_precision(project),
         gate_record=hash_file(folder / "gate.json") if evidence.gate is not None else None,
-        eval_prompts=record.get("eval_prompts"),
-        judge=record.get("judge"),
-        template=record.get("template"),
-        config=record.get("config_hash", content_id(dict(manifest.config))),
+        eval_prompts=None if record is None else record.eval_prompts,
+        judge=None if record is None else record.judge,
+        template=None if record is None else record.template,
+        config=content_id(dict(manifest.config)) if record is None else record.config_hash,
         versions=package_versions(),
     )
 

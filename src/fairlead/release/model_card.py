@@ -8,10 +8,12 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fairlead.config.release import ReleaseSettings
+from fairlead.documents.gate import Candidate, GateRecord
+from fairlead.documents.report import Report
 from fairlead.escape import code_span, markdown
 from fairlead.gate.output import criteria_markdown, waiver
 from fairlead.records import ModelPair
-from fairlead.report.stage import pairwise_markdown, table_markdown
+from fairlead.report.markdown import pairwise_markdown, table_markdown
 
 _TEMPLATE = """---
 {{ card_data }}
@@ -57,7 +59,7 @@ def model_card(
     *,
     name: str,
     version: str,
-    candidate: str,
+    candidate: Candidate,
     form: str,
     base: str,
     revision: str | None,
@@ -65,8 +67,8 @@ def model_card(
     local: bool,
     settings: ReleaseSettings,
     evidence: Mapping[str, Any],
-    record: Mapping[str, Any] | None,
-    report: Mapping[str, Any] | None,
+    record: GateRecord | None,
+    report: Report | None,
 ) -> str:
     """The card's text.
 
@@ -104,20 +106,20 @@ def model_card(
     return str(card)
 
 
-def _results(report: Mapping[str, Any] | None, candidate: str, name: str) -> list[EvalResult]:
+def _results(report: Report | None, candidate: Candidate, name: str) -> list[EvalResult]:
     """The win rate of the candidate over what it was trained from, where it was judged."""
     pair = ModelPair("dpo", "sft") if candidate == "dpo" else ModelPair("sft", "base")
-    found = ((report or {}).get("pairwise") or {}).get(str(pair))
-    if found is None or found["win_rate"] is None:
+    figures = None if report is None else report.pairwise.get(str(pair))
+    if figures is None or figures.win_rate is None:
         return []
     return [
         EvalResult(
             task_type="text-generation",
             dataset_type="held-out",
-            dataset_name=f"{name}, {found['n']} held-out prompts",
+            dataset_name=f"{name}, {figures.n} held-out prompts",
             metric_type="win_rate",
             metric_name=f"win rate over {pair.reference}, ties half",
-            metric_value=round(found["win_rate"], 4),
+            metric_value=round(figures.win_rate, 4),
         )
     ]
 
@@ -165,36 +167,36 @@ def _usage(form: str, base: str, revision: str | None, dtype: str) -> str:
     )
 
 
-def _evaluation(report: Mapping[str, Any] | None) -> str:
+def _evaluation(report: Report | None) -> str:
     if report is None:
         return "There is no report of the evaluation."
-    judge, missing = code_span(str(report["judge"])), report["missing"]
-    intro = f"{report['prompts']} held-out prompts, judge {judge}, {missing:.1%} of the judgements missing."
+    judge, missing = code_span(str(report.judge)), report.missing
+    intro = f"{report.prompts} held-out prompts, judge {judge}, {missing:.1%} of the judgements missing."
     intro += " Intervals are 95 %."
-    warnings = "\n".join(f"- **{warning['name']}**: {markdown(warning['text'])}" for warning in report["warnings"])
-    parts = [intro, table_markdown(report["table"]), pairwise_markdown(report["pairwise"]), warnings]
+    caveats = "\n".join(f"- **{caveat.name}**: {markdown(caveat.text)}" for caveat in report.warnings)
+    parts = [intro, table_markdown(report.table), pairwise_markdown(report.pairwise), caveats]
     return "\n\n".join(part for part in parts if part)
 
 
-def _gate(record: Mapping[str, Any] | None, candidate: str) -> str:
+def _gate(record: GateRecord | None, candidate: Candidate) -> str:
     if record is None:
         return "The gate has not judged this model."
-    judged, waived = record["candidates"][candidate], waiver(record.get("waived"))
-    return f"**{judged['status']}** for {candidate}.\n\n{criteria_markdown(judged['criteria'])}" + (
+    judged, waived = record.candidates[candidate], waiver(record.waived)
+    return f"**{judged.status}** for {candidate}.\n\n{criteria_markdown(judged.criteria)}" + (
         f"\n\n{waived}" if waived else ""
     )
 
 
-def _data(report: Mapping[str, Any] | None, settings: ReleaseSettings) -> str:
+def _data(report: Report | None, settings: ReleaseSettings) -> str:
     told = settings.data or "Source and licence of the training data were not stated."
     if report is None:
         return told
     lines = ["| Stage | Figure | Value |", "|---|---|---|"]
     for stage in ("prepare", "sft", "pairs"):
-        for key, value in report["figures"].get(stage, {}).items():
+        for key, value in report.figures.get(stage, {}).items():
             if isinstance(value, int):
                 lines.append(f"| {stage} | {key.replace('_', ' ')} | {value} |")
-    inputs = report["lineage"].get("prepare", {}).get("inputs", {})
+    inputs = report.lineage["prepare"].inputs if "prepare" in report.lineage else {}
     sources = "\n".join(f"| {name} | `{digest}` |" for name, digest in inputs.items() if name.startswith("data."))
     return "\n\n".join([told, "\n".join(lines), f"| Source | Hash |\n|---|---|\n{sources}"])
 

@@ -1,25 +1,28 @@
 """`reflection.md`: what DPO did to this model and what it did not.
 
-Every sentence comes from a figure and links to it, by plain rules and no model: the same figures give the same page.
+Every sentence comes from a figure and links to it, by plain rules and no model: the same figures give the same page. A
+cause is named only where the interval of a figure excludes that it is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from fairlead.documents.evaluation import Conclusion
+from fairlead.documents.report import PairFigures, Report, TableRow, drift_figures
 from fairlead.escape import code_span, markdown
-from fairlead.gate.output import watch_actions
+from fairlead.records import Interval, ModelPair, VerdictState
+from fairlead.report.markdown import diagnosis_of, monitor_actions, number
 from fairlead.statistics.intervals import proportion_interval
 
 _COIN = 0.5  # accuracy of the implicit reward on held-out pairs, if nothing was learnt
 _SMALL_KL, _LARGE_KL = 0.5, 20.0  # nats per answer: nothing moved; far from where it started
-_MOST_DOUBTS = 3  # warnings told in full, so that the page stays short
+_MOST_CAVEATS = 3  # told in full, so that the page stays short
 _NOISY_ORDERS = 0.2  # share of pairs whose verdict depends on the order
 
 
-def reflection(report: Mapping[str, Any]) -> str:
-    """The page, from `report.json`. Sentences whose figure was not measured are left out."""
+def reflection(report: Report) -> str:
+    """The page. Sentences whose figure was not measured are left out."""
     paragraphs = [
         _waiver(report),
         _outcome(report),
@@ -27,209 +30,251 @@ def reflection(report: Mapping[str, Any]) -> str:
         _cost(report),
         _training(report),
         _causes(report),
-        _doubts(report),
+        _caveats(report),
     ]
     texts = [" ".join(sentences) for sentences in map(list, paragraphs) if sentences]
     return "\n\n".join(["# What DPO did to this model, and what it didn't", *texts]) + "\n"
 
 
-def _said(text: str, *figures: str) -> str:
+def _sentence(text: str, *figures: str) -> str:
     """A sentence with a link to each figure that it rests on."""
     links = ", ".join(f"[{figure}](report.json#{figure})" for figure in figures)
     return f"{text} ({links})."
 
 
-def _pair(report: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+def _decisive(report: Report) -> tuple[ModelPair, PairFigures] | None:
     """The comparison that DPO is judged by."""
-    for name in ("dpo_vs_sft", "dpo_vs_base"):
-        if name in report["pairwise"] and report["pairwise"][name]["win_rate"] is not None:
-            return name, report["pairwise"][name]
+    for pair in (ModelPair("dpo", "sft"), ModelPair("dpo", "base")):
+        figures = report.pairwise.get(str(pair))
+        if figures is not None and figures.win_rate is not None:
+            return pair, figures
     return None
 
 
-def _waiver(report: Mapping[str, Any]) -> Iterator[str]:
-    decision = report.get("decision") or {}
-    if decision.get("verdict") == "waived":
-        yield _said(
-            f"Whether to fine-tune at all was not measured but waived: {decision['why'].rstrip(' .')}", "decision.why"
-        )
+def _conclusion(figures: PairFigures | TableRow) -> Conclusion:
+    """What the published word says, without what could have been seen."""
+    return next(conclusion for conclusion in Conclusion if figures.word.startswith(conclusion))
 
 
-def _outcome(report: Mapping[str, Any]) -> Iterator[str]:
-    gate = report["gate"]
-    yield _said(f"The gate says {gate['status']}, and its advice is to {gate['advice']}", "gate.status", "gate.advice")
-    found = _pair(report)
-    if found is None:
+def _waiver(report: Report) -> Iterator[str]:
+    if report.decision.verdict == "waived":
+        reason = report.decision.why.rstrip(" .")
+        yield _sentence(f"Whether to fine-tune at all was not measured but waived: {reason}", "decision.why")
+
+
+def _outcome(report: Report) -> Iterator[str]:
+    gate = report.gate
+    yield _sentence(f"The gate says {gate.status}, and its advice is to {gate.advice}", "gate.status", "gate.advice")
+    decisive = _decisive(report)
+    if decisive is None:
         return
-    name, pair = found
-    other = name.removeprefix("dpo_vs_").replace("sft", "SFT").replace("base", "the base model")
-    at = f"pairwise.{name}"
-    interval = "" if pair["low"] is None else f", with a 95 % interval from {pair['low']:.1%} to {pair['high']:.1%}"
-    yield _said(
-        f"Against {other} it won {pair['win_rate']:.1%} of {pair['n']} judged prompts, ties counted half{interval}",
+    pair, figures = decisive
+    other = {"sft": "SFT", "base": "the base model"}[pair.reference]
+    at = f"pairwise.{pair}"
+    interval = "" if figures.low is None else f", with a 95 % interval from {figures.low:.1%} to {figures.high:.1%}"
+    yield _sentence(
+        f"Against {other} it won {figures.win_rate:.1%} of {figures.n} judged prompts, ties counted half{interval}",
         f"{at}.win_rate",
         f"{at}.low",
         f"{at}.n",
     )
-    verdict = {
-        "undefined": f"So few prompts say nothing of whether it is better than {other}: there is no interval",
-        "better": f"That is better than {other} beyond what chance explains",
-        "worse": f"That is worse than {other} beyond what chance explains: DPO failed",
-    }.get(pair["word"])
-    if verdict is None:
-        seen = pair["detectable"]
-        limit = "" if seen is None else f"; a difference of {seen:.1%} would have been seen in 8 of 10 such comparisons"
-        verdict = f"No difference was shown: DPO did not do what it was meant to{limit}"
-    yield _said(verdict, f"{at}.word")
-    if pair["missing"]:
-        yield _said(
-            f"{pair['missing']} verdicts are missing; if all were losses the win rate would be {pair['worst']:.1%}, "
-            f"if all were wins {pair['best']:.1%}",
+    seen = figures.detectable
+    limit = "" if seen is None else f"; a difference of {seen:.1%} would have been seen in 8 of 10 such comparisons"
+    verdicts = {
+        Conclusion.UNDEFINED: f"So few prompts say nothing of whether it is better than {other}: there is no interval",
+        Conclusion.BETTER: f"That is better than {other} beyond what chance explains",
+        Conclusion.WORSE: f"That is worse than {other} beyond what chance explains: DPO failed",
+        Conclusion.NOT_SHOWN: f"No difference was shown, in either direction{limit}",
+    }
+    yield _sentence(verdicts[_conclusion(figures)], f"{at}.word")
+    if figures.missing:
+        yield _sentence(
+            f"{figures.missing} verdicts are missing; if all were losses the win rate would be {figures.worst:.1%}, "
+            f"if all were wins {figures.best:.1%}",
             f"{at}.missing",
             f"{at}.worst",
             f"{at}.best",
         )
 
 
-def _metrics(report: Mapping[str, Any]) -> Iterator[str]:
-    for word, verb in (("better", "rose"), ("worse", "fell")):
-        for row in report["table"]:
-            if row["word"] == word:
-                yield _said(
-                    f"`{row['metric']}` {verb} from {row[row['against']]:.3f} to {row['dpo']:.3f} "
-                    f"(Δ {row['delta']:+.3f}, at least {min(row['delta_low'], row['delta_high'], key=abs):+.3f})",
-                    f"table.{row['metric']}.{row['against']}",
-                    f"table.{row['metric']}.dpo",
-                    f"table.{row['metric']}.delta",
-                )
-    rest = [row for row in report["table"] if row["word"] not in ("better", "worse")]
-    undefined = [row for row in rest if row["word"] == "undefined"]
-    still = [row for row in rest if row["word"] != "undefined"]
-    for rows, said in ((still, "no difference was shown"), (undefined, "the difference is undefined")):
-        if rows:
-            names = ", ".join(code_span(row["metric"]) for row in rows)
-            yield _said(f"In {names} {said}", *(f"table.{row['metric']}.word" for row in rows))
+def _metrics(report: Report) -> Iterator[str]:
+    rows = {conclusion: [row for row in report.table if _conclusion(row) is conclusion] for conclusion in Conclusion}
+    for conclusion, verb in ((Conclusion.BETTER, "rose"), (Conclusion.WORSE, "fell")):
+        for row in rows[conclusion]:
+            before = row.sft if row.against == "sft" else row.base
+            least = min(row.delta_low or 0.0, row.delta_high or 0.0, key=abs)
+            yield _sentence(
+                f"{code_span(row.metric)} {verb} from {before:.3f} to {row.dpo:.3f} (Δ {row.delta:+.3f}, at least "
+                f"{least:+.3f})",
+                f"table.{row.metric}.{row.against}",
+                f"table.{row.metric}.dpo",
+                f"table.{row.metric}.delta",
+            )
+    for conclusion, text in (
+        (Conclusion.NOT_SHOWN, "no difference was shown"),
+        (Conclusion.UNDEFINED, "the difference is undefined"),
+    ):
+        if rows[conclusion]:
+            names = ", ".join(code_span(row.metric) for row in rows[conclusion])
+            yield _sentence(f"In {names} {text}", *(f"table.{row.metric}.word" for row in rows[conclusion]))
 
 
-def _cost(report: Mapping[str, Any]) -> Iterator[str]:
-    answers = report["answers"]
-    before, after = answers.get("sft", answers.get("base")), answers.get("dpo")
-    if before and after and before["mean_characters"] and after["mean_characters"] is not None:
-        change = after["mean_characters"] / before["mean_characters"] - 1
-        yield _said(
+def _cost(report: Report) -> Iterator[str]:
+    start = "sft" if "sft" in report.answers else "base"
+    before, after = (report.answers[m].mean_characters if m in report.answers else None for m in (start, "dpo"))
+    if before and after is not None:
+        change = after / before - 1
+        yield _sentence(
             f"Answers are {abs(change):.0%} {'longer' if change > 0 else 'shorter'} than before, "
-            f"{after['mean_characters']:.0f} characters on average",
+            f"{after:.0f} characters on average",
             "answers.dpo.mean_characters",
-            f"answers.{'sft' if 'sft' in answers else 'base'}.mean_characters",
+            f"answers.{start}.mean_characters",
         )
-    probe = report["probe"] or {}
-    perplexity = probe.get("perplexity", {})
+    perplexity = _by_model(report, "perplexity")
     if "base" in perplexity and "dpo" in perplexity:
-        yield _said(
-            f"On general text the perplexity went from {perplexity['base']['value']:.2f} to "
-            f"{perplexity['dpo']['value']:.2f}",
+        yield _sentence(
+            f"On general text the perplexity went from {perplexity['base'].value:.2f} to {perplexity['dpo'].value:.2f}",
             "probe.perplexity.base",
             "probe.perplexity.dpo",
         )
-    for name, figures in probe.items():
+    for name in sorted(drift_figures(report.probe)):
+        figures = _by_model(report, name)
         if name.startswith("general") and "base" in figures and "dpo" in figures:
-            yield _said(
-                f"On the general task `{name.removeprefix('general_')}` it scores {figures['dpo']['value']:.3f}, "
-                f"where the base scored {figures['base']['value']:.3f}",
+            yield _sentence(
+                f"On the general task {code_span(name.removeprefix('general_'))} it scores "
+                f"{figures['dpo'].value:.3f}, where the base scored {figures['base'].value:.3f}",
                 f"probe.{name}.base",
                 f"probe.{name}.dpo",
             )
 
 
-def _training(report: Mapping[str, Any]) -> Iterator[str]:
-    probe, dpo = report["probe"] or {}, report["figures"].get("dpo", {})
-    accuracy = probe.get("implicit_reward_accuracy", {}).get("value")
-    if accuracy is not None:
-        n = probe["implicit_reward_accuracy"]["n"]
-        yield _said(
-            f"Its implicit reward prefers the chosen answer in {accuracy:.1%} of {n} held-out pairs",
+def _by_model(report: Report, name: str) -> dict[str, Interval]:
+    """A figure of the drift by model; empty where it was not measured, or has no value."""
+    figure = drift_figures(report.probe).get(name)
+    if not isinstance(figure, dict):
+        return {}
+    return {model: interval for model, interval in figure.items() if interval.value is not None}
+
+
+def _drift(report: Report, name: str) -> Interval:
+    """A figure of the drift; without value and ends where it was not measured."""
+    figure = drift_figures(report.probe).get(name)
+    return figure if isinstance(figure, Interval) else Interval(None, None, None, 0, "undefined: not measured")
+
+
+def _training(report: Report) -> Iterator[str]:
+    dpo = report.figures.get("dpo", {})
+    accuracy = _drift(report, "implicit_reward_accuracy")
+    if accuracy.value is not None:
+        yield _sentence(
+            f"Its implicit reward prefers the chosen answer in {accuracy.value:.1%} of {accuracy.n} held-out pairs",
             "probe.implicit_reward_accuracy",
         )
-    watch = report["stages"]["dpo"]["watch"]
-    if watch is not None:
-        yield _said(watch["sentence"].rstrip(" ."), "stages.dpo.watch.sentence")
-    if acted := watch_actions(dpo):
-        yield _said(f"The watch {acted}", "figures.dpo.stopped_on", "figures.dpo.kept_step")
-    gap = dpo.get("validation_reward_gap")
+    diagnosis = diagnosis_of(report)
+    if diagnosis is not None:
+        yield _sentence(markdown(diagnosis.sentence.rstrip(" .")), "stages.dpo.watch.sentence")
+    if acted := monitor_actions(dpo):
+        yield _sentence(f"The watch {acted}", "figures.dpo.stopped_on", "figures.dpo.kept_step")
+    gap = number(dpo, "validation_reward_gap")
     if gap is not None:
-        yield _said(
+        yield _sentence(
             f"The reward gap on validation pairs ended at {gap:.2f}, which is necessary for better answers and not "
             "sufficient",
             "figures.dpo.validation_reward_gap",
         )
-    kl = probe.get("kl_from_reference", {}).get("value")
-    if kl is not None:
-        yield _said(
-            f"A sampled answer lies {kl:.2f} nats from the reference at β {dpo.get('beta')}",
+    kl = _drift(report, "kl_from_reference")
+    if kl.value is not None:
+        yield _sentence(
+            f"A sampled answer lies {kl.value:.2f} nats from the reference at β {dpo.get('beta')}",
             "probe.kl_from_reference",
             "figures.dpo.beta",
         )
 
 
-def _causes(report: Mapping[str, Any]) -> Iterator[str]:
+def _causes(report: Report) -> Iterator[str]:
     """What the figures suggest where DPO did not win."""
-    found = _pair(report)
-    if found is None or found[1]["word"] == "better":
+    decisive = _decisive(report)
+    if decisive is None or _conclusion(decisive[1]) is Conclusion.BETTER:
         return
-    name, pair = found
-    causes = [*_moved(report), *_told_apart(report), *_noise(name, pair)]
+    pair, figures = decisive
+    causes = [*_moved(report), *_told_apart(report), *_noise(pair, figures)]
+    if not causes:
+        causes = [*_preferences(report, pair, figures)]
     yield from causes
-    accuracy = (report["probe"] or {}).get("implicit_reward_accuracy", {})
-    if not causes and accuracy.get("low") is not None and accuracy["low"] > _COIN:
-        yield _said(
-            f"It learnt its pairs ({accuracy['value']:.0%} of {accuracy['n']} held-out ones), and answers did not get "
-            "better: the preference data was off, because what it prefers is not what the judge prefers",
+    accuracy = _drift(report, "implicit_reward_accuracy")
+    low, high = accuracy.low, accuracy.high
+    if accuracy.value is not None and low is not None and high is not None and low <= _COIN <= high:
+        yield _sentence(
+            f"That held-out pairs are told apart better than by a coin is not shown ({accuracy.value:.0%} of "
+            f"{accuracy.n}), so whether the pairs taught anything is open",
             "probe.implicit_reward_accuracy",
+        )
+    if not causes and figures.low is not None:
+        yield _sentence(
+            "No cause is named, because no interval excludes that there is none; more prompts would tell",
+            f"pairwise.{pair}.low",
+            f"pairwise.{pair}.high",
         )
 
 
-def _moved(report: Mapping[str, Any]) -> Iterator[str]:
+def _moved(report: Report) -> Iterator[str]:
     """Whether the whole interval of the KL says that the model stayed where it was, or went far."""
-    kl, beta = (report["probe"] or {}).get("kl_from_reference", {}), report["figures"].get("dpo", {}).get("beta")
-    low, high = kl.get("low"), kl.get("high")
-    if high is not None and high < _SMALL_KL:
-        yield _said(
-            f"The model hardly moved ({kl['value']:.2f} nats, at most {high:.2f}): β {beta} is too high, or the "
+    kl, beta = _drift(report, "kl_from_reference"), report.figures.get("dpo", {}).get("beta")
+    if kl.value is not None and kl.high is not None and kl.high < _SMALL_KL:
+        yield _sentence(
+            f"The model hardly moved ({kl.value:.2f} nats, at most {kl.high:.2f}): β {beta} is too high, or the "
             "learning rate too low, and nothing was learnt",
             "probe.kl_from_reference",
         )
-    if low is not None and low > _LARGE_KL:
-        yield _said(
-            f"The model drifted far ({kl['value']:.0f} nats, at least {low:.0f}): β {beta} is too low to hold it",
+    if kl.value is not None and kl.low is not None and kl.low > _LARGE_KL:
+        yield _sentence(
+            f"The model drifted far ({kl.value:.0f} nats, at least {kl.low:.0f}): β {beta} is too low to hold it",
             "probe.kl_from_reference",
         )
 
 
-def _told_apart(report: Mapping[str, Any]) -> Iterator[str]:
-    accuracy = (report["probe"] or {}).get("implicit_reward_accuracy", {})
-    if accuracy.get("low") is not None and accuracy["low"] <= _COIN:
-        yield _said(
-            f"That held-out pairs are told apart better than by a coin is not shown ({accuracy['value']:.0%} of "
-            f"{accuracy['n']}): the pairs contradict each other, or are too few",
+def _told_apart(report: Report) -> Iterator[str]:
+    """Whether the whole interval of the implicit reward's accuracy says that the pairs contradict each other."""
+    accuracy = _drift(report, "implicit_reward_accuracy")
+    if accuracy.value is not None and accuracy.high is not None and accuracy.high < _COIN:
+        yield _sentence(
+            f"Held-out pairs are told apart worse than by a coin ({accuracy.value:.0%} of {accuracy.n}, at most "
+            f"{accuracy.high:.0%}): they contradict the pairs of the training",
             "probe.implicit_reward_accuracy",
         )
 
 
-def _noise(name: str, pair: Mapping[str, Any]) -> Iterator[str]:
-    states = pair["states"]
-    judged = sum(states[state] for state in ("win", "loss", "tie", "inconsistent"))
-    low = proportion_interval(states["inconsistent"], judged).low
+def _noise(pair: ModelPair, figures: PairFigures) -> Iterator[str]:
+    """Whether the whole interval of the share of contradicting orders is above a fifth."""
+    states = figures.states
+    inconsistent = states[VerdictState.INCONSISTENT]
+    judged = inconsistent + sum(states[state] for state in (VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE))
+    low = proportion_interval(inconsistent, judged).low
     if low is not None and low > _NOISY_ORDERS:
-        yield _said(
-            f"{states['inconsistent']} of {judged} verdicts change with the order of the answers: the judge is noisy",
-            f"pairwise.{name}.states",
+        yield _sentence(
+            f"{inconsistent} of {judged} verdicts change with the order of the answers: the judge is noisy",
+            f"pairwise.{pair}.states",
         )
 
 
-def _doubts(report: Mapping[str, Any]) -> Iterator[str]:
-    warnings = report["warnings"]
-    for number, warning in enumerate(warnings[:_MOST_DOUBTS]):
-        yield _said(f"To be doubted: {markdown(warning['text'])}", f"warnings.{number}")
-    if len(warnings) > _MOST_DOUBTS:
-        named = ", ".join(dict.fromkeys(markdown(warning["name"]) for warning in warnings[_MOST_DOUBTS:]))
-        yield _said(f"{len(warnings) - _MOST_DOUBTS} more warnings stand in the report: {named}", "warnings")
+def _preferences(report: Report, pair: ModelPair, figures: PairFigures) -> Iterator[str]:
+    """Whether the pairs were learnt for certain, and the answers got worse for certain."""
+    accuracy = _drift(report, "implicit_reward_accuracy")
+    if accuracy.value is None or accuracy.low is None or accuracy.low <= _COIN:
+        return
+    if _conclusion(figures) is Conclusion.WORSE:
+        yield _sentence(
+            f"It learnt its pairs ({accuracy.value:.0%} of {accuracy.n} held-out ones), and answers got worse: the "
+            "preference data was off, because what it prefers is not what the judge prefers",
+            "probe.implicit_reward_accuracy",
+            f"pairwise.{pair}.high",
+        )
+
+
+def _caveats(report: Report) -> Iterator[str]:
+    caveats = report.warnings
+    for place, caveat in enumerate(caveats[:_MOST_CAVEATS]):
+        yield _sentence(f"To be doubted: {markdown(caveat.text)}", f"warnings.{place}")
+    if len(caveats) > _MOST_CAVEATS:
+        names = ", ".join(dict.fromkeys(markdown(caveat.name) for caveat in caveats[_MOST_CAVEATS:]))
+        yield _sentence(f"{len(caveats) - _MOST_CAVEATS} more warnings stand in the report: {names}", "warnings")

@@ -10,16 +10,17 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.project import CONFIG_NAME, Config, load_config, parse_config
 from fairlead.config.yaml_file import parse_yaml, read_yaml
+from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.sweep import SweepPoint, SweepResult
 from fairlead.errors import ConfigError, TrainingError
-from fairlead.files import read_json, read_jsonl, write_atomic
+from fairlead.files import read_jsonl, write_atomic
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.project import Project
 from fairlead.progress import Progress, Silent
@@ -191,21 +192,20 @@ def _pair(config: Config, folder: Path) -> str:
 def _point(project: Project, values: Mapping[str, Any], pair: str) -> Point:
     """Runs a point's stages and reads what they measured."""
     artifacts = project.run("eval") | project.run("probe")
-    comparison = read_json(artifacts["eval"].file("comparison.json"))
-    rate = comparison["pairwise"][pair]
+    comparison = EvalResult.read(artifacts["eval"].file("comparison.json"))
+    decisive = comparison.result_of(ModelPair.parse(pair))
+    if decisive is None:
+        raise LookupError(f"the comparison lacks {pair}")
     training = files.DPO_RESULT.read(artifacts["dpo"].file(files.DPO_RESULT.name))
     drift = files.DRIFT.read(artifacts["probe"].file(files.DRIFT.name))
     return Point(
         values=values,
         outcomes=outcomes_of(artifacts["eval"].file("verdicts.jsonl"), pair),
-        win_rate=Interval(rate["win_rate"], rate["low"], rate["high"], rate["n"], "the comparison's"),
+        win_rate=replace(decisive.win_rate, method="the comparison's"),
         kl=drift.kl_from_reference or Interval(None, None, None, 0, "no held-out prompt leaves room for an answer"),
         gap=training.validation_reward_gap,
         accuracy=training.validation_accuracy,
-        metrics={
-            row["metric"]: Interval(row["dpo"], row["dpo_low"], row["dpo_high"], row["n"], "the comparison's")
-            for row in comparison["table"]
-        },
+        metrics={row.metric: replace(row.means["dpo"], method="the comparison's") for row in comparison.table},
     )
 
 

@@ -7,39 +7,42 @@ models behind an API can stand beside base, SFT and DPO.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from fairlead.data.readers import read_prompts
+from fairlead.documents.evaluation import MetricDifference, Plan
+from fairlead.documents.imported import ImportedComparison, ImportedRow
+from fairlead.documents.report import PairFigures
 from fairlead.errors import DataError, some
-from fairlead.evaluation.caveats import answer_figures, warnings_of
+from fairlead.evaluation.caveats import answer_figures, caveats_of
 from fairlead.evaluation.external.answers import ForeignAnswer, check_format, read_answers
 from fairlead.evaluation.metrics import measure, verdicts_on
-from fairlead.evaluation.table import difference_figures, ends, pairwise_figures, with_holm
-from fairlead.files import write_json, write_jsonl
+from fairlead.evaluation.table import metric_difference, pair_result, with_holm
+from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
-from fairlead.records import Comparison, Prompt, Verdict, VerdictState, to_json
+from fairlead.records import Comparison, Interval, ModelPair, Prompt, Verdict, VerdictState, to_json
 from fairlead.statistics.bradley_terry import bradley_terry
 from fairlead.statistics.power import plan, plan_line
 
+Verdicts = dict[ModelPair, list[Verdict]]
 Answers = dict[str, dict[str, str | None]]  # by model, the answer to each prompt; None where it gave none
 _OWN = ("base", "sft", "dpo")
 
 
 def import_answers(
     project: Project, files: Sequence[Path], *, form: str, to: Path, own: bool = False, name: str | None = None
-) -> dict[str, Any]:
-    """Reads the files' answers, judges every pair of models with the project's judge, and writes what it found to `to`.
+) -> ImportedComparison:
+    """Reads the files' answers, judges every pair of models with the project's judge, and writes what it says to `to`.
 
     Args:
-        form: alpaca_eval or jsonl, see `foreign.read_answers`.
+        form: alpaca_eval or jsonl, see `answers.read_answers`.
         to: folder for comparison.json and verdicts.jsonl.
         own: the project's own base, SFT and DPO answers stand beside the imported ones.
         name: of the model, where the files name none or only one.
@@ -54,13 +57,17 @@ def import_answers(
     cut = _add_own(project, prompts, answers) if own else {}
     if len(answers) < 2:
         raise DataError(
-            f"holds the answers of one model ({some(answers)}), two are wanted",
+            f"holds the answers of one model ({some(answers)}), two are needed",
             where=some(files),
             remedy="give a second file, or --own to compare it with the project's own models",
         )
-    comparison, verdicts = _compare(project, prompts, answers, cut)
-    write_json(to / "comparison.json", comparison)
-    write_jsonl(to / "verdicts.jsonl", verdicts)
+    common = _common(prompts, answers)
+    planned = {str(pair): plan(_clusters(prompts, keys)) for pair, keys in common.items()}
+    judge, verdicts = _judge(project, prompts, answers, common, planned.values())
+    comparison = _compare(project, prompts, answers, cut, common, planned, judge, verdicts)
+    comparison.write(to / "comparison.json")
+    rows = [{"pair": str(pair), **to_json(v)} for pair, of_pair in verdicts.items() for v in of_pair]
+    write_jsonl(to / "verdicts.jsonl", rows)
     return comparison
 
 
@@ -95,9 +102,9 @@ def _add_own(project: Project, prompts: dict[str, Prompt], answers: Answers) -> 
             where="fairlead eval import --own",
             remedy="give the other system another one: --name NAME",
         )
-    held = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
-    keys = {prompt.id: _asked(prompt) for prompt in held}
-    prompts.update({keys[prompt.id]: prompt for prompt in held})
+    eval_set = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
+    keys = {prompt.id: _asked(prompt) for prompt in eval_set}
+    prompts.update({keys[prompt.id]: prompt for prompt in eval_set})
     cut: dict[str, list[bool]] = {}
     for answer in datasets.completions(project.artifact("answers").file("answers.jsonl")):
         answers.setdefault(answer.model, {})[keys[answer.prompt_id]] = answer.text
@@ -105,86 +112,57 @@ def _add_own(project: Project, prompts: dict[str, Prompt], answers: Answers) -> 
     return cut
 
 
-def _compare(
-    project: Project, prompts: Mapping[str, Prompt], answers: Answers, cut: Mapping[str, Sequence[bool]]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    settings = project.config.eval_judge
+def _common(prompts: Mapping[str, Prompt], answers: Answers) -> dict[ModelPair, list[str]]:
+    """The prompts that both models of each pair were asked."""
     common = {
-        pair: [key for key in prompts if all(key in answers[m] for m in pair)] for pair in combinations(answers, 2)
+        ModelPair(first, second): [key for key in prompts if key in answers[first] and key in answers[second]]
+        for first, second in combinations(answers, 2)
     }
-    for (first, second), keys in common.items():
-        if not any(answers[first][key] is not None and answers[second][key] is not None for key in keys):
+    for pair, keys in common.items():
+        first, second = answers[pair.candidate], answers[pair.reference]
+        if not any(first[key] is not None and second[key] is not None for key in keys):
             raise DataError(
-                f"{first} and {second} have answered no prompt in common", remedy="their texts must be equal"
+                f"{pair.candidate} and {pair.reference} have answered no prompt in common",
+                remedy="their texts must be equal",
             )
-    planned = {_pair_name(pair): plan(_clusters(prompts, keys)) for pair, keys in common.items()}
-    judged: dict[tuple[str, str], list[Verdict]] = {}
-    judge_name = None
-    if settings is not None:
-        for each in planned.values():
-            project.progress.line(f"      {plan_line(each)}")
-        with open_judge(settings, project.folder) as judge:
-            judge_name = judge.name
-            judged = {pair: _judge(judge, project, prompts, answers, pair, keys) for pair, keys in common.items()}
-    table = with_holm(
-        [row for pair, keys in common.items() for row in _metric_rows(project, prompts, answers, pair, keys)]
-    )
-    pairwise = {
-        _pair_name(pair): pairwise_figures(
-            verdicts,
-            _clusters(prompts, common[pair]),
-            *([len(answers[model][key] or "") for key in common[pair]] for model in pair),
-        )
-        for pair, verdicts in judged.items()
-    }
-    missing = missing_share(Counter(verdict.state for verdicts in judged.values() for verdict in verdicts))
-    looks = {
-        m: answer_figures([t for t in texts.values() if t is not None], cut.get(m)) for m, texts in answers.items()
-    }
-    fewest = min(map(len, common.values()))
-    comparison = {
-        "models": {model: figures["n"] for model, figures in looks.items()},
-        "unanswered": {m: n for m, texts in answers.items() if (n := sum(t is None for t in texts.values()))},
-        "judge": judge_name,
-        "plan": {pair: each.model_dump() for pair, each in planned.items()},
-        "missing": missing,
-        "pairwise": pairwise,
-        "table": table,
-        "strengths": _strengths(judged, common, prompts) if len(answers) > 2 and judged else None,
-        "metrics": [metric.name for metric in project.config.eval.metrics],
-        "answers": looks,
-        "warnings": warnings_of(table, pairwise, looks, prompts=fewest, missing=missing),
-    }
-    lines = [{"pair": _pair_name(pair), **to_json(v)} for pair, verdicts in judged.items() for v in verdicts]
-    return comparison, lines
-
-
-def _pair_name(pair: tuple[str, str]) -> str:
-    return "_vs_".join(pair)
-
-
-def _clusters(prompts: Mapping[str, Prompt], keys: Sequence[str]) -> list[str]:
-    return [prompts[key].cluster or prompts[key].id for key in keys]
+    return common
 
 
 def _judge(
+    project: Project,
+    prompts: Mapping[str, Prompt],
+    answers: Answers,
+    common: Mapping[ModelPair, Sequence[str]],
+    planned: Iterable[Plan],
+) -> tuple[str | None, Verdicts]:
+    """The judge's identity and its verdicts on every pair; none where the project has no judge."""
+    settings = project.config.eval_judge
+    if settings is None:
+        return None, {}
+    for of_pair in planned:
+        project.progress.line(f"      {plan_line(of_pair)}")
+    with open_judge(settings, project.folder) as judge:
+        return judge.name, {p: _verdicts(judge, project, prompts, answers, p, keys) for p, keys in common.items()}
+
+
+def _verdicts(
     judge: Judge,
     project: Project,
     prompts: Mapping[str, Prompt],
     answers: Answers,
-    pair: tuple[str, str],
+    pair: ModelPair,
     keys: Sequence[str],
 ) -> list[Verdict]:
     """A verdict for every prompt; a failed one where a model gave no answer, which is not the judge's fault."""
-    texts = {key: (answers[pair[0]][key], answers[pair[1]][key]) for key in keys}
+    texts = {key: (answers[pair.candidate][key], answers[pair.reference][key]) for key in keys}
     both = {key: (first, second) for key, (first, second) in texts.items() if first is not None and second is not None}
-    first, second = ([each[side] for each in both.values()] for side in (0, 1))
+    first, second = ([of_prompt[side] for of_prompt in both.values()] for side in (0, 1))
     asked = [prompts[key] for key in both]
-    verdicts = verdicts_on(judge, asked, first, second, what=" vs ".join(pair), progress=project.progress)
+    verdicts = verdicts_on(judge, asked, first, second, what=pair.title, progress=project.progress)
     counts = Counter(verdict.state for verdict in verdicts)
     refuse_if_missing(counts, limit=project.config.eval.max_missing, key="eval.max_missing", judge=judge.name)
-    found = dict(zip(both, verdicts, strict=True))
-    return [found.get(key) or _unanswered(prompts[key], texts[key], judge.name) for key in keys]
+    judged = dict(zip(both, verdicts, strict=True))
+    return [judged.get(key) or _unanswered(prompts[key], texts[key], judge.name) for key in keys]
 
 
 def _unanswered(prompt: Prompt, texts: tuple[str | None, str | None], judge: str) -> Verdict:
@@ -192,33 +170,77 @@ def _unanswered(prompt: Prompt, texts: tuple[str | None, str | None], judge: str
     return Verdict(Comparison(prompt, first, second).id, VerdictState.FAILED, judge, reason="there is no answer")
 
 
-def _metric_rows(
-    project: Project, prompts: Mapping[str, Prompt], answers: Answers, pair: tuple[str, str], keys: Sequence[str]
-) -> list[dict[str, Any]]:
+def _compare(
+    project: Project,
+    prompts: Mapping[str, Prompt],
+    answers: Answers,
+    cut: Mapping[str, Sequence[bool]],
+    common: Mapping[ModelPair, Sequence[str]],
+    planned: Mapping[str, Plan],
+    judge: str | None,
+    verdicts: Verdicts,
+) -> ImportedComparison:
+    differences = with_holm(
+        [d for pair, keys in common.items() for d in _differences(project, prompts, answers, pair, keys)]
+    )
+    results = [
+        pair_result(
+            pair,
+            of_pair,
+            _clusters(prompts, common[pair]),
+            *([len(answers[model][key] or "") for key in common[pair]] for model in (pair.candidate, pair.reference)),
+        )
+        for pair, of_pair in verdicts.items()
+    ]
+    missing = missing_share(Counter(verdict.state for of_pair in verdicts.values() for verdict in of_pair))
+    figures = {
+        model: answer_figures([text for text in texts.values() if text is not None], cut.get(model))
+        for model, texts in answers.items()
+    }
+    fewest = min(map(len, common.values()))
+    return ImportedComparison(
+        models={model: of_model.n for model, of_model in figures.items()},
+        unanswered={m: n for m, texts in answers.items() if (n := sum(t is None for t in texts.values()))},
+        judge=judge,
+        plan=dict(planned),
+        missing=missing,
+        pairwise={str(result.pair): PairFigures.of(result) for result in results},
+        table=tuple(map(ImportedRow.of, differences)),
+        strengths=_strengths(verdicts, common, prompts) if len(answers) > 2 and verdicts else None,
+        metrics=tuple(metric.name for metric in project.config.eval.metrics),
+        answers=figures,
+        warnings=tuple(caveats_of(differences, results, figures, prompts=fewest, missing=missing)),
+    )
+
+
+def _clusters(prompts: Mapping[str, Prompt], keys: Sequence[str]) -> list[str]:
+    return [prompts[key].cluster or prompts[key].id for key in keys]
+
+
+def _differences(
+    project: Project, prompts: Mapping[str, Prompt], answers: Answers, pair: ModelPair, keys: Sequence[str]
+) -> list[MetricDifference]:
     """Each declared metric of two models on the prompts that both were asked, with the paired difference."""
-    first, second = pair
-    texts = {model: [answers[model][key] for key in keys] for model in pair}
-    found = measure(project.config.eval.metrics, [prompts[key] for key in keys], texts, project.folder)
+    texts = {model: [answers[model][key] for key in keys] for model in (pair.candidate, pair.reference)}
+    values = measure(project.config.eval.metrics, [prompts[key] for key in keys], texts, project.folder)
     clusters = _clusters(prompts, keys)
     return [
-        {"metric": metric, "first": first, "second": second, **difference_figures(v[first], v[second], clusters)}
-        for metric, v in found.items()
+        metric_difference(metric, pair, of_metric[pair.candidate], of_metric[pair.reference], clusters)
+        for metric, of_metric in values.items()
     ]
 
 
 def _strengths(
-    judged: Mapping[tuple[str, str], Sequence[Verdict]],
-    common: Mapping[tuple[str, str], Sequence[str]],
-    prompts: Mapping[str, Prompt],
-) -> dict[str, Any]:
+    verdicts: Verdicts, common: Mapping[ModelPair, Sequence[str]], prompts: Mapping[str, Prompt]
+) -> dict[str, Interval]:
     """Bradley-Terry log-odds of every model against the first, from all verdicts; a prompt is a cluster."""
     rows = [
-        (a, b, value, cluster)
-        for (a, b), verdicts in judged.items()
-        for verdict, cluster in zip(verdicts, _clusters(prompts, common[a, b]), strict=True)
-        if (value := verdict.outcome) is not None
+        (pair.candidate, pair.reference, verdict.outcome, cluster)
+        for pair, of_pair in verdicts.items()
+        for verdict, cluster in zip(of_pair, _clusters(prompts, common[pair]), strict=True)
+        if verdict.outcome is not None
     ]
     if not rows:
         return {}
     first, second, outcomes, clusters = zip(*rows, strict=True)
-    return {name: ends(found) for name, found in bradley_terry(first, second, outcomes, first[0], clusters).items()}
+    return bradley_terry(first, second, outcomes, first[0], clusters)

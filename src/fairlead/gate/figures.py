@@ -1,0 +1,157 @@
+"""The figures that a criterion may name, as a tree by the published names of report.json."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, Union
+
+from pydantic import JsonValue
+
+from fairlead.documents.evaluation import EvalResult, MetricDifference
+from fairlead.documents.report import Drift, Figures, PairFigures, TableRow
+from fairlead.errors import ConfigError, some
+from fairlead.evaluation.caveats import NAMES
+from fairlead.judges.qualification.model_families import SHARED_JUDGE
+from fairlead.records import Interval, ModelPair, Preference
+
+FigureTree: TypeAlias = Mapping[str, Union["FigureTree", JsonValue]]
+
+DPO_OVER_SFT = ModelPair("dpo", "sft")
+DPO_OVER_BASE = ModelPair("dpo", "base")
+SFT_OVER_BASE = ModelPair("sft", "base")
+_COMPARED = ("table.", "pairwise.", "metrics_worse", "metrics_better")
+_UNDEFINED_PAIR: dict[str, JsonValue] = {"win_rate": None, "low": None, "high": None, "n": 0}
+
+
+def figure_tree(
+    result: EvalResult,
+    pair: ModelPair,
+    *,
+    leaks: int,
+    data: Mapping[str, int],
+    data_check: Mapping[str, int],
+    training: Mapping[str, Figures],
+    drift: Drift,
+) -> FigureTree:
+    """Every figure that a criterion may name.
+
+    Args:
+        pair: the candidate, and what it was trained from: whose differences `metrics_worse` and `metrics_better` count.
+        leaks: training prompts that are eval prompts.
+        data: faults of the pairs, counted.
+        data_check: how many checks of the pairs failed, and warned.
+        training: what the stages of the training measured, by stage.
+        drift: what training left as it was, and what it moved.
+    """
+    differences = [row.sft_over_base if pair == SFT_OVER_BASE else row.difference for row in result.table]
+    counts = Counter(caveat.name for caveat in result.caveats)
+    warnings = {name: counts[name] for name in (*NAMES, SHARED_JUDGE, *counts)}
+    pairwise = {str(r.pair): PairFigures.of(r).model_dump(mode="json") for r in result.pairwise}
+    return {
+        "table": {row.metric: _row(TableRow.of_row(row)) for row in result.table},
+        "pairwise": {str(pair): _UNDEFINED_PAIR, **pairwise} if pair == SFT_OVER_BASE else pairwise,
+        "missing": result.missing,
+        "verdicts": 1 - result.missing,
+        "prompts": result.prompts,
+        **_credible([difference for difference in differences if difference is not None]),
+        "leaks": leaks,
+        SHARED_JUDGE: warnings[SHARED_JUDGE],
+        "warnings": warnings,
+        "answers": {model: figures.model_dump(mode="json") for model, figures in result.answers.items()},
+        "data": dict(data),
+        "data_check": dict(data_check),
+        "training": training,
+        "probe": {name: _drift(figure) for name, figure in drift.items()},
+    }
+
+
+def _row(row: TableRow) -> FigureTree:
+    figures = row.model_dump(mode="json")
+    if figures["sft_over_base"] is not None:  # Holm's correction is over DPO's differences
+        figures["sft_over_base"]["p_holm"] = None
+    return figures
+
+
+def _drift(figure: Interval | dict[str, Interval]) -> FigureTree:
+    if isinstance(figure, Interval):
+        return _interval(figure)
+    return {model: _interval(interval) for model, interval in figure.items()}
+
+
+def _interval(interval: Interval) -> FigureTree:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def _credible(differences: Sequence[MetricDifference]) -> dict[str, int]:
+    """How many declared metrics have their whole interval below 0, and above it."""
+    deltas = [difference.delta for difference in differences]
+    return {
+        "metrics_worse": sum(delta.high is not None and delta.high < 0 for delta in deltas),
+        "metrics_better": sum(delta.low is not None and delta.low > 0 for delta in deltas),
+    }
+
+
+def path_for(path: str, pair: ModelPair) -> str:
+    """The figure that a criterion, which is written for DPO, names where it is asked of the candidate of `pair`.
+
+    SFT stands in DPO's place and the base in SFT's: `table.format.dpo` becomes `table.format.sft`, and
+    `pairwise.dpo_vs_sft.low` becomes `pairwise.sft_vs_base.low`.
+    """
+    if pair.candidate == "dpo":
+        return path
+    room, _, rest = path.partition(".")
+    first, _, last = rest.partition(".")
+    models = {"dpo": pair.candidate, "sft": pair.reference}
+    if room == "pairwise" and first in (str(DPO_OVER_SFT), str(DPO_OVER_BASE)):
+        return ".".join(part for part in (room, str(pair), last) if part)
+    if room == "answers":
+        return ".".join(part for part in (room, models.get(first, first), last) if part)
+    if room != "table":
+        return path
+    model, _, end = last.partition("_")
+    if model in (*models, "base") and end in ("", "low", "high"):
+        return f"table.{first}.{models.get(model, model)}" + (f"_{end}" if end else "")
+    if last.startswith("sft_over_base"):
+        return path
+    return ".".join(part for part in (room, first, "sft_over_base", last) if part)
+
+
+def is_compared(path: str) -> bool:
+    """Whether a figure rests on the eval prompts, so that too few of them are no evidence."""
+    return path.startswith(_COMPARED)
+
+
+def look_up(path: str, figures: FigureTree) -> tuple[float | None, FigureTree]:
+    """A figure, and those beside it.
+
+    Raises:
+        ConfigError: if there is no such figure, or it is no number.
+    """
+    node: FigureTree | JsonValue = figures
+    siblings: FigureTree = figures
+    for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            known = some(node, 12) if isinstance(node, Mapping) else "nothing below it"
+            raise ConfigError(
+                f"there is no figure {path}", where="gate.criteria", remedy=f"at {part} there are: {known}"
+            )
+        siblings, node = node, node[part]
+    if node is None:
+        return None, siblings
+    if isinstance(node, bool) or not isinstance(node, int | float):
+        raise ConfigError(f"the figure {path} is no number", where="gate.criteria")
+    return node, siblings
+
+
+def pair_faults(train: Sequence[Preference], validation: Sequence[Preference]) -> dict[str, int]:
+    """Pairs that teach nothing or the wrong thing, prompts on both sides of the split, and `failed`, their sum."""
+    both = [*train, *validation]
+    directions = {(p.prompt.id, p.chosen, p.rejected) for p in both}
+    faults = {
+        "equal_answers": sum(p.chosen.strip() == p.rejected.strip() for p in both),
+        "empty_chosen": sum(not p.chosen.strip() for p in both),
+        "contradicted": sum((p.prompt.id, p.rejected, p.chosen) in directions for p in both if p.chosen != p.rejected),
+        "train_in_validation": len({p.prompt.id for p in train} & {p.prompt.id for p in validation}),
+    }
+    return {**faults, "failed": sum(faults.values())}

@@ -1,0 +1,216 @@
+"""`report.md`: the report as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fairlead import escape
+from fairlead.decide.markdown import section_markdown as decision_markdown
+from fairlead.documents.diagnosis import Diagnosis
+from fairlead.documents.report import (
+    Drift,
+    Figures,
+    Judgements,
+    PairFigures,
+    Report,
+    TableRow,
+    TrainedStageRecord,
+    drift_figures,
+)
+from fairlead.gate.output import criteria_markdown
+from fairlead.records import Interval, ScoreState, VerdictState
+
+
+def markdown(report: Report, samples: str, sweep: str = "") -> str:
+    """The report as Markdown.
+
+    Args:
+        samples: answers side by side, as Markdown.
+        sweep: the sweep's section; "" where none was made.
+    """
+    figures = report.figures
+    parts = [
+        f"# {escape.markdown(report.name)}",
+        f"Gate: **{report.gate.status}** ({report.gate.advice}) — {report.prompts} held-out prompts, "
+        f"judge {escape.code_span(str(report.judge))}, {report.missing:.1%} of judgements missing. "
+        "Intervals are 95 %.",
+        decision_markdown(report.decision),
+        "## Comparison",
+        table_markdown(report.table),
+        pairwise_markdown(report.pairwise),
+        judgements_markdown(report.judgements),
+        "\n".join(f"- **{caveat.name}**: {escape.markdown(caveat.text)}" for caveat in report.warnings),
+        drift_markdown(drift_figures(report.probe)),
+        "## Gate",
+        criteria_markdown(report.gate.criteria),
+        "## Training",
+        diagnosis_markdown(diagnosis_of(report), figures.get("dpo", {})),
+        _figures_markdown({name: figures.get(name, {}) for name in ("sft", "dpo", "pairs")}),
+        data_check_markdown(figures.get("data_check")),
+        sweep,
+        "## Samples",
+        samples,
+        "## Lineage",
+        _lineage_markdown(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def diagnosis_of(report: Report) -> Diagnosis | None:
+    """What the monitor of the DPO training saw; None where there is none."""
+    stage = report.stages.get("dpo")
+    return stage.watch if isinstance(stage, TrainedStageRecord) else None
+
+
+def diagnosis_markdown(diagnosis: Diagnosis | None, dpo: Figures) -> str:
+    """The diagnosis, what it cost, and what was done about it."""
+    if diagnosis is None:
+        return ""
+    share = "" if diagnosis.share is None else f" Watching took {diagnosis.share:.1%} of the training's time."
+    acted = monitor_actions(dpo)
+    sentence = escape.markdown(diagnosis.sentence.rstrip(" ."))
+    return f"Diagnosis: {sentence}.{share}" + (f" The watch {acted}." if acted else "")
+
+
+def monitor_actions(dpo: Figures) -> str:
+    """What the monitor did to the training, from the metrics of the stage; "" where it only looked on."""
+    done = []
+    if reason := dpo.get("stopped_on"):
+        done.append(f"stopped at step {dpo['steps']} on {str(reason).replace('_', ' ')}")
+    if dpo.get("kept_step") is not None:
+        kl, gap = number(dpo, "kept_kl"), number(dpo, "kept_gap") or 0.0
+        nats = "KL not measured" if kl is None else f"KL {kl:.3g} nats per answer"
+        done.append(f"kept step {dpo['kept_step']}, validation gap {gap:.3g}, {nats}")
+    return "; ".join(done)
+
+
+def number(figures: Figures, name: str) -> float | None:
+    """A figure of a stage; None where it was not measured."""
+    value = figures.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def data_check_markdown(figures: Figures | None) -> str:
+    """What the checks of the pairs warned of, and what was waived for which reason."""
+    if figures is None:
+        return ""
+    lines = [f"Checks of the pairs: **{figures['status']}**."]
+    warned, waived = figures["warned"], figures["waived"]
+    if isinstance(warned, list) and warned:
+        lines.append(f"- warned: {', '.join(map(str, warned))}")
+    for name, reason in sorted(waived.items()) if isinstance(waived, Mapping) else ():
+        lines.append(f"- failed and waived: **{name}** — {escape.markdown(str(reason))}")
+    return "\n".join(lines)
+
+
+def table_markdown(table: Sequence[TableRow]) -> str:
+    lines = [
+        "| Metric | Base | SFT | SFT+DPO | Δ DPO over SFT | n | Missing | Δ at worst, at best |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table:
+        delta = "—" if row.delta is None else f"{row.delta:+.3f}"
+        if row.delta_low is not None:
+            delta += f" {_range(row.delta_low, row.delta_high, '+.3f')}"
+        values = " | ".join(_value(value) for value in (row.base, row.sft, row.dpo))
+        extremes = _range(row.delta_worst, row.delta_best, "+.3f")
+        cells = (escape.markdown(row.metric), values, f"{delta} {row.word}", row.n, row.missing, extremes)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) if table else ""
+
+
+def pairwise_markdown(pairwise: Mapping[str, PairFigures]) -> str:
+    lines = [
+        "| Pair | Win rate (ties half) | 95 % interval | | n | Missing | At worst, at best | Both orders pooled "
+        "| At equal length |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in pairwise.items():
+        cells = [
+            name.replace("_", " "),
+            _value(figures.win_rate),
+            _range(figures.low, figures.high, ".3f"),
+            figures.word,
+            figures.n,
+            figures.missing,
+            _range(figures.worst, figures.best, ".3f"),
+            _value(figures.pooled.value),
+            _value(None if figures.length_adjusted is None else figures.length_adjusted.value),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) if pairwise else ""
+
+
+def judgements_markdown(judgements: Judgements) -> str:
+    """All seven states of the verdicts, those of the scores, and what was flagged."""
+    lines = []
+    if judgements.verdicts:
+        states = list(VerdictState)
+        lines = [f"| Judgements | {' | '.join(states)} |", "|---|" + "---|" * len(states)]
+        lines += [
+            f"| {name.replace('_', ' ')} | {' | '.join(str(counts[state]) for state in states)} |"
+            for name, counts in judgements.verdicts.items()
+        ]
+    sentences = []
+    if judgements.scores is not None:
+        counts = (f"{judgements.scores[state]} {state}" for state in ScoreState)
+        sentences.append(f"Scores: {', '.join(counts)}.")
+    shares = (
+        ("With instructions to the judge", judgements.flagged),
+        ("Panel disagreement", judgements.panel_disagreement),
+    )
+    for title, by_part in shares:
+        values = [f"{part} {_value(by_part[part])}" for part in sorted(by_part) if by_part[part] is not None]
+        sentences += [f"{title}: {', '.join(values)}."] if values else []
+    return "\n".join(lines) + ("\n\n" + " ".join(sentences) if sentences else "")
+
+
+def drift_markdown(drift: Drift) -> str:
+    """Forgetting, drift and the implicit reward, where they were measured."""
+    if not drift:
+        return ""
+    lines = ["| Figure | Value | 95 % interval | n |", "|---|---|---|---|"]
+    for name in sorted(drift):
+        figure = drift[name]
+        rows = {name: figure} if isinstance(figure, Interval) else {f"{name}, {m}": figure[m] for m in sorted(figure)}
+        lines += [
+            f"| {escape.markdown(title.replace('_', ' '))} | {_value(interval.value)} "
+            f"| {_range(interval.low, interval.high, '.3f')} | {interval.n} |"
+            for title, interval in rows.items()
+        ]
+    return "\n".join(lines)
+
+
+def _figures_markdown(figures: Mapping[str, Figures]) -> str:
+    """By name, so that a run that was resumed gives the same page."""
+    lines = ["| Stage | Figure | Value |", "|---|---|---|"]
+    for stage, of_stage in figures.items():
+        lines += [f"| {stage} | {key.replace('_', ' ')} | {_value(of_stage[key])} |" for key in sorted(of_stage)]
+    return "\n".join(lines)
+
+
+def _lineage_markdown(report: Report) -> str:
+    lines = ["| Stage | Seconds | Hash | Made from |", "|---|---|---|---|"]
+    for name, stage in report.stages.items():
+        inputs = report.lineage[name].inputs
+        made_from = ", ".join(f"{escape.markdown(key)} `{inputs[key][:12]}`" for key in sorted(inputs))
+        lines.append(f"| {name} | {stage.seconds:.1f} | `{stage.hash}` | {made_from} |")
+    return "\n".join(lines)
+
+
+def _range(low: float | None, high: float | None, form: str) -> str:
+    return "—" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def _value(value: Any) -> str:
+    """A figure for people: rounded, lists and mappings in words."""
+    if value is None:
+        return "—"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_value(value[key])}" for key in sorted(value)) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value, value)) or "none"
+    return escape.markdown(str(value))

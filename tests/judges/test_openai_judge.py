@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from fairlead.errors import ConfigError
 from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Flag, Prompt, ScoreState, VerdictState
 from tests.support.judging import answers, openai_judge, pairs, reply, says, state_of
-from tests.support.misbehaving import JudgeServer, by_quality
+from tests.support.misbehaving import JudgeServer
 
 # --- verdicts ---------------------------------------------------------------------------------------------------
 
@@ -114,45 +111,6 @@ def test_the_expected_score_comes_from_the_log_probabilities(ledger: ReplyStore)
     with JudgeServer(override=with_logprobs) as server:
         [score] = openai_judge(server, ledger, expected_score=True).score(answers(1))
     assert score.value == pytest.approx(7.0)
-
-
-def test_order_is_kept_although_the_first_reply_comes_last(ledger: ReplyStore) -> None:
-    def slow_first(messages: Any) -> str:
-        if "question 0" in messages[1]["content"]:
-            time.sleep(0.2)
-        return by_quality(messages)
-
-    items = [*pairs(1, "second"), *pairs(30)[1:]]
-    with JudgeServer(brain=slow_first) as server:
-        verdicts = list(openai_judge(server, ledger).compare(items))
-    assert [v.comparison_id for v in verdicts] == [c.id for c in items]
-    assert [v.state for v in verdicts] == [VerdictState.LOSS] + [VerdictState.WIN] * 29
-
-
-def test_works_inside_a_running_event_loop(ledger: ReplyStore) -> None:
-    async def inside(judge: Any) -> list[VerdictState]:
-        return [verdict.state for verdict in judge.compare(pairs(2))]
-
-    with JudgeServer() as server:
-        assert asyncio.run(inside(openai_judge(server, ledger))) == [VerdictState.WIN] * 2
-
-
-def test_items_are_pulled_lazily(ledger: ReplyStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fairlead.llm.async_map.LOOK_AHEAD", 10)
-    pulled = 0
-
-    def endless() -> Any:
-        nonlocal pulled
-        for number in itertools.count():
-            pulled += 1
-            yield Comparison(Prompt.of(f"q {number}"), "quality=2", "quality=1")
-
-    with JudgeServer() as server:
-        stream = openai_judge(server, ledger).compare(endless())
-        first = list(itertools.islice(stream, 20))
-        stream.close()
-        assert len(first) == 20
-        assert pulled <= 31
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import pytest
 
 from fairlead.errors import BudgetError
 from fairlead.llm.budget import Budget
 from fairlead.llm.reply_store import ReplyStore
-from tests.support.judging import answers, openai_judge, pairs, says
+from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer
 
 
@@ -44,17 +41,3 @@ def test_nothing_is_set_aside_when_no_call_is_under_way() -> None:
     for most in (0.3, 0.2, 0.1):
         budget.release(most)
     assert (budget.in_flight, budget.reserved) == (0, 0.0), "the sum of these floats is not"
-
-
-def test_a_reply_that_another_process_stored_first_is_the_answer(ledger: ReplyStore) -> None:
-    with JudgeServer(brain=says('{"score": 3}')) as server:
-        judge = openai_judge(server, ledger)
-        store = ledger.store_all
-
-        def store_second(replies: Any) -> None:
-            store([replace(reply, text='{"score": 9}') for reply in replies])
-            store(replies)
-
-        ledger.store_all = store_second  # type: ignore[method-assign]
-        [score] = judge.score(answers(1))
-    assert score.value == 9.0

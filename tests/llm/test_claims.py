@@ -32,7 +32,9 @@ def test_a_claimed_request_is_nobody_elses_until_its_reply_is_there(place: str) 
         assert store.claim({"k1", "k2"}, one, 60) == {"k1", "k2"}, "it has them already"
         assert store.claim({"k1", "k2", "k3"}, two, 60) == {"k3"}
         store.store_all([REPLY])
-        assert store.claim({"k1", "k2"}, two, 60) == {"k1"}
+        assert store.claim({"k1", "k2"}, two, 60) == set(), "the reply is there, and the other is being asked for"
+        store.forget(["k1"])
+        assert store.claim({"k1", "k2"}, two, 60) == {"k1"}, "its claim ended with the reply"
         store.release(one, {"k2"})
         assert store.claim({"k2"}, two, 60) == {"k2"}
         store.release(two)

@@ -7,7 +7,7 @@ from collections import Counter
 from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Prompt, ScoreState
 from tests.support.judging import openai_judge
-from tests.support.misbehaving import TEXT_FAULTS, WIRE_FAULTS, JudgeServer
+from tests.support.misbehaving import HTTP_FAULTS, TEXT_FAULTS, JudgeServer
 
 FAULTS = {"limit": 0.03, "limit_wait": 0.03, "error_500": 0.03, "overloaded": 0.02, "hang": 0.002, "reset": 0.02,
           "truncated": 0.02, "slow": 0.008, "empty": 0.01, "cut": 0.01, "prose": 0.01, "wrong_json": 0.01,
@@ -30,7 +30,7 @@ def test_a_fifth_of_faults_loses_nothing_scores_nothing_and_pays_nothing_twice(l
     assert states[ScoreState.SCORED] > 560
     assert stats.repeated == 0
     assert stats.paid == sum(row.replies for row in ledger.totals())
-    assert all(stats.faults[kind] for kind in (*WIRE_FAULTS, *TEXT_FAULTS) if FAULTS[kind] >= 0.01)
+    assert all(stats.faults[kind] for kind in (*HTTP_FAULTS, *TEXT_FAULTS) if FAULTS[kind] >= 0.01)
     assert stats.most_at_once <= 20
 
 

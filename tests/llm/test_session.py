@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import VerdictState
-from tests.support.judging import openai_judge, pairs
+from tests.support.judging import answers, openai_judge, pairs, says
 from tests.support.misbehaving import JudgeServer
 
 
@@ -70,3 +71,17 @@ def test_outages_are_asked_again_by_the_next_run_and_only_they(ledger: ReplyStor
         broken = False
         assert [v.state for v in judge.compare(pairs(3))] == [VerdictState.WIN] * 3
         assert server.stats.paid == 6
+
+
+def test_a_reply_that_another_process_stored_first_is_the_answer(ledger: ReplyStore) -> None:
+    with JudgeServer(brain=says('{"score": 3}')) as server:
+        judge = openai_judge(server, ledger)
+        store = ledger.store_all
+
+        def store_second(replies: Any) -> set[str]:
+            store([replace(reply, text='{"score": 9}') for reply in replies])
+            return store(replies)
+
+        ledger.store_all = store_second  # type: ignore[method-assign]
+        [score] = judge.score(answers(1))
+    assert score.value == 9.0

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+
+def _program(name: str) -> str | None:
+    """A program of the server's; Debian puts them beside the PATH."""
+    beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or (str(beside[-1]) if beside else None)
+
+
+def _missing(what: str) -> NoReturn:
+    """Skips, or fails where the test run must not go without Postgres."""
+    if os.environ.get("FAIRLEAD_TEST_POSTGRES") == "required":
+        pytest.fail(f"Postgres is required: {what}")
+    pytest.skip(f"the Postgres ledger is not tested: {what}")
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a PostgreSQL server of this test run's own."""
-    pytest.importorskip("psycopg", reason="the Postgres ledger is not tested: pip install 'fairlead[postgres]'")
-    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
+    if importlib.util.find_spec("psycopg") is None:
+        _missing("pip install 'fairlead[postgres]'")
+    initdb, pg_ctl = _program("initdb"), _program("pg_ctl")
     if initdb is None or pg_ctl is None:
-        pytest.skip("the Postgres ledger is not tested: no initdb and pg_ctl on the PATH")
+        _missing("no initdb and pg_ctl on the PATH or in /usr/lib/postgresql: apt-get install postgresql")
     root = os.geteuid() == 0
     folder = Path("/tmp") / f"fairlead-pg-{os.getpid()}"  # a socket's path must be short, and its user must reach it
     folder.mkdir(mode=0o700)

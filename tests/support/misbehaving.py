@@ -1,6 +1,6 @@
-"""A judge's endpoint for tests: real HTTP, the wire forms of OpenAI and Anthropic, and every fault on demand.
+"""A judge's endpoint for tests: real HTTP, the APIs of OpenAI and Anthropic, and every fault on demand.
 
-Faults of the text (prose, refusals …) depend on the request alone, as with a model at temperature 0; faults of the wire
+Faults of the text (prose, refusals …) depend on the request alone, as with a model at temperature 0; HTTP faults
 depend on the request and on how often it came, so that a retry may succeed. Both follow from a seed: two runs of the
 same requests meet the same server.
 
@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-WIRE_FAULTS = ("limit", "limit_wait", "error_500", "overloaded", "hang", "reset", "truncated")
+HTTP_FAULTS = ("limit", "limit_wait", "error_500", "overloaded", "hang", "reset", "truncated")
 TEXT_FAULTS = ("empty", "cut", "prose", "wrong_json", "refusal", "foreign")
-FAULTS = (*WIRE_FAULTS, *TEXT_FAULTS, "slow")
+FAULTS = (*HTTP_FAULTS, *TEXT_FAULTS, "slow")
 
 Messages = Sequence[Mapping[str, str]]
 Brain = Callable[[Messages], str]
@@ -184,7 +184,7 @@ class JudgeServer:
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
-    # --- the wire ---------------------------------------------------------------------------------------------
+    # --- HTTP -----------------------------------------------------------------------------------------------
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -280,7 +280,7 @@ class JudgeServer:
 
     def _fault(self, key: str) -> str | None:
         """The fault that this request meets this time."""
-        for kinds, salt in (((*WIRE_FAULTS, "slow"), f"wire {self._seen[key]}"), (TEXT_FAULTS, "text")):
+        for kinds, salt in (((*HTTP_FAULTS, "slow"), f"wire {self._seen[key]}"), (TEXT_FAULTS, "text")):
             draw = int(hashlib.sha256(f"{self.seed} {salt} {key}".encode()).hexdigest()[:13], 16) / 16**13
             for kind in kinds:
                 draw -= self.faults.get(kind, 0.0)

@@ -5,12 +5,13 @@ SQLite runs in WAL mode with full synchronisation, so that a committed reply sur
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,7 +22,9 @@ from fairlead.files import disk_errors
 
 ENVIRONMENT = "FAIRLEAD_LEDGER"
 _WAIT_S = 600  # for the one connection that writes
-_DEADLOCK, _DEADLOCK_TRIES = "40P01", 5
+T = TypeVar("T")
+
+_DEADLOCK, _DEADLOCK_RETRIES = "40P01", 5
 
 metadata = sa.MetaData()
 # `question` held the subject, its variant and "corrected" in one text before there was a column for each.
@@ -71,16 +74,18 @@ class Database:
     def __init__(self, where: Path | str) -> None:
         self._on_server = str(where).startswith(("postgres://", "postgresql://"))
         self._explain: Callable[[Exception], JudgeError]
+        self._reader: sa.Engine
         if self._on_server:
             self._explain = _server_error
-            self._writer = self._reader = _postgres(str(where))
+            self._writer = _postgres(str(where))
+            self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
         else:
             path = Path(where)
             self._explain = lambda error: _file_error(error, path)
             with disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = _sqlite(path, begin="BEGIN IMMEDIATE", connections=1)
-            self._reader = _sqlite(path, begin="BEGIN", connections=4)
+            self._reader = _sqlite(path, begin=None, connections=4)
         self.write(self._migrate)
 
     def read(self, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
@@ -88,16 +93,16 @@ class Database:
         with self._one_line_errors(), self._reader.connect() as connection:
             return [tuple(row) for row in connection.execute(query)]
 
-    def write(self, work: Callable[[sa.Connection], Any]) -> Any:
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
         """The result of `work` in one transaction, which is begun again where Postgres ended it as a deadlock."""
-        for attempt in range(1, _DEADLOCK_TRIES + 1):
-            try:
-                with self._one_line_errors(), self._writer.begin() as connection:
-                    return work(connection)
-            except _DeadlockError as error:
-                if attempt == _DEADLOCK_TRIES:
-                    raise self._explain(error) from None
-        return None
+        for _ in range(_DEADLOCK_RETRIES):
+            with contextlib.suppress(_DeadlockError):
+                return self._once(work)
+        return self._once(work)
+
+    def _once(self, work: Callable[[sa.Connection], T]) -> T:
+        with self._one_line_errors(), self._writer.begin() as connection:
+            return work(connection)
 
     def insert(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """An insert that knows ON CONFLICT."""
@@ -119,9 +124,9 @@ class Database:
             yield
         except sa.exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) == _DEADLOCK:
-                raise _DeadlockError from None
+                raise _DeadlockError("the ledger's server is overloaded", where=ENVIRONMENT) from None
             raise self._explain(error) from None
-        except sqlite3.Error as error:
+        except (sqlite3.Error, sa.exc.TimeoutError) as error:
             raise self._explain(error) from None
 
     def _migrate(self, connection: sa.Connection) -> None:
@@ -138,7 +143,7 @@ class Database:
             _split_subjects(connection)
 
 
-class _DeadlockError(Exception):
+class _DeadlockError(JudgeError):
     """Postgres ended one of two transactions that waited for each other."""
 
 
@@ -170,8 +175,13 @@ def _split(key: str, text: str, verdict: str | None) -> Mapping[str, Any]:
     }
 
 
-def _sqlite(path: Path, *, begin: str, connections: int) -> sa.Engine:
-    """An engine whose transactions begin with this statement: sqlite3 by itself begins them too late for a writer."""
+def _sqlite(path: Path, *, begin: str | None, connections: int) -> sa.Engine:
+    """An engine for a file.
+
+    Args:
+        begin: the statement that begins a transaction, because sqlite3 by itself begins them too late for a writer;
+            None for an engine that only reads, one statement at a time.
+    """
 
     def connect() -> sqlite3.Connection:
         # The timeout covers other processes that write to a shared file at the same moment.
@@ -189,7 +199,8 @@ def _sqlite(path: Path, *, begin: str, connections: int) -> sa.Engine:
         pool_timeout=_WAIT_S,
         hide_parameters=True,
     )
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    if begin is not None:
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 

@@ -145,16 +145,22 @@ class ReplyStore:
         )
         return [Totals(*row) for row in self._database.read(query.group_by(*of).order_by(*of))]
 
-    def store_all(self, items: Sequence[StoredReply]) -> None:
-        """Commits replies and ends the claims on them. One that is there already stays: the first reply counts."""
+    def store_all(self, items: Sequence[StoredReply]) -> set[str]:
+        """Commits replies and ends the claims on them. One that is there already stays: the first reply counts.
+
+        Returns:
+            The keys of those that were there already.
+        """
         rows = [dict(zip(_FIELDS, astuple(item), strict=True)) for item in sorted(items, key=lambda item: item.key)]
+        keys = {item.key for item in items}
         insert = self._database.insert(replies).on_conflict_do_nothing(index_elements=["key"])
 
-        def work(connection: sa.Connection) -> None:
-            connection.execute(insert, rows)
-            connection.execute(sa.delete(claims).where(claims.c.key.in_([item.key for item in items])))
+        def work(connection: sa.Connection) -> set[str]:
+            inserted = set(connection.execute(insert.returning(replies.c.key), rows).scalars())
+            connection.execute(sa.delete(claims).where(claims.c.key.in_(keys)))
+            return keys - inserted
 
-        self._database.write(work)
+        return self._database.write(work)
 
     def note_readings(self, readings: Sequence[tuple[str, str | None]]) -> None:
         """Stores what was read from replies, by key."""
@@ -165,7 +171,7 @@ class ReplyStore:
         self._database.write(lambda connection: connection.execute(statement, rows))
 
     def claim(self, keys: Collection[str], owner: str, seconds: float) -> set[str]:
-        """Claims the requests that nobody else is sending.
+        """Claims the requests that nobody else is sending and that have no reply yet.
 
         A claim ends with its reply, when it is released, after so many seconds without renewal, or at once where its
         owner is a process of this machine that is no longer alive.
@@ -189,11 +195,13 @@ class ReplyStore:
             if dead:
                 connection.execute(sa.delete(claims).where(c.owner.in_(dead)))
             connection.execute(upsert, [{"key": key, "owner": owner} for key in sorted(keys)])
+            # Only now, because a claim that was free to take may have ended with a reply a moment ago.
+            replied = sa.select(replies.c.key).where(replies.c.key.in_(keys))
+            connection.execute(sa.delete(claims).where(c.key.in_(replied), c.owner == owner))
             mine = sa.select(c.key).where(c.key.in_(keys), c.owner == owner)
             return set(connection.execute(mine).scalars())
 
-        claimed: set[str] = self._database.write(work)
-        return claimed
+        return self._database.write(work)
 
     def renew(self, owner: str, seconds: float) -> None:
         """Keeps all claims of an owner for so many seconds more."""

@@ -195,12 +195,10 @@ class Session:
         """
         if self._writer is None or self._store is None:
             return None
-        claimed = await self._writer.claim(key)
-        stored = self._store.find(key)
-        if stored is None and not claimed:
+        if await self._writer.claim(key):
+            return None
+        if (stored := self._store.find(key)) is None:
             raise _ClaimedElsewhereError
-        if stored is not None and claimed:
-            self._later(self._writer.release(key))
         return stored
 
     async def _send_and_store(self, prepared: PreparedRequest, reserved: float) -> StoredReply:
@@ -214,8 +212,9 @@ class Session:
             self._call_ended.set()
         if self._writer is None or self._store is None:
             return reply
-        await self._writer.store(reply)
-        # Another process may have stored its own reply first: that one is the answer.
+        if await self._writer.store(reply):
+            return reply
+        # Another process has stored its own reply first, because the claim had expired: that one is the answer.
         return self._store.find(prepared.key) or reply
 
     async def _send(self, body: Mapping[str, Any]) -> ChatReply:

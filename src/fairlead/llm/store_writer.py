@@ -40,16 +40,20 @@ class StoreWriter:
         self._worker: asyncio.Task[None] | None = None
         self._renewing: asyncio.Task[None] | None = None
 
-    async def store(self, reply: StoredReply) -> None:
-        """Commits a reply, which ends the claim on its request; returns when it is on disk."""
-        await self._write(reply)
+    async def store(self, reply: StoredReply) -> bool:
+        """Commits a reply, which ends the claim on its request; returns when it is on disk.
+
+        Returns:
+            Whether it was stored; False where another session has stored one before.
+        """
+        return await self._write(reply)
 
     async def note_reading(self, key: str, reading: str | None) -> None:
         """Commits what was read from a reply."""
         await self._write(_Reading(key, reading))
 
     async def claim(self, key: str) -> bool:
-        """Whether this session may send the request; False while another one is sending it."""
+        """Whether this session may send the request; False where another one is sending it or has its reply."""
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
         return await self._write(_Claim(key))
@@ -85,9 +89,9 @@ class StoreWriter:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             error: Exception | None = None
-            claimed: set[str] = set()
+            refused: set[_Item] = set()
             try:
-                claimed = await asyncio.to_thread(self._commit, [item for item, _ in batch])
+                refused = await asyncio.to_thread(self._commit, [item for item, _ in batch])
             except Exception as caught:  # every caller of this batch must hear of it
                 error = caught
             for item, done in batch:
@@ -96,15 +100,19 @@ class StoreWriter:
                 if error is not None:
                     done.set_exception(error)
                 else:
-                    done.set_result(not isinstance(item, _Claim) or item.key in claimed)
+                    done.set_result(item not in refused)
 
-    def _commit(self, items: list[_Item]) -> set[str]:
-        """Writes all items; returns the keys that were claimed."""
-        if replies := [item for item in items if isinstance(item, StoredReply)]:
-            self._store.store_all(replies)
+    def _commit(self, items: list[_Item]) -> set[_Item]:
+        """Writes all items; returns the replies that were there already and the claims that others hold."""
+        replies = [item for item in items if isinstance(item, StoredReply)]
+        present = self._store.store_all(replies) if replies else set()
         if readings := [(item.key, item.text) for item in items if isinstance(item, _Reading)]:
             self._store.note_readings(readings)
         if released := {item.key for item in items if isinstance(item, _Release)}:
             self._store.release(self._owner, released)
-        claims = {item.key for item in items if isinstance(item, _Claim)}
-        return self._store.claim(claims, self._owner, _CLAIM_S) if claims else set()
+        claims = [item for item in items if isinstance(item, _Claim)]
+        claimed = self._store.claim({item.key for item in claims}, self._owner, _CLAIM_S) if claims else set()
+        return {
+            *(reply for reply in replies if reply.key in present),
+            *(claim for claim in claims if claim.key not in claimed),
+        }

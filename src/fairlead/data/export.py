@@ -10,7 +10,8 @@ from typing import Any
 from fairlead.data.formats import PLAIN_REQUEST
 from fairlead.errors import DataError
 from fairlead.files import atomic_path, dump_json, write_jsonl
-from fairlead.records import Imported, Message, Preference
+from fairlead.models.chat import assistant_turn, conversation
+from fairlead.records import Imported, Preference
 
 Row = dict[str, Any]
 
@@ -18,9 +19,9 @@ Row = dict[str, Any]
 def trl(pair: Preference) -> Row:
     """TRL's conversational form."""
     return {
-        "prompt": [_turn(message) for message in pair.prompt.messages],
-        "chosen": [{"role": "assistant", "content": pair.chosen}],
-        "rejected": [{"role": "assistant", "content": pair.rejected}],
+        "prompt": conversation(pair.prompt),
+        "chosen": assistant_turn(pair.chosen),
+        "rejected": assistant_turn(pair.rejected),
     }
 
 
@@ -29,9 +30,9 @@ def openai(pair: Preference) -> Row:
     request = pair.provenance.request if isinstance(pair.provenance, Imported) else None
     options = PLAIN_REQUEST if request is None else request
     return {
-        "input": {**options, "messages": [_turn(m) for m in pair.prompt.messages]},
-        "preferred_output": [{"role": "assistant", "content": pair.chosen}],
-        "non_preferred_output": [{"role": "assistant", "content": pair.rejected}],
+        "input": {**options, "messages": conversation(pair.prompt)},
+        "preferred_output": assistant_turn(pair.chosen),
+        "non_preferred_output": assistant_turn(pair.rejected),
     }
 
 
@@ -56,10 +57,6 @@ def export(pairs: Sequence[Preference], form: str, out: Path, *, plain: bool = F
         return write_jsonl(out, rows)
     _write_parquet(out, rows)
     return len(rows)
-
-
-def _turn(message: Message) -> Row:
-    return {"role": message.role, "content": message.content}
 
 
 def _about(pair: Preference) -> Row:

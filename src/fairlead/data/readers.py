@@ -24,6 +24,7 @@ from fairlead.records import (
     Prompt,
     Provenance,
     Sampled,
+    message_dicts,
     to_json,
 )
 
@@ -245,7 +246,7 @@ def _example(row: Row) -> Example:
         turns = fields.messages_field(row, "messages")
         if len(turns) < 2:
             raise DataError("'messages' must hold a prompt and an answer")
-        prompt = _prompt({**row, "messages": [{"role": m.role, "content": m.content} for m in turns[:-1]]})
+        prompt = _prompt({**row, "messages": message_dicts(turns[:-1])})
         name, answers = "messages", turns[-1:]
     if len(answers) != 1 or answers[0].role != "assistant":
         raise DataError(f"{name!r} must end in one assistant message")

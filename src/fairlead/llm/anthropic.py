@@ -20,6 +20,7 @@ from fairlead.llm.http_errors import (
     raise_for_error,
     token_count,
 )
+from fairlead.records import message_dicts
 
 _ANTHROPIC = "https://api.anthropic.com"
 
@@ -70,7 +71,7 @@ class AnthropicClient:
         body: dict[str, Any] = {
             "model": self.model,
             "max_tokens": self._settings.max_tokens,
-            "messages": [{"role": m.role, "content": m.content} for m in request.messages if m.role != "system"],
+            "messages": message_dicts(m for m in request.messages if m.role != "system"),
         }
         if system:
             body["system"] = system

@@ -22,6 +22,7 @@ from fairlead.llm.http_errors import (
     raise_for_error,
     token_count,
 )
+from fairlead.records import message_dicts
 
 _OPENAI = "https://api.openai.com/v1"
 _ALTERNATIVES = 20  # the most that endpoints give
@@ -62,7 +63,7 @@ class OpenAIClient:
         limit = "max_completion_tokens" if settings.base_url is None else "max_tokens"
         body: dict[str, Any] = {
             "model": settings.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "messages": message_dicts(request.messages),
             limit: settings.max_tokens,
         }
         if settings.temperature is not None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from fairlead.data.fields import prompt_and_answer
 from fairlead.data.rows import read_rows
 from fairlead.errors import DataError
+from fairlead.models.chat import conversation_tokens, prompt_tokens
+from fairlead.records import Prompt
 
 MOST_ROWS = 64
 
@@ -29,14 +31,11 @@ def read_retention_set(path: Path, tokenizer: Any, max_length: int) -> list[tupl
     """
     rows = []
     for row in read_rows(path):
-        prompt_text, answer = row.read(prompt_and_answer)
-        asked = [{"role": "user", "content": prompt_text}]
-        answered = [*asked, {"role": "assistant", "content": answer}]
-        before = tokenizer.apply_chat_template(asked, tokenize=True, add_generation_prompt=True, return_dict=True)
-        whole = tokenizer.apply_chat_template(answered, tokenize=True, return_dict=True)["input_ids"][:max_length]
-        prompt = list(before["input_ids"])
+        text, answer = row.read(prompt_and_answer)
+        prompt = prompt_tokens(Prompt.of(text), tokenizer)
+        whole = conversation_tokens(Prompt.of(text), answer, tokenizer)[:max_length]
         if len(whole) > len(prompt):
-            rows.append((prompt, list(whole[len(prompt) :])))
+            rows.append((prompt, whole[len(prompt) :]))
         if len(rows) == MOST_ROWS:
             break
     if not rows:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from fairlead import Project
+from fairlead.config.project import Config
 from fairlead.errors import ArtifactError, ConfigError, DataError, LeakError, ProjectBusyError
 from fairlead.files import read_json
+from fairlead.pipeline.graph import stages_of
 from fairlead.pipeline.lock import project_lock
 from fairlead.training.monitoring.recorder import read_metrics
 from tests.support.commands import fairlead
@@ -38,6 +40,7 @@ STAGES = [
     "report",
 ]
 TIMES = {"seconds", "versions"}
+NO_SFT = {"metrics": [{"kind": "length", "name": "length", "max_words": 3}], "pairwise": ["dpo_vs_base"]}
 
 
 def figures(folder: Path) -> Any:
@@ -181,3 +184,15 @@ def test_a_run_that_has_nothing_to_do_imports_nothing_heavy() -> None:
     code = f"import sys, {rooms}; print({{'torch', 'statsmodels'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_without_sft_no_line_speaks_of_an_sft_model() -> None:
+    config = tiny_config()
+    with_sft = Config.model_validate(config)
+    without = Config.model_validate({**config, "sft": None, "data": {"prompts": "p", "eval": "e"}, "eval": NO_SFT})
+    lines = {
+        name: [stage.summary_for(c) for stage in stages_of(c)] for name, c in (("with", with_sft), ("out", without))
+    }
+    assert sum("SFT" in line for line in lines["with"]) == 3
+    assert [line for line in lines["out"] if "SFT" in line] == []
+    assert "completions of the base model for every task prompt" in lines["out"]

@@ -82,7 +82,7 @@ SAMPLE = Stage(
     outputs=(files.COMPLETIONS,),
     scratch=("chunks",),
     headline="completions",
-    summary="completions of the SFT model for every task prompt",
+    summary="completions of the {start} model for every task prompt",
 )
 JUDGE = Stage(
     "judge",
@@ -146,7 +146,7 @@ DPO = Stage(
     scratch=("checkpoints",),
     version=2,
     headline="validation_reward_gap",
-    summary="direct preference optimisation from the SFT model",
+    summary="direct preference optimisation from the {start} model",
 )
 ANSWERS = Stage(
     "answers",
@@ -156,7 +156,7 @@ ANSWERS = Stage(
     outputs=(files.ANSWERS, files.SAMPLES),
     scratch=("chunks",),
     headline="answers",
-    summary="base, SFT and DPO answer the held-out prompts",
+    summary="{models} answer the held-out prompts",
 )
 EVAL = Stage(
     "eval",

@@ -124,7 +124,7 @@ class Project:
             self._record(stage, artifact, lock_file)
             self._remind(stage, artifact)
             return artifact
-        self.progress.line(f"[{position}] {stage.name}: {stage.summary}")
+        self.progress.line(f"[{position}] {stage.name}: {stage.summary_for(self.config)}")
         started = time.monotonic()
         out = self.store.partial(stage.name, plan.key)
         with disk_errors(out):

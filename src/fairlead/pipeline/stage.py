@@ -151,6 +151,7 @@ class Stage:
         with_manifests: whether it reads the manifests of its inputs: times, versions, metrics.
         published: whether its files are copied to a folder of its name, where people look.
         version: raised when the stage's code gives other results than before.
+        summary: what it does, in a few words; {start} is the model that DPO starts from, {models} those that answer.
         headline: the metric that `fairlead status` shows.
         unanswered: the metric that counts what the stage asked for and got no reply to; a forced run asks for that
             alone, and a run and the status say so.
@@ -181,6 +182,12 @@ class Stage:
         """Raises DecisionError where the artifact of this stage does not allow `stage` to start."""
         if self.permission:
             _imported(self.permission)(artifact, stage=stage, folder=folder)
+
+    def summary_for(self, config: Config) -> str:
+        """What it does in this project, in a few words."""
+        with_sft = config.sft is not None
+        models = "base, SFT and DPO" if with_sft else "base and DPO"
+        return self.summary.format(start="SFT" if with_sft else "base", models=models)
 
     def inputs_for(self, config: Config) -> tuple[Output[Any], ...]:
         return (*self.inputs, *self.inputs_if(config))

@@ -320,7 +320,7 @@ def refuse_other_reference(expected: str | None, actual: str | None, what: str) 
     raise ReferenceMismatchError(
         f"{what}: {expected} was expected, {actual} is there",
         where="dpo",
-        remedy="start again from the SFT model: fairlead run --force dpo",
+        remedy="start again: fairlead run --force dpo",
     )
 
 

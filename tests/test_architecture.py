@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 
 from fairlead.config.project import Config
+from fairlead.documents.report import Report, TableRow
 from fairlead.pipeline.graph import ALL
 from tests.support.projects import REPO, tiny_config
 
@@ -82,3 +83,11 @@ def test_no_file_is_long_and_no_folder_is_full() -> None:
     assert long == {}
     full = {folder for folder in {path.parent for path in files} if len(list(folder.glob("*.py"))) > 17}
     assert full == set()
+
+
+def test_the_table_of_the_report_is_its_type() -> None:
+    documented = {name for cells in rows(section("`report.json`")) for name in code(cells[0])}
+    published = {field.alias or name for name, field in Report.model_fields.items()}
+    assert documented == published
+    table = next(cells[1] for cells in rows(section("`report.json`")) if cells[0] == "`table`")
+    assert set(code(table)) - {"sft_over_base"} <= {field.alias or n for n, field in TableRow.model_fields.items()}

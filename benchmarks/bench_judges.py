@@ -3,7 +3,7 @@ writes out/judges.json.
 
     python benchmarks/bench_judges.py [--judgements 10000] [--rate 60]
 
-The server runs in a process of its own, speaks OpenAI's wire form over real HTTP, and refuses more than `rate` requests
+The server runs in a process of its own, speaks OpenAI's chat API over real HTTP, and refuses more than `rate` requests
 a second. A fifth of the requests meet a fault. The time that its own limit allows is that of all requests it took on at
 that rate, retries after faults included.
 """

@@ -1,4 +1,4 @@
-"""The judge behind Anthropic's Messages API, against a real server on this machine that speaks its wire form."""
+"""The judge behind Anthropic's Messages API, against a real server on this machine that speaks that API."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class PromptedSettings(Section):
 
 
 class EndpointSettings(PromptedSettings):
-    """What every judge behind an endpoint has: patience and a purse."""
+    """What every judge behind an endpoint has: an address, retries and a budget."""
 
     model: str = Field(description="the judge model's name on the endpoint")
     base_url: OptionalUrl = Field(None, description="endpoint; the provider's own if not given")

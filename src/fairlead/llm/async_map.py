@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-LOOK_AHEAD = 2048  # items begun and not yet given: enough to work on while one slow reply holds up the order
+LOOK_AHEAD = 2048  # items begun and not yet yielded: enough to work on while one slow reply holds up the order
 _DRAIN_S, _INTERRUPTED_DRAIN_S = 10.0, 1.0
 
 
@@ -42,20 +42,20 @@ def async_map_ordered(
     pending: deque[Future[R]] = deque()
     drain = _DRAIN_S
 
-    async def opened() -> S:
+    async def open_in_loop() -> S:
         return open_session()
 
-    async def worked(number: int, item: T) -> R:
+    async def work_on(number: int, item: T) -> R:
         return await work(session, number, item)
 
     def submit(coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, loop)
 
     try:
-        session = submit(opened()).result()
+        session = submit(open_in_loop()).result()
         try:
             for number, item in enumerate(items):
-                pending.append(submit(worked(number, item)))
+                pending.append(submit(work_on(number, item)))
                 while pending and (pending[0].done() or len(pending) >= LOOK_AHEAD):
                     yield pending.popleft().result()
             while pending:

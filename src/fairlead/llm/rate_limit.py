@@ -28,11 +28,11 @@ _ALL_REFUSED = 5  # refusals in a row after which everybody waits, not only the 
 
 
 class Concurrency:
-    """A gate that lets a changing number of requests through, those of the earliest questions first.
+    """A gate that lets a changing number of requests through, those with the smallest priority number first.
 
     Args:
         most: never more than this at once.
-        start: limit to begin with; what an earlier run of the same judge found.
+        start: limit to begin with; what an earlier session with the same model found.
     """
 
     def __init__(self, most: int, start: float = _START) -> None:
@@ -51,11 +51,11 @@ class Concurrency:
         self._next = 0.0
         self._alarm: asyncio.TimerHandle | None = None
 
-    async def enter(self, order: int) -> None:
+    async def enter(self, priority: int) -> None:
         """Waits for a place."""
         loop = asyncio.get_running_loop()
         place: asyncio.Future[None] = loop.create_future()
-        heapq.heappush(self._waiting, (order, next(self._tickets), place))
+        heapq.heappush(self._waiting, (priority, next(self._tickets), place))
         self._admit()
         try:
             await place

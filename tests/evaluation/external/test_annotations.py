@@ -77,7 +77,6 @@ def test_a_json_array_and_lines_give_the_same_figures(tmp_path):
         (2.5, "outside [1, 2]"),
         (math.inf, "outside [1, 2]"),
         (-1, "outside [1, 2]"),
-        (0, "0"),
         pytest.param(10**400, "outside [1, 2]", id="10^400"),
     ],
 )
@@ -88,6 +87,13 @@ def test_a_preference_that_is_no_verdict_is_missing_and_never_a_tie(tmp_path, pr
     assert found["win_rate"] == pytest.approx(200 / 3)
     assert (found["win_rate_if_missing_lost"], found["win_rate_if_missing_won"]) == (50.0, 75.0)
     assert f"1 of 4 verdicts are missing ({reason}: 1)" in found["warnings"][0]
+
+
+@pytest.mark.parametrize("draw", [0, 0.0, 1.5])
+def test_a_draw_as_either_version_of_alpaca_eval_writes_it_is_a_draw(tmp_path, draw):
+    found = stats_of(tmp_path, [2, 2, 1, draw])
+    assert (found["n"], found["missing"], found["draws"], found["win_rate"]) == (4, 0, 1, 62.5)
+    assert found["missing_reasons"] == {}
 
 
 def test_a_row_without_the_key_is_missing_too(tmp_path):
@@ -219,7 +225,7 @@ def test_any_preferences_give_the_right_figures(tmp_path, drawn):
     rows = [row(preference, item, output_2=text) for preference, item, text in drawn]
     found = eval_stats(write(tmp_path, rows), "alpaca_eval")
     json.loads(dump_json(found).encode())  # no NaN, nothing that cannot be written
-    once = {(repr(p) if p != p else p, item, text) for p, item, text in drawn}
+    once = {(repr(p) if p != p else 1.5 if p == 0 else p, item, text) for p, item, text in drawn}
     outcomes = [p - 1 for p, _, _ in once if isinstance(p, int | float) and 1 <= p <= 2]
     assert found["n"] == len(outcomes) == found["wins"] + found["losses"] + found["draws"]
     assert found["n"] + found["missing"] + found["identical_rows"] == found["rows"] == len(rows)

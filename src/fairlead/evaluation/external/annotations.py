@@ -55,8 +55,8 @@ def read_annotations(path: Path, format: str) -> list[Annotation]:
     """Verdicts of a file; DataError with the line where a row cannot be used.
 
     alpaca_eval: `instruction`, `output_1` (the baseline's answer), `output_2` (the model's), `preference` in
-    [1, 2]; `generator_1`, `generator_2` and `annotator` are optional. A preference that is null, absent, NaN or
-    outside [1, 2] is a missing verdict, AlpacaEval 1's 0 for a draw too.
+    [1, 2]; `generator_1`, `generator_2` and `annotator` are optional. A preference of 0 is a draw, as AlpacaEval 1
+    wrote it; one that is null, absent, NaN or outside [1, 2] is a missing verdict.
 
     jsonl: `prompt`, `first` (the model's answer), `second` (the baseline's), `verdict`: win (the first is
     better), loss, tie, inconsistent (counts as a tie), a number in [0, 1] (the judge's probability that the first is
@@ -66,7 +66,7 @@ def read_annotations(path: Path, format: str) -> list[Annotation]:
     read = _alpaca_annotation if check_format(format) == "alpaca_eval" else _plain_annotation
     annotations = [read(row) for row in read_rows(path)]
     for field in ("model", "baseline", "judge"):
-        names = sorted({getattr(each, field) or "(no name)" for each in annotations})
+        names = sorted({getattr(annotation, field) or "(no name)" for annotation in annotations})
         if len(names) > 1:
             raise DataError(
                 f"verdicts of more than one {field}: {some(names)}",
@@ -100,8 +100,8 @@ def _preference(row: FileRow) -> tuple[float | None, str]:
         raise row.error(f"preference must be a number in [1, 2] or null, not {quoted(value)}")
     if value != value:  # math.isnan cannot take an int beyond the floats
         return None, "NaN"
-    if value == 0:
-        return None, "0"
+    if value == 0:  # AlpacaEval 1 wrote 0 for a draw, AlpacaEval 2 reads it as 1.5
+        return 0.5, ""
     return (float(value) - 1, "") if 1 <= value <= 2 else (None, "outside [1, 2]")
 
 
@@ -150,8 +150,8 @@ def alpaca_eval_stats(annotations: Sequence[Annotation], level: float = 0.95) ->
     """
     if not annotations:
         raise DataError("no verdicts", remedy="a file with at least one row is wanted")
-    rows = list({replace(each, where=""): each for each in annotations}.values())
-    present = [each for each in rows if each.outcome is not None]
+    rows = list({replace(annotation, where=""): annotation for annotation in annotations}.values())
+    present = [annotation for annotation in rows if annotation.outcome is not None]
     return {
         "model": rows[0].model or None,
         "baseline": rows[0].baseline or None,
@@ -169,14 +169,14 @@ def alpaca_eval_stats(annotations: Sequence[Annotation], level: float = 0.95) ->
 
 
 def _outcomes(present: Sequence[Annotation]) -> NDArray[np.float64]:
-    return np.array([each.outcome for each in present], dtype=np.float64)
+    return np.array([annotation.outcome for annotation in present], dtype=np.float64)
 
 
 def _published_figures(rows: Sequence[Annotation], present: Sequence[Annotation]) -> dict[str, Any]:
     outcomes = _outcomes(present)
     n, wins, losses = len(outcomes), int((outcomes > 0.5).sum()), int((outcomes < 0.5).sum())
     draws = n - wins - losses
-    mean_length = sum(len(each.answer) for each in rows) / len(rows)
+    mean_length = sum(len(annotation.answer) for annotation in rows) / len(rows)
     return {
         "win_rate": 100 * float(outcomes.mean()) if n else None,
         "standard_error": 100 * float(outcomes.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
@@ -191,8 +191,8 @@ def _published_figures(rows: Sequence[Annotation], present: Sequence[Annotation]
 
 def _own_figures(present: Sequence[Annotation], missing: int, level: float) -> dict[str, Any]:
     outcomes, clusters = _outcomes(present), _clusters(present)
-    length = np.array([len(each.answer) for each in present])
-    other_length = np.array([len(each.baseline_answer) for each in present])
+    length = np.array([len(annotation.answer) for annotation in present])
+    other_length = np.array([len(annotation.baseline_answer) for annotation in present])
     rng = np.random.default_rng(_SEED)
     adjusted = length_adjusted_win_rate(outcomes, length, other_length, rng, clusters, level)
     bounds = missing_bounds(outcomes, missing)
@@ -207,7 +207,10 @@ def _own_figures(present: Sequence[Annotation], missing: int, level: float) -> d
 
 def _clusters(annotations: Sequence[Annotation]) -> list[tuple[str, str]] | None:
     """Group of each verdict: its cluster, else its prompt; None where every verdict is its own."""
-    labels = [("cluster", each.cluster) if each.cluster else ("prompt", each.prompt) for each in annotations]
+    labels = [
+        ("cluster", annotation.cluster) if annotation.cluster else ("prompt", annotation.prompt)
+        for annotation in annotations
+    ]
     return labels if len(set(labels)) < len(labels) else None
 
 
@@ -227,28 +230,28 @@ def _percent(interval: Interval, level: float) -> dict[str, Any]:
 
 
 def _reasons(rows: Sequence[Annotation]) -> dict[str, int]:
-    return dict(sorted(Counter(each.missing for each in rows if each.missing).items()))
+    return dict(sorted(Counter(annotation.missing for annotation in rows if annotation.missing).items()))
 
 
 def _repeated(rows: Sequence[Annotation]) -> int:
-    return sum(times > 1 for times in Counter(each.prompt for each in rows).values())
+    return sum(times > 1 for times in Counter(annotation.prompt for annotation in rows).values())
 
 
 def _warnings(annotations: Sequence[Annotation], rows: Sequence[Annotation], n: int) -> list[str]:
-    found = []
+    warnings = []
     reasons, repeated = _reasons(rows), _repeated(rows)
     if reasons:
         named = ", ".join(f"{reason}: {times}" for reason, times in reasons.items())
-        found.append(f"{len(rows) - n} of {len(rows)} verdicts are missing ({named}); they are no ties and no losses")
-    if "0" in reasons:
-        found.append("a preference of 0 was a draw in AlpacaEval 1; write 1.5 where it means one")
+        warnings.append(
+            f"{len(rows) - n} of {len(rows)} verdicts are missing ({named}); they are no ties and no losses"
+        )
     if len(annotations) > len(rows):
-        found.append(f"{len(annotations) - len(rows)} rows repeat an earlier one in all that is read and count once")
+        warnings.append(f"{len(annotations) - len(rows)} rows repeat an earlier one in all that is read and count once")
     if repeated:
-        found.append(f"{repeated} prompts have more than one row; the interval counts each prompt as one group")
+        warnings.append(f"{repeated} prompts have more than one row; the interval counts each prompt as one group")
     if 0 < n < 30:
-        found.append(f"{n} verdicts can show little; the interval says how little")
-    return found
+        warnings.append(f"{n} verdicts can show little; the interval says how little")
+    return warnings
 
 
 def eval_stats(path: Path, format: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Format = Literal["alpaca_eval", "jsonl"]
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignAnswer:
+class ExternalAnswer:
     """An answer that a model made elsewhere.
 
     Attributes:
@@ -57,7 +57,7 @@ def name_field(row: FileRow, key: str) -> str:
     return name
 
 
-def read_answers(path: Path, format: str) -> list[ForeignAnswer]:
+def read_answers(path: Path, format: str) -> list[ExternalAnswer]:
     """Answers of one or more models to prompts.
 
     alpaca_eval: `instruction`, `output`, `generator`, as AlpacaEval's model outputs. jsonl: `prompt` (a string, or
@@ -66,13 +66,13 @@ def read_answers(path: Path, format: str) -> list[ForeignAnswer]:
     """
     keys = {"alpaca_eval": ("instruction", "output", "generator"), "jsonl": ("prompt", "answer", "model")}
     prompt_key, text_key, model_key = keys[check_format(format)]
-    answers: list[ForeignAnswer] = []
-    seen: dict[tuple[str, str], ForeignAnswer] = {}
+    answers: list[ExternalAnswer] = []
+    seen: dict[tuple[str, str], ExternalAnswer] = {}
     for row in read_rows(path):
         prompt = _prompt(row, prompt_key)
         is_null = text_key in row.fields and row.fields[text_key] is None
         text = None if is_null else text_field(row, text_key)
-        answer = ForeignAnswer(prompt, text, name_field(row, model_key), row.where)
+        answer = ExternalAnswer(prompt, text, name_field(row, model_key), row.where)
         earlier = seen.setdefault((answer.model, prompt.id), answer)
         if earlier.text != text:
             whose = answer.model or "the model"

@@ -17,7 +17,7 @@ from fairlead.documents.imported import ImportedComparison, ImportedRow
 from fairlead.documents.report import PairFigures
 from fairlead.errors import DataError, some
 from fairlead.evaluation.caveats import answer_figures, caveats_of
-from fairlead.evaluation.external.answers import ForeignAnswer, check_format, read_answers
+from fairlead.evaluation.external.answers import ExternalAnswer, check_format, read_answers
 from fairlead.evaluation.metrics import measure, verdicts_on
 from fairlead.evaluation.table import metric_difference, pair_result, with_holm
 from fairlead.files import write_jsonl
@@ -71,7 +71,7 @@ def import_answers(
     return comparison
 
 
-def _collect(found: Sequence[ForeignAnswer], name: str | None) -> tuple[dict[str, Prompt], Answers]:
+def _collect(found: Sequence[ExternalAnswer], name: str | None) -> tuple[dict[str, Prompt], Answers]:
     """Prompts and answers by what was asked. An answer that is given twice counts once."""
     prompts: dict[str, Prompt] = {}
     answers: Answers = {}

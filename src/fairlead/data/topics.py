@@ -1,13 +1,15 @@
-"""What prompts are about: topic clusters by spherical k-means on words weighted by how rare they are."""
+"""What prompts are about: topics by k-means on the directions of their words, weighted by how rare the words are."""
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 
 from fairlead.records import Prompt
 from fairlead.text.near_duplicates import Vocabulary
@@ -44,7 +46,7 @@ def topics_of(prompts: Sequence[Prompt], texts: Sequence[str], seed: int = 0) ->
     if len(declared) > 1:
         return _topics(declared, declared=True)
     step = max(1, len(texts) // _SAMPLE)
-    return _topics(_found(texts[::step][:_SAMPLE], seed), declared=False)
+    return _topics(_found_by_words(texts[::step][:_SAMPLE], seed), declared=False)
 
 
 def _topics(counts: Counter[str], *, declared: bool) -> Topics:
@@ -54,7 +56,7 @@ def _topics(counts: Counter[str], *, declared: bool) -> Topics:
     return Topics({name: count / total for name, count in counts.most_common()}, effective, declared)
 
 
-def _found(texts: Sequence[str], seed: int) -> Counter[str]:
+def _found_by_words(texts: Sequence[str], seed: int) -> Counter[str]:
     vocabulary = Vocabulary()
     words = [np.unique(vocabulary.words(text)) for text in texts]
     frequency = np.bincount(np.concatenate([*words, np.zeros(0, np.int64)]).astype(np.int64), minlength=len(vocabulary))
@@ -62,32 +64,28 @@ def _found(texts: Sequence[str], seed: int) -> Counter[str]:
     rarity[frequency < 2] = 0.0  # a word of one prompt joins it to no other
     generator = np.random.default_rng(seed)
     directions = generator.standard_normal((max(1, len(vocabulary)), _WIDTH), dtype=np.float32)
-    vectors = np.stack([rarity[own] @ directions[own] for own in words]) if words else np.zeros((0, _WIDTH), np.float32)
+    vectors = (
+        np.stack([rarity[numbers] @ directions[numbers] for numbers in words])
+        if words
+        else np.zeros((0, _WIDTH), np.float32)
+    )
     count = min(20, max(1, int(np.sqrt(len(texts) / 2))))
-    labels = _k_means(_unit(vectors), count, generator)
+    labels = _clustered(_unit(vectors), count, generator)
     names = list(vocabulary.bare)
     return Counter(
         {_name(label, labels, words, rarity, names): size for label, size in Counter(labels.tolist()).items()}
     )
 
 
-def _k_means(vectors: Vectors, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Cluster of every unit vector; the first centres lie far apart (k-means++, Arthur & Vassilvitskii 2007)."""
-    if not len(vectors):
-        return np.zeros(0, np.int64)
-    centres = vectors[[int(generator.integers(len(vectors)))]]
-    for _ in range(count - 1):
-        distance = np.clip(1 - (vectors @ centres.T).max(axis=1), 0, None).astype(np.float64)
-        if distance.sum() <= 1e-6:
-            break
-        centres = np.vstack([centres, vectors[generator.choice(len(vectors), p=distance / distance.sum())]])
-    for _ in range(_ROUNDS):
-        labels = (vectors @ centres.T).argmax(axis=1)
-        sums = np.zeros_like(centres)
-        np.add.at(sums, labels, vectors)
-        centres = np.where(np.bincount(labels, minlength=len(centres))[:, None] > 0, _unit(sums), centres)
-    found: NDArray[np.int64] = (vectors @ centres.T).argmax(axis=1)
-    return found
+def _clustered(vectors: Vectors, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Cluster of every unit vector, by k-means from centres that lie far apart (Arthur & Vassilvitskii 2007)."""
+    count = min(count, len(np.unique(vectors, axis=0)))
+    if count < 2:
+        return np.zeros(len(vectors), np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a cluster may lose all its prompts: there is one topic less
+        _, labels = kmeans2(vectors, count, iter=_ROUNDS, minit="++", seed=generator)
+    return np.asarray(labels, np.int64)
 
 
 def _unit(vectors: Vectors) -> Vectors:

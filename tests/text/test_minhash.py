@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from fairlead.text.minhash import MinHashIndex
-from fairlead.text.near_duplicates import Vocabulary, clusters
+from fairlead.text.near_duplicates import clusters
+from fairlead.text.words import Vocabulary
 
 
 def clustered(texts: list[str], threshold: float = 0.8, portion: int = 3) -> list[int]:

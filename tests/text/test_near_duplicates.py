@@ -6,7 +6,8 @@ import random
 import pytest
 
 from fairlead.records import Message, Prompt
-from fairlead.text.near_duplicates import Groups, asked, clusters, overlaps
+from fairlead.text.near_duplicates import clusters, overlaps
+from fairlead.text.words import Groups, asked
 
 TEN = "one two three four five six seven eight nine ten"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.text.near_duplicates import Vocabulary
 from fairlead.text.repetition import distinct_n, ends_in_loop, has_loop, texts_with_loops, tokens_loop
+from fairlead.text.words import Vocabulary
 
 SENTENCE = "The database of the order service has run out of connections and needs more room"
 

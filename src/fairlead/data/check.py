@@ -12,7 +12,7 @@ from fairlead.errors import DataError
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Preference, Prompt
-from fairlead.text.near_duplicates import asked
+from fairlead.text.words import asked
 
 
 def run(context: Context[DataCheckStageSettings]) -> Metrics:

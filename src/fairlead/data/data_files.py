@@ -16,7 +16,8 @@ from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError, LeakError, some
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json
-from fairlead.text.near_duplicates import asked, overlaps
+from fairlead.text.near_duplicates import overlaps
+from fairlead.text.words import asked
 
 
 def check_file(

@@ -13,8 +13,8 @@ from fairlead.data import text_quality
 from fairlead.records import Preference, Sampled
 from fairlead.text import near_duplicates
 from fairlead.text.minhash import MinHashIndex
-from fairlead.text.near_duplicates import Vocabulary, asked
 from fairlead.text.repetition import texts_with_loops
+from fairlead.text.words import Vocabulary, asked
 
 Side = Literal["chosen", "rejected"]
 _PORTION = 2000  # pairs worked on at once

@@ -24,7 +24,8 @@ from fairlead.errors import DataError, LeakError
 from fairlead.files import write_jsonl
 from fairlead.pipeline.stage import Context, Metrics, resolve
 from fairlead.records import Example, Message, Preference, Prompt, to_json
-from fairlead.text.near_duplicates import asked, overlaps
+from fairlead.text.near_duplicates import overlaps
+from fairlead.text.words import asked
 
 Row = TypeVar("Row", Prompt, Example, Preference)
 

@@ -16,7 +16,8 @@ from fairlead.data.topics import topics_of
 from fairlead.documents.data_check import DataCheck, Figure, Finding, Status
 from fairlead.records import DropReason, Preference
 from fairlead.statistics.intervals import bounded_mean_interval
-from fairlead.text.near_duplicates import asked, overlaps
+from fairlead.text.near_duplicates import overlaps
+from fairlead.text.words import asked
 
 Figures = dict[str, Figure]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairlead.records import Prompt, content_id
-from fairlead.text.near_duplicates import Groups, asked, clusters
+from fairlead.text.near_duplicates import clusters
+from fairlead.text.words import Groups, asked
 
 
 def split_by_prompt(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
 
 from fairlead.records import Prompt
-from fairlead.text.near_duplicates import Vocabulary
+from fairlead.text.words import Vocabulary
 
 _SAMPLE = 4000  # prompts that are looked at
 _WIDTH = 256

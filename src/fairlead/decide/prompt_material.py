@@ -15,7 +15,7 @@ from fairlead.decide.retrieval.index import Bm25Index, Embed, EmbeddingIndex, Fu
 from fairlead.decide.retrieval.passages import Passage, passages_of
 from fairlead.pipeline.stage import resolve
 from fairlead.records import Example, Prompt, content_id
-from fairlead.text.near_duplicates import asked
+from fairlead.text.words import asked
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from fairlead.pipeline import outputs as files
 from fairlead.pipeline.artifacts import Manifest, package_versions
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import ModelPair, content_id
-from fairlead.text.near_duplicates import asked, overlaps
+from fairlead.text.near_duplicates import overlaps
+from fairlead.text.words import asked
 
 
 def run(context: Context[GateSettings]) -> Metrics:

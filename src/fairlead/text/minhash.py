@@ -4,7 +4,7 @@ Broder 1997: the share of independent hash functions whose minimum over two sets
 similarity. Signatures are cut into bands (Leskovec, Rajaraman & Ullman, Mining of Massive Datasets, 3.4): texts that
 agree in a whole band are candidates, and every candidate is verified on its whole sets, so nothing is reported that is
 not similar. With 16 bands of 4 a pair at similarity 0.8 is found with probability 0.9998, at 0.9 practically always.
-`near_duplicates` is the exact search; it needs several times the memory.
+`near_duplicates` is the exact search; it needs several times the memory, and the set of all texts at once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.text.near_duplicates import SHINGLE, Groups, Words
+from fairlead.text.words import SHINGLE, Groups, Hashes, Words, are_similar, mixed
 
 _BANDS, _ROWS = 16, 4
-_MIX = np.uint64(0x9E3779B97F4A7C15)
 _COMPARED = 8  # members of a bucket that later ones are compared with, whatever their group
 _BLOCK = 1 << 16  # shingles hashed at once: they stay in the processor's cache
-
-Hashes = NDArray[np.uint64]
 
 
 def _constants() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
@@ -76,7 +73,7 @@ class MinHashIndex:
             for other, theirs in earlier:
                 if groups.find(other) != groups.find(member):
                     own = self._set(member) if own is None else own
-                    if not _similar(own, theirs, self.threshold):
+                    if not are_similar(own, theirs, (len(own), len(theirs)), self.threshold):
                         continue
                     groups.join(other, member)
                 known = True
@@ -93,8 +90,7 @@ def _shingles(words: Words) -> Hashes:
     size = min(SHINGLE, len(words))
     hashes = np.zeros(max(len(words) - size + 1, 1), np.uint64)
     for offset in range(size):
-        hashes = (hashes ^ words[offset : offset + len(hashes)].astype(np.uint64)) * _MIX
-        hashes ^= hashes >> np.uint64(29)
+        hashes = mixed(hashes, words[offset : offset + len(hashes)])
     return hashes + np.uint64(size if size < SHINGLE else 0)
 
 
@@ -121,8 +117,7 @@ def _banded(signatures: NDArray[np.uint32]) -> Hashes:
     bands = signatures.reshape(len(signatures), _BANDS, _ROWS).astype(np.uint64)
     hashes = np.zeros(bands.shape[:2], np.uint64)
     for row in range(_ROWS):
-        hashes = (hashes ^ bands[:, :, row]) * _MIX
-        hashes ^= hashes >> np.uint64(29)
+        hashes = mixed(hashes, bands[:, :, row])
     return hashes
 
 
@@ -133,11 +128,3 @@ def _equal(values: Hashes) -> list[list[int]]:
     starts, ends = np.concatenate([[0], edges]), np.concatenate([edges, [len(order)]])
     large = np.flatnonzero(ends - starts > 1)
     return [order[starts[n] : ends[n]].tolist() for n in large]
-
-
-def _similar(first: Hashes, second: Hashes, threshold: float) -> bool:
-    small, large = sorted((len(first), len(second)))
-    if small < threshold * large:
-        return False
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    return shared >= threshold * (small + large - shared) - 1e-9

@@ -10,26 +10,15 @@ MinHash would miss some pairs, and would have to verify the ones it finds as wel
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.records import Prompt
-
-SHINGLE = 5  # words
-
-_UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff])")
-_EDGES = ".,;:!?\"'`()[]{}«»“”‘’…。、「」"  # sentence punctuation; operators such as + and * make a difference
-_ROUNDING = 1e-9
-_NO_WORD = -1
-_MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, bits well mixed: 2⁶⁴ / golden ratio
+from fairlead.text.words import ROUNDING, SHINGLE, Groups, Vocabulary, Words, are_similar, mixed
 
 Ints = NDArray[np.int64]
-Words = NDArray[np.int32]
 
 
 def overlaps(texts: Sequence[str], against: Sequence[str], threshold: float) -> dict[int, tuple[int, float]]:
@@ -107,72 +96,6 @@ def _join_similar(sets: _Sets, numbers: Sequence[int], groups: Groups, threshold
                 listed.append([later])
 
 
-def asked(prompt: Prompt) -> str:
-    """What a prompt asks, without the system turns.
-
-    A long instruction that every prompt carries would make all of them near-duplicates of each other.
-    """
-    turns = tuple(message for message in prompt.messages if message.role != "system")
-    return Prompt(turns or prompt.messages).text
-
-
-class Groups:
-    """Disjoint sets of the numbers 0 to n − 1 (union-find)."""
-
-    def __init__(self, n: int) -> None:
-        self._parent = list(range(n))
-
-    def find(self, item: int) -> int:
-        """The smallest number in the group of `item`."""
-        root = item
-        while self._parent[root] != root:
-            root = self._parent[root]
-        while self._parent[item] != root:
-            self._parent[item], item = root, self._parent[item]
-        return root
-
-    def join(self, first: int, second: int) -> None:
-        a, b = self.find(first), self.find(second)
-        self._parent[max(a, b)] = min(a, b)
-
-    def numbers(self) -> list[int]:
-        """Group number of every item, from 0 in order of first appearance."""
-        seen: dict[int, int] = {}
-        return [seen.setdefault(self.find(item), len(seen)) for item in range(len(self._parent))]
-
-
-class Vocabulary(dict[str, int]):
-    """Numbers for words: equal numbers for words that differ only in the punctuation around them.
-
-    Attributes:
-        bare: the words without it, in the order of their numbers.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bare: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.bare)
-
-    def __missing__(self, word: str) -> int:
-        bare = word.strip(_EDGES)
-        number = self[word] = self.bare.setdefault(bare, len(self.bare)) if bare else _NO_WORD
-        return number
-
-    def words(self, text: str) -> Words:
-        """The case-folded words of a text; a character of a script without spaces is a word.
-
-        Punctuation that stands alone is no word, unless the text has nothing else.
-        """
-        folded = unicodedata.normalize("NFKC", text).casefold()
-        spaced = (folded if folded.isascii() else _UNSPACED.sub(r" \1 ", folded)).split()
-        numbers = [number for number in map(self.__getitem__, spaced) if number != _NO_WORD]
-        if numbers or not spaced:
-            return np.array(numbers, np.int32)
-        return np.array([self.bare.setdefault(word, len(self.bare)) for word in spaced], np.int32)
-
-
 @dataclass(frozen=True)
 class _Sets:
     """Sets of shingles, each sorted from the rarest over all sets to the commonest.
@@ -196,17 +119,14 @@ class _Sets:
 
     def prefix(self, threshold: float) -> Ints:
         """How many of each set's shingles in `flat` are among its first |A| − ⌈t·|A|⌉ + 1."""
-        needed = np.ceil(threshold * self.sizes - _ROUNDING).astype(np.int64)
+        needed = np.ceil(threshold * self.sizes - ROUNDING).astype(np.int64)
         prefix: Ints = np.maximum(self.kept - np.maximum(needed, 1) + 1, 0)
         return prefix
 
     def similar(self, first: int, second: int, threshold: float) -> bool:
         """Whether the Jaccard similarity |A∩B| / |A∪B| reaches the threshold."""
-        small, large = sorted((int(self.sizes[first]), int(self.sizes[second])))
-        if small < threshold * large - _ROUNDING:
-            return False
-        shared = len(np.intersect1d(self[first], self[second], assume_unique=True))
-        return shared >= threshold * (small + large - shared) - _ROUNDING
+        sizes = int(self.sizes[first]), int(self.sizes[second])
+        return are_similar(self[first], self[second], sizes, threshold)
 
 
 def _shingle_sets(texts: Sequence[Words], vocabulary: int) -> _Sets:
@@ -232,8 +152,7 @@ def _repeated(words: Words, starts: Ints) -> NDArray[np.bool_]:
     """Which of the runs that begin at `starts` stand elsewhere too; a collision of hashes may add one that does not."""
     hashes = np.zeros(len(starts), np.uint64)
     for offset in range(SHINGLE):
-        hashes = (hashes ^ words[starts + offset].astype(np.uint64)) * _MIX
-        hashes ^= hashes >> np.uint64(29)
+        hashes = mixed(hashes, words[starts + offset])
     ordered = np.sort(hashes)
     return np.isin(hashes, np.unique(ordered[1:][ordered[1:] == ordered[:-1]]))
 
@@ -280,13 +199,13 @@ class _Postings:
             ranked: the set's shingles that stand elsewhere too, of `size` in all.
         """
         known = np.flatnonzero(self.ends[ranked + 1] > self.ends[ranked])
-        probes = known[known <= len(ranked) - max(1, int(np.ceil(threshold * size - _ROUNDING)))]
+        probes = known[known <= len(ranked) - max(1, int(np.ceil(threshold * size - ROUNDING)))]
         if not len(probes) or not self._possible(ranked, probes, size, threshold):
             return None
         shared = np.bincount(self._occurrences(ranked[known], self.owner), minlength=len(self.sizes))
         similarity = shared / (size + self.sizes - shared)
         best = int(similarity.argmax())
-        return (best, float(similarity[best])) if similarity[best] >= threshold - _ROUNDING else None
+        return (best, float(similarity[best])) if similarity[best] >= threshold - ROUNDING else None
 
     def _possible(self, ranked: Ints, probes: Ints, size: int, threshold: float) -> bool:
         """Whether a set shares early enough shingles: after the first shared one, only later ones can be shared."""
@@ -295,7 +214,7 @@ class _Postings:
         own = np.repeat(len(ranked) - probes, self.ends[ranked[probes] + 1] - self.ends[ranked[probes]])
         owners, first = np.unique(owners, return_index=True)
         most = np.minimum(own[first], theirs[first])
-        return bool((most >= threshold / (1 + threshold) * (size + self.sizes[owners]) - _ROUNDING).any())
+        return bool((most >= threshold / (1 + threshold) * (size + self.sizes[owners]) - ROUNDING).any())
 
     def _occurrences(self, shingles: Ints, values: Ints) -> Ints:
         return np.concatenate([values[self.ends[shingle] : self.ends[shingle + 1]] for shingle in shingles])

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fairlead.text.near_duplicates import Words
+from fairlead.text.words import Words
 
 _ROUNDS = 4
 _TOKENS, _COVERED_TOKENS = 16, 12  # a loop covers 12 tokens or more, so that "..." is none

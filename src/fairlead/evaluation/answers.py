@@ -34,7 +34,7 @@ def run(context: Context[AnswersSettings]) -> Metrics:
             known += count
             bar.update(known)
 
-        found = generate_resumable(
+        completions = generate_resumable(
             LocalGenerator(host, batch_size=section.batch_size, advance=advance),
             requests,
             log=context.out / "chunks" / "answers.jsonl",
@@ -42,7 +42,9 @@ def run(context: Context[AnswersSettings]) -> Metrics:
             seed=context.seed,
             advance=advance,
         )
-    answers: dict[ModelName, list[Completion]] = {name: found[at :: len(variants)] for at, name in enumerate(variants)}
+    answers: dict[ModelName, list[Completion]] = {
+        name: completions[at :: len(variants)] for at, name in enumerate(variants)
+    }
     write_jsonl(context.out / "answers.jsonl", (to_json(a) for variant in answers.values() for a in variant))
     write_atomic(context.out / "samples.md", side_by_side(prompts, answers))
     everything = [answer for variant in answers.values() for answer in variant]

@@ -24,17 +24,17 @@ def measure(
     folder: Path,
 ) -> dict[str, Values]:
     """Every declared metric of every model's answer to every prompt; None where there is no answer."""
-    found: dict[str, Values] = {}
+    values: dict[str, Values] = {}
     for settings in metrics:
         check = build_check(settings, folder)
-        found[settings.name] = {
+        values[settings.name] = {
             model: [
                 None if text is None else check(text, prompt.gold)
                 for prompt, text in zip(prompts, answers, strict=True)
             ]
             for model, answers in texts.items()
         }
-    return found
+    return values
 
 
 def verdicts_on(

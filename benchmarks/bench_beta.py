@@ -29,6 +29,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from fairlead.demo.project import make_project
 from fairlead.files import write_json
+from fairlead.models.chat import conversation
 from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.hardware import computes_bf16
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
@@ -36,7 +37,7 @@ from fairlead.pipeline import datasets
 from fairlead.progress import Lines
 from fairlead.records import Prompt, Sampling
 from fairlead.statistics.intervals import mean_interval
-from fairlead.training import dpo, hf_trainer
+from fairlead.training import hf_trainer
 
 OUT = Path(__file__).parent / "out"
 SEEDS, HELD_OUT = 3, 200
@@ -125,11 +126,11 @@ def rloo(lab: Lab, beta: float, seed: int, held: list[Prompt], steps: int) -> Me
             bf16=computes_bf16(policy.device),
             disable_tqdm=True,
         ),
-        train_dataset=Dataset.from_list([{"prompt": dpo.messages(prompt)} for prompt in prompts]),
+        train_dataset=Dataset.from_list([{"prompt": conversation(prompt)} for prompt in prompts]),
         processing_class=load_tokenizer(model, lab.project.folder),
     )
     trainer.train()
-    trainer._tokenizer = trainer.processing_class
+    trainer.tokenizer = trainer.processing_class
     scores, ratios = lab.sampled(trainer, held)
     return Measured("RLOO", f"beta {beta:g}", seed, [prompt.id for prompt in held], scores, ratios)
 

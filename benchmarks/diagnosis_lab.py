@@ -18,6 +18,7 @@ from fairlead.config.stage_settings import DpoSettings
 from fairlead.config.training import DpoSection
 from fairlead.errors import TrainingError
 from fairlead.models.adapters import dpo_start, variants_of
+from fairlead.models.chat import prompt_tokens
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.records import Preference, Prompt
@@ -165,12 +166,7 @@ class Lab:
 
     def sampled(self, trainer: Any, prompts: Sequence[Prompt]) -> tuple[list[float], list[float]]:
         """Of one answer to each prompt at temperature 1: its score, and its log-ratio to the reference."""
-        tokens = [
-            trainer.processing_class.apply_chat_template(
-                dpo.messages(prompt), tokenize=True, add_generation_prompt=True, return_dict=True
-            )["input_ids"]
-            for prompt in prompts
-        ]
+        tokens = [prompt_tokens(prompt, trainer.processing_class) for prompt in prompts]
         policy = PolicySamples(trainer, tokens, LONGEST)
         answers = policy.draw(len(tokens))
         ratios = [
@@ -183,7 +179,7 @@ class Lab:
 
     def ranked(self, trainer: Any, pairs: list[Preference]) -> list[float]:
         """Of each pair 1 where the policy's implicit reward of chosen is the greater, else 0."""
-        prepared = trainer._prepare_dataset(dpo.dataset(pairs), trainer.processing_class, trainer.args, "ranked")
+        prepared = trainer.tokenize_pairs(dpo.dataset(pairs), trainer.processing_class, trainer.args, "ranked")
         prompts = prepared["prompt_ids"]
         policy = PolicySamples(trainer, prompts, LONGEST)
         rewards = [

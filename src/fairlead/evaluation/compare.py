@@ -83,10 +83,10 @@ def run(context: Context[EvalSettings]) -> Metrics:
     write_jsonl(context.out / "scores.jsonl", _score_rows(eval_set, metrics))
     rows = [{"pair": str(pair), **to_json(verdict)} for pair, verdict in judged.verdicts]
     write_jsonl(context.out / "verdicts.jsonl", rows)
-    return _metrics(result, judged.states[VerdictState.FAILED])
+    return metrics_of(result, judged.states[VerdictState.FAILED])
 
 
-def _metrics(result: EvalResult, unanswered: int) -> Metrics:
+def metrics_of(result: EvalResult, unanswered: int) -> Metrics:
     """What status shows: the win rate of DPO over what it was trained from, where that was judged.
 
     Args:

@@ -86,12 +86,12 @@ def trained(project: Project) -> dict[str, Path]:
 
 def _read(file: Path, system: str | None) -> Sequence[Example | Preference]:
     first = read_rows(file)[0].fields
-    found: Sequence[Example | Preference]
+    rows: Sequence[Example | Preference]
     if "answer" in first or "completion" in first:
-        found = read_examples(file)
+        rows = read_examples(file)
     else:
-        found = read_preferences(str(file.resolve()), Path()).preferences
-    return [replace(row, prompt=with_system(row.prompt, system)) for row in found]
+        rows = read_preferences(str(file.resolve()), Path()).preferences
+    return [replace(row, prompt=with_system(row.prompt, system)) for row in rows]
 
 
 def with_system(prompt: Prompt, system: str | None) -> Prompt:

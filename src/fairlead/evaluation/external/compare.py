@@ -71,12 +71,12 @@ def import_answers(
     return comparison
 
 
-def _collect(found: Sequence[ExternalAnswer], name: str | None) -> tuple[dict[str, Prompt], Answers]:
+def _collect(rows: Sequence[ExternalAnswer], name: str | None) -> tuple[dict[str, Prompt], Answers]:
     """Prompts and answers by what was asked. An answer that is given twice counts once."""
     prompts: dict[str, Prompt] = {}
     answers: Answers = {}
-    named = {answer.model for answer in found if answer.model}
-    for answer in found:
+    named = {answer.model for answer in rows if answer.model}
+    for answer in rows:
         model = name if name and len(named) < 2 else answer.model or name
         if not model:
             raise DataError("names no model", where=answer.where, remedy="say which one it is: --name MODEL")

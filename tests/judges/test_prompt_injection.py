@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.judges.prompt_injection import cap, fence, flags_of, instructions_in
+from fairlead.judges.prompt_injection import delimiter, flags_of, instructions_in, truncate_middle
 from fairlead.judges.qualification.probes import CANARIES
 from fairlead.llm.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Flag, Prompt, VerdictState
@@ -68,21 +68,21 @@ def test_what_a_judge_writes_is_no_flag(ledger: ReplyStore) -> None:
 
 
 @given(st.text(), st.text())
-def test_the_fence_stands_in_no_text_and_does_not_depend_on_the_order(first: str, second: str) -> None:
-    mark = fence(first, second)
+def test_the_delimiter_stands_in_no_text_and_does_not_depend_on_the_order(first: str, second: str) -> None:
+    mark = delimiter(first, second)
     assert mark not in first
     assert mark not in second
-    assert mark == fence(second, first)
+    assert mark == delimiter(second, first)
 
 
-def test_a_text_that_holds_its_own_fence_gets_another() -> None:
-    known = fence("hello", "other")
-    assert fence(f"hello END ANSWER A {known}", "other") != known
+def test_a_text_that_holds_its_own_delimiter_gets_another() -> None:
+    known = delimiter("hello", "other")
+    assert delimiter(f"hello END ANSWER A {known}", "other") != known
 
 
 @given(st.text(), st.integers(100, 200))
-def test_a_capped_text_keeps_its_beginning_and_its_end(text: str, limit: int) -> None:
-    found = cap(text, limit)
+def test_a_text_truncated_in_the_middle_keeps_its_beginning_and_its_end(text: str, limit: int) -> None:
+    found = truncate_middle(text, limit)
     assert found[: limit * 3 // 4] == text[: limit * 3 // 4]
     assert found.endswith(text[-1:])
     assert (found == text) == (len(text) <= limit)

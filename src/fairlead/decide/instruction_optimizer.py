@@ -10,7 +10,7 @@ from fairlead.config.decide import InstructionOptimizerSettings
 from fairlead.decide.answerers import Answerer
 from fairlead.decide.candidates import AS_GIVEN, Instruction
 from fairlead.files import dump_json
-from fairlead.judges.prompt_injection import cap
+from fairlead.judges.prompt_injection import truncate_middle
 from fairlead.records import Example, Prompt
 
 _SHOWN_CHARS = 1500  # of a prompt or an answer
@@ -107,4 +107,4 @@ def read_instruction(text: str) -> str | None:
 
 
 def _cut(text: str) -> str:
-    return cap(text, _SHOWN_CHARS)
+    return truncate_middle(text, _SHOWN_CHARS)

@@ -30,7 +30,7 @@ _INSTRUCTIONS = [
 _SEARCH_SECONDS = 1.0
 
 
-def cap(text: str, limit: int) -> str:
+def truncate_middle(text: str, limit: int) -> str:
     """The text, or its first three quarters and last quarter of `limit` characters with a note of what is left out."""
     if len(text) <= limit:
         return text
@@ -39,10 +39,10 @@ def cap(text: str, limit: int) -> str:
     return f"{text[:head]}\n[note: {len(text) - limit} of {len(text)} characters are left out here]\n{text[-tail:]}"
 
 
-def fence(*texts: str) -> str:
-    """A mark that no judged text can contain on purpose: it is a hash of them, so it changes with every attempt.
+def delimiter(*texts: str) -> str:
+    """A delimiter that no judged text can contain on purpose: it is a hash of them, so it changes with every attempt.
 
-    The same texts give the same mark, whatever their order, so that a question has the same key tomorrow.
+    The same texts give the same delimiter, whatever their order, so that the stored reply to a request is found again.
     """
     number = 0
     while True:

@@ -27,21 +27,21 @@ T = TypeVar("T")
 _SHOWN = 300  # characters of a reply that a reason keeps; the ledger has all of it
 _FIRST_JUDGEMENTS = 20  # if none of the first so many can be read, none will be
 
-_FLIPPED: dict[reply_parser.Choice, reply_parser.Choice] = {"A": "B", "B": "A", "tie": "tie"}
+_SWAPPED: dict[reply_parser.Choice, reply_parser.Choice] = {"A": "B", "B": "A", "tie": "tie"}
 _STATES: dict[reply_parser.Choice, VerdictState] = {
     "A": VerdictState.WIN,
     "B": VerdictState.LOSS,
     "tie": VerdictState.TIE,
 }
-_WORST_FIRST = ("failed", "refused", "unreadable")
+_WORST_FIRST = (ScoreState.FAILED, ScoreState.REFUSED, ScoreState.UNREADABLE)
 
 
 @dataclass(frozen=True)
-class _Reading(Generic[T]):
-    """What became of one question: a value, or the state that says why there is none."""
+class _Reply(Generic[T]):
+    """What the judge said to one request, after a correction where it was needed: a value, or why there is none."""
 
     value: T | None
-    state: str
+    state: ScoreState
     reason: str
     calls: tuple[str, ...]
 
@@ -81,7 +81,7 @@ class PromptedJudge:
         self._score = templates.load("score", settings.score_template, folder)
         self._correction = templates.load("correction", settings.correction_template, folder)
         versions = f"{self._pairwise.version},{self._score.version},{self._correction.version}"
-        self.name = f"{kind}:{model}:{versions}:{content_id(_deciding(settings))[:8]}"
+        self.name = f"{kind}:{model}:{versions}:{content_id(_identity(settings))[:8]}"
         self._learned: float | None = None
         self._judged = self._readable = 0
 
@@ -116,7 +116,7 @@ class PromptedJudge:
             prompt=prompt,
             answer_a=a,
             answer_b=b,
-            fence=prompt_injection.fence(prompt, first, second),
+            fence=prompt_injection.delimiter(prompt, first, second),
             criteria=self.settings.criteria,
         )
         return ChatRequest(
@@ -132,7 +132,10 @@ class PromptedJudge:
     def _score_request(self, item: Answer, priority: int) -> ChatRequest:
         prompt, answer = self._texts(item.prompt.text, item.text)
         messages = self._score.messages(
-            prompt=prompt, answer=answer, fence=prompt_injection.fence(prompt, answer), criteria=self.settings.criteria
+            prompt=prompt,
+            answer=answer,
+            fence=prompt_injection.delimiter(prompt, answer),
+            criteria=self.settings.criteria,
         )
         return ChatRequest(
             item.id,
@@ -145,37 +148,37 @@ class PromptedJudge:
         )
 
     def _texts(self, *texts: str) -> list[str]:
-        return [prompt_injection.cap(storable(text), self.settings.max_chars) for text in texts]
+        return [prompt_injection.truncate_middle(storable(text), self.settings.max_chars) for text in texts]
 
     async def _verdict(self, session: Session, number: int, item: Comparison) -> Verdict:
-        sides: list[_Reading[reply_parser.Choice]] = []
+        replies: list[_Reply[reply_parser.Choice]] = []
         for request in self.requests(item, number):
-            found: _Reading[reply_parser.Choice] = await self._ask(session, request, _read_choice)
-            if request.variant == "ba" and found.value is not None:
-                found = _Reading(_FLIPPED[found.value], found.state, found.reason, found.calls)
-            sides.append(found)
-            if found.value is None:  # the other order could not make a verdict of it, and would cost
+            reply: _Reply[reply_parser.Choice] = await self._ask(session, request, _read_choice)
+            if request.variant == "ba" and reply.value is not None:
+                reply = replace(reply, value=_SWAPPED[reply.value])
+            replies.append(reply)
+            if reply.value is None:  # the other order could not make a verdict of it, and would cost
                 break
-        state = _joined(sides)
-        self._count(session, readable=state not in ("unreadable", "refused"), sample=sides[-1].reason)
+        state = _joined(replies)
+        self._count(session, readable=_is_readable(replies[-1]), sample=replies[-1].reason)
         notes = prompt_injection.flags_of(item)
-        reason = " | ".join([*notes.values(), *(side.reason for side in sides)])
-        calls = tuple(call for side in sides for call in side.calls)
-        votes = tuple(_STATES[side.value] for side in sides if side.value is not None)
+        reason = " | ".join([*notes.values(), *(reply.reason for reply in replies)])
+        calls = tuple(call for reply in replies for call in reply.calls)
+        votes = tuple(_STATES[reply.value] for reply in replies if reply.value is not None)
         orders = votes if len(votes) > 1 else ()
-        return Verdict(item.id, VerdictState(state), self.name, None, reason, calls, orders, tuple(notes))
+        return Verdict(item.id, state, self.name, None, reason, calls, orders, tuple(notes))
 
     async def _scored(self, session: Session, number: int, item: Answer) -> Score:
         [request] = self.requests(item, number)
-        found = await self._ask(session, request, self._read_score)
-        self._count(session, readable=found.state not in ("unreadable", "refused"), sample=found.reason)
+        reply = await self._ask(session, request, self._read_score)
+        self._count(session, readable=_is_readable(reply), sample=reply.reason)
         notes = prompt_injection.flags_of(item)
-        reason = " | ".join([*notes.values(), found.reason])
-        return Score(item.id, ScoreState(found.state), self.name, found.value, reason, found.calls, tuple(notes))
+        reason = " | ".join([*notes.values(), reply.reason])
+        return Score(item.id, reply.state, self.name, reply.value, reason, reply.calls, tuple(notes))
 
     async def _ask(
         self, session: Session, request: ChatRequest, read: Callable[[StoredReply, bool], T | None]
-    ) -> _Reading[T]:
+    ) -> _Reply[T]:
         """Asks, and once more with a correction where the reply cannot be read."""
         declined = session.client.declined
         calls: tuple[str, ...] = ()
@@ -184,21 +187,21 @@ class PromptedJudge:
             try:
                 reply = await session.ask(self._corrected(request, text) if corrected else request)
             except NoReplyError as error:
-                return _Reading(None, "failed", str(error), calls)
+                return _Reply(None, ScoreState.FAILED, str(error), calls)
             text = reply.text
             calls += (reply.key,)
             if reply.refusal is not None or reply.finish in declined:
-                return _Reading(None, "refused", _short(reply.refusal or reply.text), calls)
+                return _Reply(None, ScoreState.REFUSED, _short(reply.refusal or reply.text), calls)
             value = _read(session, reply, read)
             if value is not None:
-                return _Reading(value, "scored", _short(reply.text), calls)
+                return _Reply(value, ScoreState.SCORED, _short(reply.text), calls)
             if reply_parser.is_refusal(reply.text):
-                return _Reading(None, "refused", _short(reply.text), calls)
-        return _Reading(None, "unreadable", _short(text) or "an empty reply", calls)
+                return _Reply(None, ScoreState.REFUSED, _short(reply.text), calls)
+        return _Reply(None, ScoreState.UNREADABLE, _short(text) or "an empty reply", calls)
 
     def _corrected(self, request: ChatRequest, reply: str) -> ChatRequest:
         """The request with the unreadable reply and what was wrong with it."""
-        text = prompt_injection.cap(reply, 2000) if reply.strip() else "(an empty reply)"
+        text = prompt_injection.truncate_middle(reply, 2000) if reply.strip() else "(an empty reply)"
         correction = self._correction.messages(form=request.purpose)
         return replace(
             request,
@@ -247,22 +250,26 @@ def _read_choice(reply: StoredReply, cut: bool) -> reply_parser.Choice | None:
     return reply_parser.read_choice(reply.text, cut=cut)
 
 
-def _joined(sides: list[_Reading[reply_parser.Choice]]) -> str:
+def _is_readable(reply: _Reply[T]) -> bool:
+    return reply.state not in (ScoreState.UNREADABLE, ScoreState.REFUSED)
+
+
+def _joined(replies: list[_Reply[reply_parser.Choice]]) -> VerdictState:
     """The state of a pair from its orders: the worst that happened, else their verdict if they agree."""
     for state in _WORST_FIRST:
-        if any(side.state == state for side in sides):
-            return state
-    found = {side.value for side in sides if side.value is not None}
-    return str(_STATES[found.pop()]) if len(found) == 1 else str(VerdictState.INCONSISTENT)
+        if any(reply.state is state for reply in replies):
+            return VerdictState(state)
+    choices = {reply.value for reply in replies if reply.value is not None}
+    return _STATES[choices.pop()] if len(choices) == 1 else VerdictState.INCONSISTENT
 
 
-def _deciding(settings: PromptedSettings) -> dict[str, object]:
+def _identity(settings: PromptedSettings) -> dict[str, object]:
     """The settings that change what is judged, not how fast or how dear."""
-    indifferent = {
+    left_out = {
         "concurrency", "timeout_s", "max_retries", "max_calls", "max_cost", "api_key_env", "batch_size",
         "price_per_million_input_tokens", "price_per_million_output_tokens",
     }  # fmt: skip
-    return settings.model_dump(mode="json", exclude=indifferent)
+    return settings.model_dump(mode="json", exclude=left_out)
 
 
 def _short(text: str) -> str:

@@ -1,12 +1,16 @@
-# Everything sets itself up: `make demo` and `make test` need Python 3.11, pip, git and make.
-PYTHON ?= python3.11
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 or newer with venv, git and make.
+# The newest of these that runs here; name another with make PYTHON=...
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$name; break; }; \
+	done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-project
 WORKERS ?= 2
+FUZZ_SECONDS ?= 600
 
-.PHONY: layers demo demo-seeds demo-kills test check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
+.PHONY: layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -20,6 +24,11 @@ demo-kills: $(READY)
 # One thread a worker: the models of the tests are too small for more.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# Many more examples than in `make test`; it ends at the first finding, or after ten minutes without one.
+fuzz: $(READY)
+	FAIRLEAD_FUZZ_EXAMPLES=$${FAIRLEAD_FUZZ_EXAMPLES:-3000} OMP_NUM_THREADS=1 timeout $(FUZZ_SECONDS) \
+		$(BIN)/python -m pytest -x -n $(WORKERS) --timeout 0 tests/fuzz || test $$? -eq 124
 
 check: lint types layers
 
@@ -64,6 +73,8 @@ bench-frontier: $(READY)
 
 # The stamp is written last, so that a set-up that was cut off is done again.
 $(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { \
+		echo "no Python 3.11 or newer with venv is found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)

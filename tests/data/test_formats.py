@@ -333,3 +333,8 @@ def test_unknown_columns_are_listed() -> None:
     with pytest.raises(DataError, match="columns question, answer are no known form") as caught:
         detect({"question": "q", "answer": "a"})
     assert all(name in str(caught.value) for name in FORMATS)
+
+
+def test_responses_that_are_no_list_are_named() -> None:
+    with pytest.raises(DataError, match="field 'responses' must be an object or a list, not 3"):
+        FORMATS["argilla"]({"fields": TWO, "responses": 3})

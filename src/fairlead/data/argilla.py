@@ -54,30 +54,36 @@ def _asked(fields: Row) -> tuple[Message, ...]:
     return (asked,) if system is None else (Message("system", str(system)), asked)
 
 
-def _responses(found: Any) -> Iterator[tuple[str, Any]]:
+def _responses(responses: Any) -> Iterator[tuple[str, Any]]:
     """(question, value) of every person who answered."""
-    if isinstance(found, Mapping):
-        for question, given in found.items():
-            for one in given if isinstance(given, Sequence) and not isinstance(given, str) else [given]:
+    if isinstance(responses, Mapping):
+        for question, answers in responses.items():
+            for one in answers if isinstance(answers, Sequence) and not isinstance(answers, str) else [answers]:
                 yield str(question), _value(one)
         return
-    for person in found or []:
+    for person in _items(responses, "responses"):
         values = person.get("values") if isinstance(person, Mapping) else None
         if isinstance(values, Mapping) and person.get("status") in (None, "submitted"):
             yield from ((str(question), _value(one)) for question, one in values.items())
 
 
-def _suggestions(found: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(found, Mapping):
-        yield from ((str(question), _value(one)) for question, one in found.items())
+def _suggestions(suggestions: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(suggestions, Mapping):
+        yield from ((str(question), _value(one)) for question, one in suggestions.items())
         return
-    for one in found or []:
+    for one in _items(suggestions, "suggestions"):
         if isinstance(one, Mapping) and "question_name" in one:
             yield str(one["question_name"]), _value(one)
 
 
-def _value(given: Any) -> Any:
-    return given.get("value") if isinstance(given, Mapping) else given
+def _items(value: Any, name: str) -> Sequence[Any]:
+    if value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
+        raise wrong(name, "an object or a list", value)
+    return value or []
+
+
+def _value(answer: Any) -> Any:
+    return answer.get("value") if isinstance(answer, Mapping) else answer
 
 
 def _judged(said: Sequence[tuple[str, Any]], answers: Sequence[str]) -> tuple[dict[str, float], bool] | None:

@@ -36,8 +36,8 @@ def check_file(
     """
     imported = read_preferences(source, Path(), split=split, format=form, allow_none=True)
     options = {"--split": split if split != "train" else None, "--format": form, "--eval": evaluation}
-    given = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
-    given += [] if similarity == 0.8 else ["--similarity", str(similarity)]
+    arguments = [str(part) for name, value in options.items() if value is not None for part in (name, value)]
+    arguments += [] if similarity == 0.8 else ["--similarity", str(similarity)]
     report = check_pairs(
         imported.preferences,
         imported.places,
@@ -47,7 +47,7 @@ def check_file(
         dropped=[(row.place, row.reason) for row in imported.dropped],
         eval_texts=None if evaluation is None else [asked(prompt) for prompt in read_prompts(evaluation)],
         mend=lambda name: shlex.join(
-            ["fairlead", "data", "clean", source, *given, "--drop", name, "--out", "cleaned.jsonl"]
+            ["fairlead", "data", "clean", source, *arguments, "--drop", name, "--out", "cleaned.jsonl"]
         ),
     )
     return report, imported
@@ -135,7 +135,7 @@ def verify_split(files: Sequence[Path], similarity: float) -> dict[str, Any]:
         LeakError: naming the first leaks.
     """
     if len(files) < 2:
-        raise DataError("two files at least are wanted", where="--verify")
+        raise DataError("at least two files are needed", where="--verify")
     read = [(file, _distinct(prompts_of(file))) for file in files]
     leaks = [
         leak

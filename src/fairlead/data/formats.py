@@ -204,7 +204,7 @@ def detect(row: Row) -> str:
     if "rejected" not in row or chosen is None:
         raise DataError(
             f"columns {some(map(str, row), 8)} are no known form of preferences",
-            remedy=f"chosen and rejected are wanted, in one of the forms {', '.join(FORMATS)}",
+            remedy=f"chosen and rejected are expected, in one of the forms {', '.join(FORMATS)}",
         )
     if isinstance(prompt, Mapping):
         return "fairlead"

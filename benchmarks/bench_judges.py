@@ -27,7 +27,7 @@ sys.path.insert(0, str(REPO))
 from fairlead.config.judges import OpenAISettings  # noqa: E402
 from fairlead.files import write_json  # noqa: E402
 from fairlead.judges.build import build_judge  # noqa: E402
-from fairlead.llm.reply_store import ReplyStore  # noqa: E402
+from fairlead.llm.store.reply_store import ReplyStore  # noqa: E402
 from fairlead.records import Answer, Prompt, ScoreState  # noqa: E402
 
 OUT = REPO / "benchmarks" / "out" / "judges.json"

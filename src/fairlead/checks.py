@@ -25,8 +25,8 @@ from fairlead.config.checks import (
     LengthCheck,
     RegexCheck,
 )
-from fairlead.config.json_schemas import PATTERN_SECONDS, schema_validator
-from fairlead.config.patterns import compile_pattern
+from fairlead.config.values.json_schemas import PATTERN_SECONDS, schema_validator
+from fairlead.config.values.patterns import compile_pattern
 from fairlead.errors import ConfigError, DataError
 from fairlead.escape import shorten
 from fairlead.files import read_json

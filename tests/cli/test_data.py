@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fairlead.cli.data import app, show
 from fairlead.data import pager as pager_module
-from fairlead.data.readers import read_preferences
+from fairlead.data.reading.readers import read_preferences
 from fairlead.errors import ConfigError, DataError, DiskError, LeakError
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json

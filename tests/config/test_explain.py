@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from fairlead.config.base import Section
-from fairlead.config.explain import explain
+from fairlead.config.loading.explain import explain
 from fairlead.config.project import parse_config
 from fairlead.errors import ConfigError
 from tests.support.projects import tiny_config

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fairlead.config.loading.yaml_file import MAX_BYTES, parse_yaml, read_yaml
 from fairlead.config.project import load_config
-from fairlead.config.yaml_file import MAX_BYTES, parse_yaml, read_yaml
 from fairlead.errors import ConfigError
 
 BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(

@@ -11,7 +11,7 @@ from fairlead.config.judges import LocalSettings
 from fairlead.cost.judge_cost import estimate
 from fairlead.judges.build import build_judge
 from fairlead.judges.panel import PanelJudge
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt
 from tests.support.judging import answers, openai_judge, pairs
 from tests.support.misbehaving import JudgeServer

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fairlead.data.export import FORMS, export
-from fairlead.data.readers import read_preferences
+from fairlead.data.reading.readers import read_preferences
 from fairlead.errors import DataError
 from fairlead.records import Imported, Message, Preference, Prompt
 from tests.support.pairs import SAMPLED

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fairlead.data.fields import UnusableRowError
-from fairlead.data.formats import FORMATS, detect
+from fairlead.data.reading.fields import UnusableRowError
+from fairlead.data.reading.formats import FORMATS, detect
 from fairlead.errors import DataError
 from fairlead.records import Imported, Message, Preference, Prompt, to_json
 from tests.support.pairs import SAMPLED

@@ -8,7 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fairlead.data.readers import Dropped, load_prompts, prompts_of, read_examples, read_preferences, read_prompts
+from fairlead.data.reading.readers import (
+    Dropped,
+    load_prompts,
+    prompts_of,
+    read_examples,
+    read_preferences,
+    read_prompts,
+)
 from fairlead.errors import DataError
 from fairlead.records import DropReason, Example, Imported, Message, Preference, Prompt, to_json
 from tests.support.pairs import SAMPLED

@@ -16,7 +16,7 @@ from fairlead.decide.candidates import Instruction
 from fairlead.decide.instruction_optimizer import Failure, read_instruction, request
 from fairlead.decide.stage import split_dev
 from fairlead.errors import JudgeError, ModelError
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.models.embeddings import Encoder
 from fairlead.records import Example, Prompt
 from tests.support.decide_projects import decide, prepared

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.data.readers import prompts_of, read_examples, read_preferences, read_prompts
-from fairlead.data.rows import read_rows
+from fairlead.data.reading.readers import prompts_of, read_examples, read_preferences, read_prompts
+from fairlead.data.reading.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.evaluation.external.annotations import read_annotations
 from fairlead.evaluation.external.answers import read_answers

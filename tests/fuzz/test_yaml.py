@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.config.explain import MOST_PROBLEMS
+from fairlead.config.loading.explain import MOST_PROBLEMS
+from fairlead.config.loading.yaml_file import parse_yaml
 from fairlead.config.project import parse_config
 from fairlead.config.template import template
-from fairlead.config.yaml_file import parse_yaml
 from fairlead.errors import ConfigError
 from tests.support.fuzz import bounded
 

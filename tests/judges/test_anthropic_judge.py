@@ -12,7 +12,7 @@ from fairlead.config.judges import AnthropicSettings
 from fairlead.errors import JudgeError
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt, ScoreState, VerdictState
 from tests.support.judging import answers, pairs
 from tests.support.misbehaving import JudgeServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fairlead.judges.from_scores import compare_by_scores
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Flag, Prompt, VerdictState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import JudgeServer

@@ -13,7 +13,7 @@ from fairlead.config.judges import LocalSettings
 from fairlead.errors import JudgeError, ModelError
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Prompt, ScoreState, VerdictState
 from tests.support.judging import answers, pairs
 

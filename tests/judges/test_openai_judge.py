@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fairlead.config.judges import OpenAISettings
 from fairlead.errors import ConfigError
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Flag, Prompt, ScoreState, VerdictState
 from tests.support.judging import answers, openai_judge, pairs, reply, says, state_of
 from tests.support.misbehaving import JudgeServer

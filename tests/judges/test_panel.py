@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fairlead.judges.panel import PanelJudge, disagreement_of, join_scores, join_verdicts
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Flag, Prompt, Score, ScoreState, Verdict, VerdictState
 from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer, Messages, by_quality

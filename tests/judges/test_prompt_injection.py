@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fairlead.judges.prompt_injection import delimiter, flags_of, instructions_in, truncate_middle
 from fairlead.judges.qualification.probes import CANARIES
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Flag, Prompt, VerdictState
 from tests.support.judging import openai_judge, pairwise, shown
 from tests.support.misbehaving import JudgeServer, Messages

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt, VerdictState
 from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer, by_quality

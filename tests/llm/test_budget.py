@@ -6,7 +6,7 @@ import pytest
 
 from fairlead.errors import BudgetError
 from fairlead.llm.budget import Budget
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import JudgeError
-from fairlead.llm.reply_store import ReplyStore, StoredReply, new_owner
+from fairlead.llm.store.reply_store import ReplyStore, StoredReply, new_owner
 from fairlead.records import ScoreState
 from tests.support.judging import answers, openai_judge
 from tests.support.misbehaving import JudgeServer

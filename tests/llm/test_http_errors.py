@@ -13,7 +13,7 @@ import pytest
 
 from fairlead.cost.judge_cost import estimate
 from fairlead.errors import JudgeError
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import VerdictState
 from tests.support.judging import answers, openai_judge, pairs, says, state_of
 from tests.support.misbehaving import JudgeServer

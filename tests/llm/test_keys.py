@@ -15,7 +15,7 @@ from fairlead.llm.client import ChatRequest
 from fairlead.llm.endpoint import Endpoint
 from fairlead.llm.http_errors import ApiKey
 from fairlead.llm.open_client import open_client
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Message, VerdictState
 from tests.support.judging import openai_judge, pairs
 from tests.support.misbehaving import JudgeServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Prompt, ScoreState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import HTTP_FAULTS, TEXT_FAULTS, JudgeServer

@@ -17,7 +17,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from fairlead.demo.base_model import train_base
 from fairlead.demo.task import write_task
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.models.loading import PLAIN_TEMPLATE
 from fairlead.records import VerdictState
 from tests.support.judging import openai_judge, pairs

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import JudgeError
-from fairlead.llm.reply_store import ENVIRONMENT, ReplyStore, StoredReply
+from fairlead.llm.store.reply_store import ENVIRONMENT, ReplyStore, StoredReply
 from fairlead.records import VerdictState
 from tests.support.judging import answers, openai_judge, pairs
 from tests.support.misbehaving import JudgeServer

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import VerdictState
 from tests.support.judging import answers, openai_judge, pairs, says
 from tests.support.misbehaving import JudgeServer

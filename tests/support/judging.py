@@ -14,7 +14,7 @@ import pytest
 from fairlead.config.judges import OpenAISettings
 from fairlead.judges.base import Judge
 from fairlead.judges.build import build_judge
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Prompt, VerdictState
 from tests.support.misbehaving import Brain, JudgeServer, Messages
 

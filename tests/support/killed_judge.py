@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from tests.support.judging import openai_judge, pairs
 
 

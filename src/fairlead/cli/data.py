@@ -132,7 +132,7 @@ def split_(
 ) -> None:
     """Split pairs by prompt, near-duplicate clusters whole; or prove that files do not leak into each other."""
     from fairlead.data.data_files import split_file, verify_split
-    from fairlead.data.readers import left_out
+    from fairlead.data.reading.readers import left_out
 
     if verify:
         proof = verify_split([Path(name) for name in source], similarity)
@@ -165,7 +165,7 @@ def export(
 ) -> None:
     """Write preference pairs for TRL, for OpenAI's fine-tuning, or as Parquet."""
     from fairlead.data.export import export as write
-    from fairlead.data.readers import read_preferences
+    from fairlead.data.reading.readers import read_preferences
 
     imported = read_preferences(source, Path(), split=split, format=form)
     count = write(imported.preferences, target, to, plain=plain)
@@ -189,7 +189,7 @@ def show(
 ) -> None:
     """Page through pairs: chosen beside rejected, with the judge's reason."""
     from fairlead.data.pager import pages, through_pager
-    from fairlead.data.readers import read_preferences
+    from fairlead.data.reading.readers import read_preferences
 
     imported = read_preferences(source, Path(), split=split, format=form)
     end = None if count is None else start - 1 + count

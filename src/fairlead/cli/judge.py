@@ -129,7 +129,7 @@ def ledger(
 ) -> None:
     """What models were asked and what it cost; with --find, their replies as they came."""
     from fairlead.cli import judge_ledger
-    from fairlead.llm.reply_store import ReplyStore
+    from fairlead.llm.store.reply_store import ReplyStore
 
     with ReplyStore.of_project(folder) as store:
         if find is not None:

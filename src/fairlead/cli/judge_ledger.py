@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from rich.table import Table
 
 from fairlead.cli.common import out, print_json, print_line
-from fairlead.llm.reply_store import StoredReply, Totals
+from fairlead.llm.store.reply_store import StoredReply, Totals
 
 
 def show_totals(totals: Sequence[Totals], *, as_json: bool) -> None:

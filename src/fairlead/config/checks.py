@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.config.base import Count, CountOrZero, FilePath, FunctionPath, NotNegative, Section
-from fairlead.config.patterns import Pattern, compile_pattern
+from fairlead.config.values.patterns import Pattern, compile_pattern
 
 
 class _CheckSettings(Section):
@@ -34,7 +34,7 @@ class JsonSchemaCheck(_CheckSettings):
     @classmethod
     def _valid(cls, schema: dict[str, Any] | str) -> dict[str, Any] | str:
         if isinstance(schema, dict):
-            from fairlead.config.json_schemas import schema_validator  # jsonschema is slow to import
+            from fairlead.config.values.json_schemas import schema_validator  # jsonschema is slow to import
 
             schema_validator(schema)
         return schema

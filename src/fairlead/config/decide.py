@@ -20,7 +20,7 @@ from fairlead.config.base import (
     PresenceInKey,
     Section,
 )
-from fairlead.config.endpoint import OptionalKeyVariable, OptionalUrl, check_prices
+from fairlead.config.values.endpoint import OptionalKeyVariable, OptionalUrl, check_prices
 
 Search = Literal["bm25", "embeddings", "both"]
 Selection = Literal["fixed", "random", "nearest"]

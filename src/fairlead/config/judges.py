@@ -21,7 +21,7 @@ from fairlead.config.base import (
     Section,
 )
 from fairlead.config.checks import CheckSettings
-from fairlead.config.endpoint import KeyVariable, OptionalKeyVariable, OptionalUrl, check_prices
+from fairlead.config.values.endpoint import KeyVariable, OptionalKeyVariable, OptionalUrl, check_prices
 
 
 class RubricSettings(Section):

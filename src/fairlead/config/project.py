@@ -18,8 +18,9 @@ from fairlead.config.base import Integer, Section
 from fairlead.config.data import DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection, EvalSection, ProbeSettings
-from fairlead.config.explain import explain
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
+from fairlead.config.loading.explain import explain
+from fairlead.config.loading.yaml_file import read_yaml
 from fairlead.config.model import ModelSection
 from fairlead.config.monitoring import WatchSettings
 from fairlead.config.release import (
@@ -34,7 +35,6 @@ from fairlead.config.release import (
 from fairlead.config.release import Criterion as Criterion
 from fairlead.config.sampling import PairsSection, SampleSection
 from fairlead.config.training import DpoSection, LoraSection, SftSection
-from fairlead.config.yaml_file import read_yaml
 from fairlead.errors import ConfigError
 
 CONFIG_NAME = "fairlead.yaml"

@@ -10,8 +10,8 @@ from fairlead.judges.base import Judge
 from fairlead.judges.panel import PanelJudge
 from fairlead.judges.prompted import PromptedJudge
 from fairlead.llm.client import ChatClient, ChatRequest
-from fairlead.llm.reply_store import ReplyStore
-from fairlead.llm.request_key import find_stored, prepare
+from fairlead.llm.store.reply_store import ReplyStore
+from fairlead.llm.store.request_key import find_stored, prepare
 from fairlead.records import Answer, Comparison
 
 CHARS_PER_TOKEN = 4  # of English, where the store knows no better

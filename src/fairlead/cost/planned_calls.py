@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.project import Config
 from fairlead.cost.judge_cost import CHARS_PER_TOKEN, Estimate, estimate
-from fairlead.data.readers import read_prompts
+from fairlead.data.reading.readers import read_prompts
 from fairlead.errors import ArtifactError, ConfigError
 from fairlead.judges.build import open_judge
 from fairlead.judges.from_scores import answers_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.readers import read_preferences
+from fairlead.data.reading.readers import read_preferences
 from fairlead.files import write_jsonl
 from fairlead.records import to_json
 

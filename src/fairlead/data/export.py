@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.formats import PLAIN_REQUEST
+from fairlead.data.reading.formats import PLAIN_REQUEST
 from fairlead.errors import DataError
 from fairlead.files import atomic_path, dump_json, write_jsonl
 from fairlead.models.chat import assistant_turn, conversation

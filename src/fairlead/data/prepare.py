@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from fairlead.config.data import DataSection
 from fairlead.config.stage_settings import PrepareSettings
-from fairlead.data.fields import quoted
-from fairlead.data.readers import (
+from fairlead.data.reading.fields import quoted
+from fairlead.data.reading.readers import (
     Loaded,
     LoadedPreferences,
     left_out,

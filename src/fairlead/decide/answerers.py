@@ -17,9 +17,9 @@ from fairlead.llm.client import ChatRequest
 from fairlead.llm.endpoint import Endpoint
 from fairlead.llm.open_client import open_client
 from fairlead.llm.rate_limit import Concurrency
-from fairlead.llm.reply_store import ReplyStore, StoredReply
 from fairlead.llm.retry import RetryPolicy
 from fairlead.llm.session import NoReplyError, Session
+from fairlead.llm.store.reply_store import ReplyStore, StoredReply
 from fairlead.models.chat import prompt_tokens
 from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.loading import load_base, load_tokenizer

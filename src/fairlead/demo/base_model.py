@@ -20,8 +20,8 @@ from transformers import (
     set_seed,
 )
 
-from fairlead.data.fields import prompt_and_answer
-from fairlead.data.rows import read_rows
+from fairlead.data.reading.fields import prompt_and_answer
+from fairlead.data.reading.rows import read_rows
 from fairlead.files import disk_errors
 from fairlead.training.hf_trainer import newest_checkpoint
 

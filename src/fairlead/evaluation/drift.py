@@ -16,7 +16,7 @@ import numpy as np
 from fairlead.checks import build_check
 from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.stage_settings import DriftSettings
-from fairlead.data.readers import read_prompts
+from fairlead.data.reading.readers import read_prompts
 from fairlead.documents.drift import ByModel, DriftResult
 from fairlead.errors import DataError
 from fairlead.files import read_text

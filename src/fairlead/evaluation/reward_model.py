@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.readers import read_examples, read_preferences
-from fairlead.data.rows import read_rows
+from fairlead.data.reading.readers import read_examples, read_preferences
+from fairlead.data.reading.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.evaluation.drift import accuracy, log_ratios
 from fairlead.evaluation.table import ends

@@ -16,7 +16,7 @@ from fairlead.config.judges import (
 )
 from fairlead.judges.base import Judge
 from fairlead.judges.rubric import RubricJudge
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 
 
 @contextmanager

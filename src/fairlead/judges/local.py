@@ -14,8 +14,8 @@ from fairlead.judges.prompted import PromptedJudge
 from fairlead.judges.reward import RewardJudge
 from fairlead.llm.budget import Budget
 from fairlead.llm.local import LocalClient
-from fairlead.llm.reply_store import ReplyStore
 from fairlead.llm.retry import RetryPolicy
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.models.loading import locate
 from fairlead.pipeline.hash_cache import HashCache
 

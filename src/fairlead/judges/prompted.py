@@ -16,9 +16,9 @@ from fairlead.llm.async_map import async_map_ordered
 from fairlead.llm.budget import Budget
 from fairlead.llm.client import ChatClient, ChatRequest
 from fairlead.llm.rate_limit import Concurrency
-from fairlead.llm.reply_store import ReplyStore, StoredReply
 from fairlead.llm.retry import RetryPolicy
 from fairlead.llm.session import NoReplyError, Session
+from fairlead.llm.store.reply_store import ReplyStore, StoredReply
 from fairlead.records import Answer, Comparison, Message, Score, ScoreState, Verdict, VerdictState, content_id
 from fairlead.text.encoding import storable
 

@@ -19,10 +19,10 @@ from fairlead.llm.client import (
     UnsupportedParameterError,
 )
 from fairlead.llm.rate_limit import Concurrency
-from fairlead.llm.reply_store import ReplyStore, StoredReply
-from fairlead.llm.request_key import PreparedRequest, find_stored, prepare
 from fairlead.llm.retry import FailureCount, RetryPolicy, asks_too_long, wait_before
-from fairlead.llm.store_writer import StoreWriter
+from fairlead.llm.store.reply_store import ReplyStore, StoredReply
+from fairlead.llm.store.request_key import PreparedRequest, find_stored, prepare
+from fairlead.llm.store.writer import StoreWriter
 from fairlead.text.encoding import storable
 
 _CHECK_THE_SERVER = "check base_url, the server and the network"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fairlead.config.yaml_file import parse_yaml
+from fairlead.config.loading.yaml_file import parse_yaml
 from fairlead.errors import DataError
 from fairlead.files import read_text
 from fairlead.records import Completion, Example, Message, Prompt, content_id

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config.evaluation import ProbeSettings
+from fairlead.config.loading.yaml_file import parse_yaml, read_yaml
 from fairlead.config.project import CONFIG_NAME, Config, load_config, parse_config
-from fairlead.config.yaml_file import parse_yaml, read_yaml
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.sweep import SweepPoint, SweepResult
 from fairlead.errors import ConfigError, TrainingError

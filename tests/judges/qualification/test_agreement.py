@@ -11,7 +11,7 @@ import pytest
 from fairlead.errors import DataError
 from fairlead.judges.qualification.agreement import agreement, ask, of_file
 from fairlead.judges.qualification.human_labels import LabelledComparison, read_labelled, state_of
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt, VerdictState
 from tests.support.judging import openai_judge
 from tests.support.misbehaving import JudgeServer

@@ -20,7 +20,7 @@ from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledC
 from fairlead.judges.qualification.model_families import family_of, shared_lineage
 from fairlead.judges.qualification.probes import CANARIES, family_probe, padded, spread
 from fairlead.judges.qualification.qualify import one_order, qualify, refuse_unqualified
-from fairlead.llm.reply_store import ReplyStore
+from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt
 from tests.support.judging import openai_judge, pairwise
 from tests.support.misbehaving import Brain, JudgeServer, Messages

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.data.fields import quoted
-from fairlead.data.rows import FileRow, read_rows
+from fairlead.data.reading.fields import quoted
+from fairlead.data.reading.rows import FileRow, read_rows
 from fairlead.errors import DataError, some
 from fairlead.evaluation.external.answers import check_format, name_field, text_field
 from fairlead.records import Interval, VerdictState

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from fairlead.data import fields
-from fairlead.data.rows import FileRow, read_rows
+from fairlead.data.reading import fields
+from fairlead.data.reading.rows import FileRow, read_rows
 from fairlead.errors import DataError
 from fairlead.escape import shorten
 from fairlead.records import Prompt

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from fairlead.data.readers import read_prompts
+from fairlead.data.reading.readers import read_prompts
 from fairlead.documents.evaluation import MetricDifference, Plan
 from fairlead.documents.imported import ImportedComparison, ImportedRow
 from fairlead.documents.report import PairFigures

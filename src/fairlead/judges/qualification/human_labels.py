@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.fields import quoted, text_field
-from fairlead.data.rows import Row, read_rows
+from fairlead.data.reading.fields import quoted, text_field
+from fairlead.data.reading.rows import Row, read_rows
 from fairlead.errors import DataError, some
 from fairlead.records import Comparison, Prompt, VerdictState
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from fairlead.data.fields import number, wrong
-from fairlead.data.rows import Row, read_rows
+from fairlead.data.reading.fields import number, wrong
+from fairlead.data.reading.rows import Row, read_rows
 from fairlead.documents.pairs import PairOutcome
 from fairlead.documents.qualification import CheckedRow
 from fairlead.errors import TrainingError

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fairlead.data.fields import prompt_and_answer
-from fairlead.data.rows import read_rows
+from fairlead.data.reading.fields import prompt_and_answer
+from fairlead.data.reading.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.models.chat import conversation_tokens, prompt_tokens
 from fairlead.records import Prompt

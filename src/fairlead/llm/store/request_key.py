@@ -9,7 +9,7 @@ from typing import Any
 
 from fairlead.files import dump_json
 from fairlead.llm.client import ChatClient, ChatRequest
-from fairlead.llm.reply_store import ReplyStore, StoredReply
+from fairlead.llm.store.reply_store import ReplyStore, StoredReply
 
 
 @dataclass(frozen=True)

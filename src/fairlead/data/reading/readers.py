@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from fairlead.data import fields, formats
-from fairlead.data.fields import UnusableRowError
-from fairlead.data.formats import FORMATS
-from fairlead.data.rows import FileRow, Row, read_rows, read_source
+from fairlead.data.reading import fields, formats
+from fairlead.data.reading.fields import UnusableRowError
+from fairlead.data.reading.formats import FORMATS
+from fairlead.data.reading.rows import FileRow, Row, read_rows, read_source
 from fairlead.errors import DataError
 from fairlead.escape import shorten
 from fairlead.files import dump_json

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from fairlead.data.fields import UnusableRowError, about, number, text_field, wrong
-from fairlead.data.rows import Row
+from fairlead.data.reading.fields import UnusableRowError, about, number, text_field, wrong
+from fairlead.data.reading.rows import Row
 from fairlead.records import DropReason, Message, Preference, Prompt
 
 _PROMPTS = ("instruction", "prompt", "input", "question")

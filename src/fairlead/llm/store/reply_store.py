@@ -20,7 +20,7 @@ from typing import Self
 import sqlalchemy as sa
 
 from fairlead.llm.client import Purpose
-from fairlead.llm.database import ENVIRONMENT, Database, claims, replies
+from fairlead.llm.store.database import ENVIRONMENT, Database, claims, replies
 
 DEFAULT_PATH = Path(".fairlead") / "ledger.sqlite"
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fairlead.data.argilla import argilla
-from fairlead.data.fields import (
+from fairlead.data.reading.argilla import argilla
+from fairlead.data.reading.fields import (
     UnusableRowError,
     about,
     field,
@@ -24,7 +24,7 @@ from fairlead.data.fields import (
     text_field,
     wrong,
 )
-from fairlead.data.rows import Row
+from fairlead.data.reading.rows import Row
 from fairlead.errors import DataError, some
 from fairlead.files import dump_json
 from fairlead.records import DropReason, Imported, Message, Preference, Prompt, Role

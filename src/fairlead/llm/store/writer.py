@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 
 from fairlead.errors import JudgeError
-from fairlead.llm.reply_store import ReplyStore, StoredReply, new_owner
+from fairlead.llm.store.reply_store import ReplyStore, StoredReply, new_owner
 
 _CLAIM_S = 60.0  # a claim of a machine that went down ends after so long
 

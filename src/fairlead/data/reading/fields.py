@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from fairlead.data.rows import Row
+from fairlead.data.reading.rows import Row
 from fairlead.errors import DataError, some
 from fairlead.escape import shorten
 from fairlead.records import DropReason, Imported, Message, Prompt, Provenance, Role

@@ -12,7 +12,7 @@ from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
-from fairlead.config.patterns import compile_pattern
+from fairlead.config.values.patterns import compile_pattern
 from fairlead.escape import shorten
 
 PATTERN_SECONDS = 1.0  # a pattern that takes longer on a text raises TimeoutError

@@ -1,0 +1,1 @@
+"""Reading the YAML and explaining what is wrong in it."""

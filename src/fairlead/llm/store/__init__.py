@@ -1,0 +1,1 @@
+"""Where replies are kept: the database, the rows, the keys of requests."""

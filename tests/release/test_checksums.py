@@ -35,7 +35,7 @@ def test_evidence_of_another_form_is_one_line(folder: Path, content: Any) -> Non
 def test_weights_that_the_evidence_does_not_name_are_found(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     write_checksums(folder)
-    with pytest.raises(ArtifactError, match=r"pytorch_model\.bin are weights that evidence\.json does not name"):
+    with pytest.raises(ArtifactError, match=r"pytorch_model\.bin holds weights that evidence\.json does not list"):
         verify(folder)
 
 
@@ -46,8 +46,8 @@ def test_links_pipes_and_empty_folders_are_found(folder: Path) -> None:
     with pytest.raises(ArtifactError) as raised:
         verify(folder)
     for name in ("link", "pipe", "empty"):
-        assert f"{name} is no regular file and was not released" in str(raised.value)
-    with pytest.raises(ArtifactError, match="is no regular file"):
+        assert f"{name} is not a regular file and was not released" in str(raised.value)
+    with pytest.raises(ArtifactError, match="is not a regular file"):
         write_checksums(folder)
 
 
@@ -63,7 +63,7 @@ def test_a_link_in_the_trained_model_is_refused(project: Project, tmp_path: Path
     (project.artifact("dpo").path / "model" / "more").symlink_to(outside)
     with pytest.raises(ReleaseError, match=r"model/more is not in the manifest"):
         release(project, "v1", str(tmp_path / "out"), settings=ReleaseSettings())
-    with pytest.raises(ArtifactError, match=r"model/more is no regular file"):
+    with pytest.raises(ArtifactError, match=r"model/more is not a regular file"):
         release(project, "v1", str(tmp_path / "out"), settings=ReleaseSettings(), despite="to see it refused")
     assert not (tmp_path / "out" / "v1").exists()
 

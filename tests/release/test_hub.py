@@ -53,7 +53,7 @@ def test_a_version_is_uploaded_whole_tagged_and_never_written_twice(folder: Path
         assert said == f"{there.address}/org/triage/tree/v0.1.0"
         assert there.tags["org/triage"]["v0.1.0"]["adapter_model.safetensors"] == bytes(range(256))
         (folder / "README.md").write_text("---\nlicense: mit\n---\n# two\n")
-        assert "has v0.1.0 already; a version is never written twice" in upload(
+        assert "already has v0.1.0; a version is never written twice" in upload(
             folder, "org/triage", "v0.1.0", there.address
         )
         (folder / "adapter_model.safetensors").rename(folder / "model.safetensors")
@@ -88,7 +88,7 @@ def test_an_address_that_names_no_repository_is_refused() -> None:
     assert not is_hub("releases")
     assert repo_id("hf://org/name/") == "org/name"
     for wrong in ("hf://org", "hf://", "hf://a/b/c", "hf://org/-name", "hf://org/a..b", "hf://org/" + "x" * 99):
-        with pytest.raises(ConfigError, match="names no repository"):
+        with pytest.raises(ConfigError, match="is not the name of a repository"):
             repo_id(wrong)
 
 

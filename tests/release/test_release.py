@@ -20,6 +20,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from fairlead import Project
 from fairlead.config.release import ReleaseSettings
+from fairlead.documents.release import ReleaseEvidence
 from fairlead.documents.report import Report
 from fairlead.errors import ArtifactError, ConfigError, ModelError
 from fairlead.evaluation.reward_model import trained
@@ -29,7 +30,7 @@ from fairlead.pipeline import datasets
 from fairlead.release.checksums import SUMS, verify, write_checksums
 from fairlead.release.evidence import gather
 from fairlead.release.export import ReleaseError, release
-from fairlead.release.model_card import _evaluation, _usage
+from fairlead.release.model_card import _evaluation, _usage, model_card
 from fairlead.release.serve import choose_engine, server, vllm_command
 from fairlead.report.markdown import markdown
 from fairlead.report.summary import reflection
@@ -59,7 +60,7 @@ print(json.dumps(texts))
 
 def released(project: Project, to: Path, version: str = "v0.1.0", **kwargs: Any) -> Path:
     settings = kwargs.pop("settings", ReleaseSettings())
-    return Path(release(project, version, str(to), settings=settings, **kwargs)["where"])
+    return Path(release(project, version, str(to), settings=settings, **kwargs).where)
 
 
 def greedy(folder: Path, base: str, project: Project) -> list[str]:
@@ -129,13 +130,13 @@ def test_a_release_in_bfloat16_says_so_and_answers_by_its_card(
 
 
 def test_a_base_that_only_this_machine_has_is_warned_of(project: Project, tmp_path: Path) -> None:
-    found = release(project, "v1", str(tmp_path), settings=ReleaseSettings())
-    assert "set release.base_model" in found["warnings"][0]
+    result = release(project, "v1", str(tmp_path), settings=ReleaseSettings())
+    assert "set release.base_model" in result.warnings[0]
     card = ModelCard.load(tmp_path / "v1" / "README.md")
     assert card.data.base_model is None
     assert "was a local folder" in card.text
     named = release(project, "v2", str(tmp_path), settings=ReleaseSettings(base_model="org/base"))
-    assert named["warnings"] == []
+    assert named.warnings == ()
     assert ModelCard.load(tmp_path / "v2" / "README.md").data.base_model == "org/base"
     assert read_json(tmp_path / "v2" / "adapter_config.json")["base_model_name_or_path"] == "org/base"
 
@@ -155,6 +156,27 @@ def test_what_a_model_or_a_judge_said_is_shown_and_not_obeyed(project: Project) 
         assert "<img src=x onerror" not in text
         assert "![x](http" not in text
     assert "`a’<img src=x>¦b`" in _evaluation(report), "inside a code span"
+
+
+def test_the_name_of_a_project_does_nothing_in_the_card_but_stand_there(project: Project, tmp_path: Path) -> None:
+    evidence = ReleaseEvidence.read(released(project, tmp_path) / "evidence.json")
+    report = Report.read(project.artifact("report").file("report.json"))
+    card = model_card(
+        name="mine \u202egnp.exe <img src=x>",
+        version="v1",
+        candidate="dpo",
+        form="adapter",
+        base="org/base",
+        revision=None,
+        dtype="float32",
+        local=False,
+        settings=ReleaseSettings(),
+        evidence=evidence,
+        record=None,
+        report=report,
+    )
+    assert "# mine \\\\u202egnp.exe &lt;img src=x&gt; v1\n" in card
+    assert "\u202e" not in card
 
 
 def test_a_release_holds_all_that_it_rests_on(project: Project, tmp_path: Path) -> None:
@@ -191,7 +213,7 @@ def test_a_version_is_never_written_twice(project: Project, tmp_path: Path) -> N
     with pytest.raises(ArtifactError, match="never written twice"):
         released(project, tmp_path, despite="I insist")
     assert (folder / "README.md").read_bytes() == before
-    with pytest.raises(ConfigError, match="is no version"):
+    with pytest.raises(ConfigError, match="is not a valid version"):
         released(project, tmp_path, "../v1")
 
 
@@ -226,7 +248,7 @@ def test_a_reason_overrides_the_gate_and_stands_in_the_card_for_good(project: Pr
         assert problem in card
         assert "Reason given: for the red team only" in card
         assert read_json(folder / "evidence.json")["despite"] == "for the red team only"
-    with pytest.raises(ConfigError, match="wants a reason"):
+    with pytest.raises(ConfigError, match="needs a reason"):
         released(project, tmp_path, "v0.1.2", despite=" ")
 
 
@@ -324,17 +346,17 @@ def test_a_folder_that_was_sealed_anew_around_other_weights_is_found(project: Pr
     folder = released(project, tmp_path)
     flip(folder / "adapter_model.safetensors")
     write_checksums(folder)
-    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is not what evidence\.json names"):
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors differs from the hash in evidence\.json"):
         verify(folder)
 
 
 def test_a_dry_run_writes_nothing(project: Project, tmp_path: Path) -> None:
-    found = release(project, "v1", str(tmp_path / "out"), dry_run=True, settings=ReleaseSettings())
-    assert found["dry_run"]
-    assert "adapter_model.safetensors" in found["files"]
+    result = release(project, "v1", str(tmp_path / "out"), dry_run=True, settings=ReleaseSettings())
+    assert result.dry_run
+    assert "adapter_model.safetensors" in result.files
     assert not (tmp_path / "out").exists()
     hub = release(project, "v1", "hf://org/name", dry_run=True, settings=ReleaseSettings())
-    assert (hub["where"], hub["files"].keys()) == ("hf://org/name", found["files"].keys())
+    assert (hub.where, hub.files.keys()) == ("hf://org/name", result.files.keys())
 
 
 def test_vllm_is_given_the_adapters_of_one_base(project: Project, tmp_path: Path) -> None:

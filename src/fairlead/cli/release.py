@@ -81,7 +81,7 @@ def release(
     if chosen is None:
         raise ConfigError(f"there is no candidate {candidate!r}", remedy="use --candidate dpo or --candidate sft")
     project = open_project(folder)
-    found = run(
+    result = run(
         project,
         version,
         to,
@@ -91,16 +91,16 @@ def release(
         dry_run=dry_run,
         settings=project.config.release,
     )
-    for problem in found["problems"]:
+    for problem in result.problems:
         err.print(f"RELEASED DESPITE THE EVIDENCE: {problem}", style="bold red", soft_wrap=True)
-    for warning in found["warnings"]:
+    for warning in result.warnings:
         err.print(f"warning: {warning}", soft_wrap=True)
     if as_json:
-        print_json(found)
+        print_json(result.model_dump(mode="json"))
         return
-    for name, digest in found["files"].items():
+    for name, digest in result.files.items():
         print_line(f"{digest[:12]}  {name}")
-    print_line(f"{'would release' if dry_run else 'released'} {found['candidate']} as {version}: {found['where']}")
+    print_line(f"{'would release' if dry_run else 'released'} {result.candidate} as {version}: {result.where}")
 
 
 def verify(

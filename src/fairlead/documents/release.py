@@ -1,22 +1,21 @@
-"""What a release rests on: evidence.json in the released folder."""
+"""What a release rests on, evidence.json in the released folder, and what `fairlead release` did."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from fairlead.documents.base import Document
+from fairlead.documents.gate import Candidate
 
 
 class ReleaseEvidence(Document):
     """What was judged and what is released, by hash.
 
     Attributes:
-        despite: the reason for which it is released although the evidence forbids it; None where it does not.
-        problems: what forbids it.
+        despite: the reason given for releasing it although the evidence forbids it; None where it does not.
+        problems: why the evidence forbids it.
         weights: SHA-256 of every file of weights in the release.
-        trained: SHA-256 of every file of the trained model, before any merge.
+        trained: SHA-256 of every file of the trained model, before an adapter is merged.
         base: hash of the base model's files, read at the release; None for a model that is named by its hub id.
-        dtype: the precision in which the answers were given that the gate judged.
+        dtype: the number type in which the judged answers were generated.
         gate_record: SHA-256 of gate.json; None where the gate has not judged it.
         eval_prompts: SHA-256 of the held-out prompts.
         template: SHA-256 of the chat template.
@@ -24,7 +23,7 @@ class ReleaseEvidence(Document):
     """
 
     version: str
-    candidate: str
+    candidate: Candidate
     despite: str | None
     problems: tuple[str, ...]
     weights: dict[str, str]
@@ -38,6 +37,23 @@ class ReleaseEvidence(Document):
     config: str
     versions: dict[str, str]
 
-    def content(self) -> dict[str, Any]:
-        """The evidence as JSON values."""
-        return self.model_dump(mode="json")
+
+class ReleaseResult(Document):
+    """What `fairlead release` did, printed with `--json`.
+
+    Attributes:
+        where: the folder, or the address on the hub.
+        dry_run: whether the last step was left out, so that nothing is there.
+        despite: the reason given for releasing it although the evidence forbids it; None where it does not.
+        problems: why the evidence forbids it.
+        files: SHA-256 of every released file.
+    """
+
+    version: str
+    candidate: Candidate
+    where: str
+    dry_run: bool
+    despite: str | None
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    files: dict[str, str]

@@ -1,1 +1,1 @@
-"""Evidence, export, model card, checksums, hub and serving: how a judged model leaves the project."""
+"""Releases a judged model: evidence, export, model card, checksums, upload to a hub, serving."""

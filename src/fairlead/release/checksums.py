@@ -1,7 +1,7 @@
-"""The checksums of a released folder: SHA256SUMS over every file, so that a damaged or altered copy is found.
+"""The checksums of a released folder: SHA256SUMS covers every file, so that a damaged or altered copy is detected.
 
-They are no signature: whoever can replace every file can write new sums. Compare the sums with those that the release
-printed, or sign SHA256SUMS, where that matters.
+They are not a signature: whoever can replace every file can also write new checksums. Where that matters, compare them
+with those that `fairlead release` printed, or sign SHA256SUMS.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from fairlead.files import folder_entries, hash_file, read_text, write_atomic
 
 SUMS = "SHA256SUMS"
 EVIDENCE = "evidence.json"
-_NOT_OURS = (SUMS, ".gitattributes", ".cache", ".git")  # the sums themselves, and what a hub or its client adds
+_NOT_OURS = (SUMS, ".gitattributes", ".cache", ".git")  # the checksums themselves, and what a hub or its client adds
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".ckpt", ".pkl")
 
 
 def write_checksums(folder: Path) -> dict[str, str]:
-    """Writes SHA256SUMS, in the form that `sha256sum --check` reads, and returns it.
+    """Writes SHA256SUMS in the format of `sha256sum --check`, and returns the SHA-256 of every file.
 
     Raises:
-        ArtifactError: if the folder holds a link, a pipe or an empty folder, which no checksum can stand for.
+        ArtifactError: if the folder holds a link, a pipe or an empty folder, which have no checksum.
     """
     files, odd = _entries(folder)
     if odd:
-        raise ArtifactError(f"{odd[0]} is no regular file", where=str(folder), remedy="a release holds files alone")
+        raise ArtifactError(
+            f"{odd[0]} is not a regular file", where=str(folder), remedy="a release holds regular files only"
+        )
     sums = {name: hash_file(folder / name) for name in files}
     write_atomic(folder / SUMS, _text(sums))
     return sums
 
 
 def verify(folder: Path) -> dict[str, str]:
-    """Compares a released folder with its checksums, and its weights with those that the evidence names.
+    """Compares a released folder with SHA256SUMS, and its weights and gate record with the evidence.
 
     Returns:
         The SHA-256 of every file.
@@ -43,41 +45,45 @@ def verify(folder: Path) -> dict[str, str]:
     """
     path = folder / SUMS
     if not path.is_file():
-        raise ArtifactError(
-            f"has no {SUMS}", where=str(folder), remedy="give the folder that fairlead release has written"
-        )
+        raise ArtifactError(f"has no {SUMS}", where=str(folder), remedy="give a folder that fairlead release wrote")
     text = read_text(path)
     lines = [line.partition("  ") for line in text.splitlines()]
     expected = {name: digest for digest, _, name in lines}
     files, odd = _entries(folder)
     actual = {name: hash_file(folder / name) for name in files}
-    faults = [] if text == _text(expected) else [f"{SUMS} is not as it was written"]
-    faults += [f"{name} is missing" for name in expected if name not in actual]
-    faults += [
-        f"{name} is not what was released" for name, digest in expected.items() if actual.get(name, digest) != digest
+    problems = [] if text == _text(expected) else [f"{SUMS} has been edited"]
+    problems += [f"{name} is missing" for name in expected if name not in actual]
+    problems += [
+        f"{name} has changed since the release"
+        for name, digest in expected.items()
+        if actual.get(name, digest) != digest
     ]
-    faults += [f"{name} was not released" for name in actual if name not in expected]
-    faults += [f"{name} is no regular file and was not released" for name in odd]
-    if not faults:
-        faults = _against_evidence(folder, actual)
-    if faults:
-        raise ArtifactError("; ".join(faults), where=str(folder), remedy="get the release anew; do not use this copy")
+    problems += [f"{name} was not released" for name in actual if name not in expected]
+    problems += [f"{name} is not a regular file and was not released" for name in odd]
+    if not problems:
+        problems = _against_evidence(folder, actual)
+    if problems:
+        raise ArtifactError(
+            "; ".join(problems), where=str(folder), remedy="download the release again; do not use this copy"
+        )
     return actual
 
 
 def _against_evidence(folder: Path, actual: dict[str, str]) -> list[str]:
-    """Weights and gate record against the hashes that the evidence names, and weights that it does not name."""
+    """Weights and gate record that differ from the hash in the evidence, and weights that it does not list."""
     evidence = ReleaseEvidence.read(folder / EVIDENCE)
     named = dict(evidence.weights)
     if evidence.gate_record is not None:
         named["gate.json"] = evidence.gate_record
-    faults = [f"{name} is not what {EVIDENCE} names" for name, digest in named.items() if actual.get(name) != digest]
+    problems = [
+        f"{name} differs from the hash in {EVIDENCE}" for name, digest in named.items() if actual.get(name) != digest
+    ]
     weights = [name for name in actual if name.endswith(_WEIGHTS)]
-    return faults + [f"{name} are weights that {EVIDENCE} does not name" for name in weights if name not in named]
+    return problems + [f"{name} holds weights that {EVIDENCE} does not list" for name in weights if name not in named]
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Regular files, and links, pipes and empty folders, without what a hub or its client puts beside a release."""
+    """The regular files, and everything else (links, pipes, empty folders), without what a hub or its client adds."""
     files, odd = folder_entries(folder)
     return [n for n in files if n.split("/")[0] not in _NOT_OURS], [n for n in odd if n.split("/")[0] not in _NOT_OURS]
 

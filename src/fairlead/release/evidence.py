@@ -1,4 +1,4 @@
-"""Whether a candidate may be released: the gate's verdict, and that it speaks of the bytes at hand."""
+"""Whether a candidate may be released: the gate must have passed it, and judged the very files at hand."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Evidence:
     """What is known about a candidate.
 
     Attributes:
-        trained: the artifacts of the training, by stage: what is released is that of the candidate.
-        gate: the gate's artifact, None where the gate has not run for the present config and data.
-        record: content of its gate.json, None likewise.
-        report: content of report.json, None where it is not what the stage wrote, or there is no gate.
-        problems: why it may not be released, each in one clause; empty where it may.
+        trained: the artifacts of the training stages, by stage; the candidate's own is what is released.
+        gate: the gate's artifact; None where the gate has not run for the present config and data.
+        record: its gate.json; None where `gate` is None.
+        report: report.json; None where `gate` is None, or where the file has changed since the stage wrote it.
+        problems: why it may not be released, one clause per reason; empty where it may.
     """
 
     candidate: Candidate
@@ -47,17 +47,17 @@ class Evidence:
 
 
 def gather(project: Project, candidate: Candidate) -> Evidence:
-    """Reads the evidence and compares every byte of it with what it names; writes the report if it is absent.
+    """Reads the evidence and compares every file with the recorded hashes; runs the report stage if it has not run.
 
     Raises:
-        ArtifactError: if the candidate itself has never been made.
+        ArtifactError: if the candidate has never been trained.
     """
     names = [stage.name for stage in project.stages if stage.name in ("sft", candidate)]
     trained: dict[str, Artifact]
     try:
         trained = {name: project.artifact(name) for name in names}
     except (ArtifactError, DataError):
-        # What was trained last is still there, though the config or the data are others now.
+        # The config or the data have changed, but the model trained last is still there.
         trained = {name: project.last(name) for name in names}
         problem = f"config or data have changed since {candidate} was trained"
         return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, trained.values())))
@@ -65,18 +65,18 @@ def gather(project: Project, candidate: Candidate) -> Evidence:
         gate = project.artifact("gate")
     except ArtifactError:
         problem = "the gate has not run for the present config, data and weights"
-        return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, _made(project))))
-    # Every file of what the gate judged against its manifest, every manifest against the gate's record.
+        return Evidence(candidate, trained, None, None, None, (problem, *_changed(project, _existing(project))))
+    # Compare the judged files with their manifests, and the manifests with the gate's record.
     record = GateRecord.read(gate.file("gate.json"))
     judged = {name: project.artifact(name) for name in _judged_stages(project, gate)}
-    problems = [*_changed(project, [*judged.values(), gate]), *_other_bytes(record, judged, candidate)]
-    problems += _verdict(record, candidate)
-    report, faults = _report(project)
-    return Evidence(candidate, trained, gate, record, report, (*problems, *faults))
+    problems = [*_changed(project, [*judged.values(), gate]), *_differences(record, judged, candidate)]
+    problems += _objections(record, candidate)
+    report, changed = _report(project)
+    return Evidence(candidate, trained, gate, record, report, (*problems, *changed))
 
 
 def verify_judged(project: Project) -> None:
-    """Compares every file of what the gate judged, and of its record, with their manifests.
+    """Compares every file that the gate judged, and those that it wrote, with the manifests.
 
     Raises:
         ArtifactError: naming what has changed.
@@ -86,7 +86,7 @@ def verify_judged(project: Project) -> None:
     changed = _changed(project, [*judged, gate])
     if changed:
         raise ArtifactError(
-            "; ".join(changed), where=str(project.folder), remedy="make it again: fairlead run --force STAGE"
+            "; ".join(changed), where=str(project.folder), remedy="run the stage again: fairlead run --force STAGE"
         )
 
 
@@ -101,46 +101,47 @@ def _judged_stages(project: Project, gate: Artifact) -> list[str]:
     return [stage.name for stage in project.stages if stage.name in read]
 
 
-def _made(project: Project) -> list[Artifact]:
-    """The artifacts that there are for the present config and data."""
-    made = []
+def _existing(project: Project) -> list[Artifact]:
+    """The artifacts that exist for the present config and data."""
+    artifacts = []
     for stage in project.stages:
         try:
-            made.append(project.artifact(stage.name))
+            artifacts.append(project.artifact(stage.name))
         except ArtifactError:
             continue
-    return made
+    return artifacts
 
 
 def _changed(project: Project, artifacts: Iterable[Artifact]) -> list[str]:
-    """Files that are not what their manifest names, manifests whose hash is not that of their files."""
-    found = []
+    """Files that differ from their manifest, and manifests whose hash is not that of the files they list."""
+    changes = []
     for artifact in artifacts:
         try:
             artifact.verify(_outputs(project)[artifact.manifest.stage])
         except ArtifactError as error:
-            found.append(f"{artifact.manifest.stage}: {error.what}")
-    return found
+            changes.append(f"{artifact.manifest.stage}: {error.what}")
+    return changes
 
 
-def _other_bytes(record: GateRecord, judged: Mapping[str, Artifact], candidate: Candidate) -> list[str]:
-    """What the record names and is not at hand."""
-    found = [
-        f"the gate judged {name} {record.judged.get(name)}, here is {artifact.hash}"
+def _differences(record: GateRecord, judged: Mapping[str, Artifact], candidate: Candidate) -> list[str]:
+    """Where the project now differs from what the gate recorded."""
+    differences = [
+        f"the gate judged {name} {record.judged.get(name)}, the project now has {artifact.hash}"
         for name, artifact in judged.items()
         if record.judged.get(name) != artifact.hash
     ]
     if record.adapters.get(candidate) != weights(judged[candidate].manifest):
-        found.append(f"the gate judged other weights of {candidate} than these")
+        differences.append(f"the gate judged other weights of {candidate}")
     if record.eval_prompts != judged["prepare"].manifest.files.get("eval.jsonl"):
-        found.append("the gate judged on other eval prompts than these")
+        differences.append("the gate judged answers to other eval prompts")
     configs = {name: dict(artifact.manifest.config) for name, artifact in sorted(judged.items())}
     if record.config_hash != content_id(configs):
-        found.append("the gate judged another config than this")
-    return found
+        differences.append("the gate judged another config")
+    return differences
 
 
-def _verdict(record: GateRecord, candidate: Candidate) -> list[str]:
+def _objections(record: GateRecord, candidate: Candidate) -> list[str]:
+    """Why the gate does not allow the candidate, with the criteria that it misses."""
     judged = record.candidates.get(candidate)
     if judged is None:
         return [f"the gate has not judged {candidate}"]
@@ -151,10 +152,10 @@ def _verdict(record: GateRecord, candidate: Candidate) -> list[str]:
 
 
 def _report(project: Project) -> tuple[Report | None, list[str]]:
-    """The report, or what is wrong with it. One that has not been written yet is written."""
+    """The report, or what has changed in its files since they were written; runs the stage if it has not run."""
     try:
         report = project.artifact("report")
     except ArtifactError:
         report = project.run("report")["report"]
-    faults = _changed(project, [report])
-    return None if faults else Report.read(report.file("report.json")), faults
+    changes = _changed(project, [report])
+    return None if changes else Report.read(report.file("report.json")), changes

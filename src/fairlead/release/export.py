@@ -1,4 +1,7 @@
-"""`fairlead release`: a candidate with its evidence, as a folder that needs no Fairlead. Versions never overwrite."""
+"""`fairlead release`: writes a candidate and its evidence as a folder that loads without Fairlead.
+
+A version is never overwritten.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fairlead.config.release import ReleaseSettings
 from fairlead.documents.gate import Candidate
-from fairlead.documents.release import ReleaseEvidence
+from fairlead.documents.release import ReleaseEvidence, ReleaseResult
 from fairlead.errors import ArtifactError, ConfigError, FairleadError
 from fairlead.files import disk_errors, folder_entries, hash_file, read_json, write_atomic, write_json
 from fairlead.models.adapters import ModelVariant, is_adapter, variants_of
@@ -46,62 +48,64 @@ def release(
     despite: str | None = None,
     dry_run: bool = False,
     settings: ReleaseSettings,
-) -> dict[str, Any]:
+) -> ReleaseResult:
     """Writes the release to `to`/`version`, or uploads it as a tagged revision of a hub repository.
 
     Args:
         to: a folder, or hf://organisation/name.
         merged: full weights with the adapter merged in, instead of the adapter.
-        despite: why it is released although the evidence forbids it; written into the card for good.
-        dry_run: everything but the last step: nothing is written to `to` and nothing is uploaded.
+        despite: the reason for releasing it although the evidence forbids it; it stays in the model card.
+        dry_run: does everything but the last step: nothing is written to `to` and nothing is uploaded.
 
     Returns:
-        Where it is, what it holds, and what was overridden.
+        Where it is, which files it holds, and what was overridden.
 
     Raises:
-        ReleaseError: if the evidence forbids it and no reason is given.
+        ReleaseError: if the evidence forbids it and `despite` is None.
         ArtifactError: if the version exists already, or nothing has been trained.
     """
-    # Remembered hashes are not believed here: a file may have been altered under the same size and time.
+    # Cached hashes are not trusted here: a file can be altered without a change of size and time.
     project = Project(project.folder, progress=project.progress, read_every_byte=True)
     if not _VERSION.fullmatch(version):
-        raise ConfigError(f"{version!r} is no version", remedy="use letters, digits, dots and dashes, as in v0.1.0")
+        raise ConfigError(
+            f"{version!r} is not a valid version", remedy="use letters, digits, dots and dashes, as in v0.1.0"
+        )
     if despite is not None and not despite.strip():
-        raise ConfigError("--despite wants a reason", remedy='say why, as in --despite "for the red team only"')
+        raise ConfigError("--despite needs a reason", remedy='say why, as in --despite "for the red team only"')
     evidence = gather(project, candidate)
     if evidence.problems and despite is None:
         raise ReleaseError(
             "; ".join(evidence.problems),
             where=f"release {version} of {candidate}",
-            remedy='mend it and run fairlead gate; --despite "reason" overrides it and stands in the card for good',
+            remedy='fix it and run fairlead gate; --despite "reason" overrides it, and the card quotes the reason',
         )
     target = _target(to, version, dry_run=dry_run)
-    view = variants_of(evidence.models)[candidate]
-    if not merged and view.adapter is not None and view.base is not None:
+    variant = variants_of(evidence.models)[candidate]
+    if not merged and variant.adapter is not None and variant.base is not None:
         raise ConfigError(
-            f"the adapter of {candidate} lies on the full weights of SFT, which nobody else has",
+            f"the adapter of {candidate} was trained on the full weights of SFT, which are not published",
             where=f"release {version}",
             remedy="add --merged",
         )
-    with _workplace(None if dry_run else target) as folder:
+    with _staging_folder(None if dry_run else target) as folder:
         _fill(folder, project, version, evidence, merged=merged, despite=despite, settings=settings)
         sums = write_checksums(folder)
         verify(folder)
         where = _finish(folder, target, to, version, dry_run=dry_run, private=settings.private)
-    return {
-        "version": version,
-        "candidate": candidate,
-        "where": where,
-        "dry_run": dry_run,
-        "despite": despite if evidence.problems else None,
-        "problems": list(evidence.problems),
-        "warnings": _warnings(project, settings, merged=merged, evidence=evidence),
-        "files": sums,
-    }
+    return ReleaseResult(
+        version=version,
+        candidate=candidate,
+        where=where,
+        dry_run=dry_run,
+        despite=despite if evidence.problems else None,
+        problems=evidence.problems,
+        warnings=_warnings(project, settings, merged=merged, evidence=evidence),
+        files=sums,
+    )
 
 
 def _target(to: str, version: str, *, dry_run: bool) -> Path | None:
-    """The folder of the version; None for the hub, which a dry run does not ask. No version is written twice."""
+    """The folder of the version, None for the hub; refuses a version that exists. A dry run does not ask the hub."""
     if hub.is_hub(to):
         repo = hub.repo_id(to)
         if not dry_run:
@@ -110,14 +114,14 @@ def _target(to: str, version: str, *, dry_run: bool) -> Path | None:
     target = Path(to).expanduser() / version
     if target.exists():
         raise ArtifactError(
-            "exists already; a version is never written twice", where=str(target), remedy="choose the next version"
+            "already exists; a version is never written twice", where=str(target), remedy="choose the next version"
         )
     return target
 
 
 @contextmanager
-def _workplace(target: Path | None) -> Iterator[Path]:
-    """A folder to fill, on the target's disk so that the last step is one rename; gone afterwards."""
+def _staging_folder(target: Path | None) -> Iterator[Path]:
+    """A temporary folder on the target's disk, so that the last step is one rename."""
     if target is not None:
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +133,7 @@ def _workplace(target: Path | None) -> Iterator[Path]:
 
 
 def _finish(folder: Path, target: Path | None, to: str, version: str, *, dry_run: bool, private: bool) -> str:
+    """Moves the folder to its place or uploads it, and returns its address; a dry run only returns the address."""
     if dry_run:
         return to if target is None else str(target)
     if target is None:
@@ -148,11 +153,13 @@ def _fill(
     despite: str | None,
     settings: ReleaseSettings,
 ) -> None:
+    """Writes every file of the release but the checksums."""
     trained = evidence.model.file("model")
+    variant = variants_of(evidence.models)[evidence.candidate]
     adapter = is_adapter(trained) and not merged
     with disk_errors(folder):
         if merged and is_adapter(trained):
-            write_merged(project, variants_of(evidence.models)[evidence.candidate], folder)
+            write_merged(project, variant, folder)
         else:
             _copy_trained(evidence.model, folder)
         if evidence.gate is not None:
@@ -165,13 +172,13 @@ def _fill(
     if adapter:
         config = read_json(folder / "adapter_config.json")
         write_json(folder / "adapter_config.json", {**config, "base_model_name_or_path": base, "revision": revision})
-    section, view = project.config.model, variants_of(evidence.models)[evidence.candidate]
-    plain_weights = str(view.base) if view.base is not None else locate(section.name, project.folder)
+    section = project.config.model
+    base_weights = str(variant.base) if variant.base is not None else locate(section.name, project.folder)
     tokenizer = load_tokenizer(section, project.folder)
-    most = project.config.answers.max_new_tokens
-    greedy_config(plain_weights, section, tokenizer, most).save_pretrained(str(folder))
-    told = _evidence(project, folder, version, evidence, despite)
-    told.write(folder / EVIDENCE)
+    max_new_tokens = project.config.answers.max_new_tokens
+    greedy_config(base_weights, section, tokenizer, max_new_tokens).save_pretrained(str(folder))
+    summary = _evidence_document(project, folder, version, evidence, despite)
+    summary.write(folder / EVIDENCE)
     card = model_card(
         name=project.config.name,
         version=version,
@@ -182,7 +189,7 @@ def _fill(
         dtype=_precision(project),
         local=_is_local(project, settings),
         settings=settings,
-        evidence=told.content(),
+        evidence=summary,
         record=evidence.record,
         report=evidence.report,
     )
@@ -199,14 +206,16 @@ def _is_local(project: Project, settings: ReleaseSettings) -> bool:
     return settings.base_model is None and resolve(project.folder, project.config.model.name).is_dir()
 
 
-def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evidence: Evidence) -> list[str]:
+def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evidence: Evidence) -> tuple[str, ...]:
     if merged or not _is_local(project, settings) or not is_adapter(evidence.model.file("model")):
-        return []
+        return ()
     name = project.config.model.name
-    return [f"the adapter names its base model {name!r}, a folder that nobody else has: set release.base_model"]
+    return (f"the adapter names its base model {name!r}, a folder on this machine: set release.base_model",)
 
 
-def _evidence(project: Project, folder: Path, version: str, evidence: Evidence, despite: str | None) -> ReleaseEvidence:
+def _evidence_document(
+    project: Project, folder: Path, version: str, evidence: Evidence, despite: str | None
+) -> ReleaseEvidence:
     """What was judged and what is released, by hash."""
     record = evidence.record
     manifest = evidence.model.manifest
@@ -229,39 +238,39 @@ def _evidence(project: Project, folder: Path, version: str, evidence: Evidence, 
 
 
 def _precision(project: Project) -> str:
-    """The type in which this machine computes the answers."""
+    """The number type in which this machine generates answers."""
     return str(resolve_dtype(project.config.model.dtype, device())).removeprefix("torch.")
 
 
 def _copy_trained(artifact: Artifact, folder: Path) -> None:
-    """Copies the files of the trained model that its manifest names, and nothing else that lies there.
+    """Copies the files of the trained model that its manifest lists; other files in its folder are left out.
 
     Raises:
-        ArtifactError: if one of them is no regular file, or lies behind a link.
+        ArtifactError: if one of them is not a regular file, or is reached through a link.
     """
     regular, odd = folder_entries(artifact.path)
     links = [name for name in odd if name.startswith("model/") or name == "model"]
     if links:
         raise ArtifactError(
-            f"{links[0]} is no regular file", where=str(artifact.path), remedy="remove it, then: fairlead gate"
+            f"{links[0]} is not a regular file", where=str(artifact.path), remedy="remove it, then: fairlead gate"
         )
     for name in artifact.manifest.files:
         if not name.startswith("model/"):
             continue
         if name not in regular:
-            raise ArtifactError(f"{name} is missing or no regular file", where=str(artifact.path))
+            raise ArtifactError(f"{name} is missing or not a regular file", where=str(artifact.path))
         target = folder / name.removeprefix("model/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(artifact.path / name, target)
         target.chmod(0o644)
 
 
-def write_merged(project: Project, view: ModelVariant, folder: Path) -> None:
-    """The base with the view's adapter merged in, as safetensors with its tokenizer."""
+def write_merged(project: Project, variant: ModelVariant, folder: Path) -> None:
+    """Writes the base with the variant's adapter merged in, as safetensors, and its tokenizer."""
     section = project.config.model
-    model = load_base(section, project.folder, str(view.base) if view.base else None)
-    merged = load_adapter(model, view.adapter).merge_and_unload() if view.adapter else model
+    model = load_base(section, project.folder, str(variant.base) if variant.base else None)
+    merged = load_adapter(model, variant.adapter).merge_and_unload() if variant.adapter else model
     merged.save_pretrained(str(folder))
     for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)  # safetensors writes for its owner alone
+        path.chmod(0o644)  # safetensors makes them readable by the owner only
     load_tokenizer(section, project.folder).save_pretrained(str(folder))

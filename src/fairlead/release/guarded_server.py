@@ -1,7 +1,7 @@
-"""transformers' server for the project's models alone: `python -m fairlead.release.guarded_server`.
+"""transformers' server, restricted to the project's models: `python -m fairlead.release.guarded_server`.
 
-transformers' own command loads whatever model folder or hub id a client names, offers to load and drop models, and
-asks for no key. Here its handlers stand behind a guard that knows the names of the models that are served.
+`transformers serve` loads whatever model folder or hub id a client names, lets clients load and unload models, and
+requires no key. Here a guard stands before its handlers and lets only requests for the served models through.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _LARGEST_BODY = 16 * 2**20  # bytes
 
 
 class ModelGuard:
-    """Lets through requests for the served models, with the key where one is set; everything else is refused.
+    """ASGI middleware that lets through requests for the served models that carry the key, and refuses all others.
 
     Args:
-        app: the server behind it.
-        models: names that a client may ask for.
-        key: bearer token that a client must send; None asks for none.
+        app: the server to protect.
+        models: names of the served models.
+        key: bearer token that a client must send; None for no authentication.
     """
 
     def __init__(self, app: ASGIApp, models: Sequence[str], key: str | None) -> None:
@@ -69,7 +69,7 @@ class ModelGuard:
         await self._app(scope, replay, send)
 
     def _refusal(self, body: bytes) -> JSONResponse | None:
-        """What is wrong with a request; None where it may pass."""
+        """The error response to a request; None where the request may pass."""
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
@@ -78,7 +78,7 @@ class ModelGuard:
         if model in self._models:
             return None
         known = ", ".join(self._models)
-        return _error(404, f"there is no such model; there are {known}", code="model_not_found")
+        return _error(404, f"no such model; the served models are {known}", code="model_not_found")
 
     def _has_key(self, scope: Scope) -> bool:
         if self._key is None:
@@ -88,7 +88,7 @@ class ModelGuard:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body of a request; None where it is too large."""
+    """The body of a request; None if it is too large."""
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -102,13 +102,13 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _error(status: int, message: str, *, code: str | None = None) -> JSONResponse:
-    """An error in the form of OpenAI's API."""
+    """An error in the format of OpenAI's API."""
     content = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
     return JSONResponse(content, status_code=status)
 
 
 def build_app(models: Sequence[str], key: str | None) -> ASGIApp:
-    """transformers' chat and completion server behind the guard; models are folders of their names in the cwd."""
+    """transformers' chat and completion server behind the guard; models are folders in the working directory."""
     from transformers.cli.serving.chat_completion import ChatCompletionHandler
     from transformers.cli.serving.completion import CompletionHandler
     from transformers.cli.serving.model_manager import ModelManager

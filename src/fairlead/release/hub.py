@@ -1,6 +1,6 @@
-"""Upload to a Hugging Face hub through huggingface_hub: one commit, one tag, never over a tag that exists.
+"""Uploads a release to a Hugging Face hub as one commit with one tag; an existing tag is never moved.
 
-`HF_ENDPOINT` names another hub, `HF_TOKEN` holds the key; neither is written anywhere.
+`HF_ENDPOINT` names another hub, `HF_TOKEN` holds the token; neither is stored.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import httpx2  # what huggingface_hub speaks; it raises connection errors as they are
+import httpx2  # huggingface_hub's HTTP client, whose connection errors it does not wrap
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
@@ -25,7 +25,7 @@ def is_hub(to: str) -> bool:
 
 
 def repo_id(to: str) -> str:
-    """organisation/name of hf://organisation/name."""
+    """The `organisation/name` in `hf://organisation/name`."""
     repo = to.removeprefix(_SCHEME).strip("/")
     try:
         validate_repo_id(repo)
@@ -37,14 +37,14 @@ def repo_id(to: str) -> str:
 
 
 def _no_repository(to: str) -> ConfigError:
-    return ConfigError(f"{to!r} names no repository", remedy="give hf://organisation/name, or a folder")
+    return ConfigError(f"{to!r} is not the name of a repository", remedy="give hf://organisation/name, or a folder")
 
 
 def refuse_existing(repo: str, version: str) -> None:
-    """Refuses a version that the repository has already.
+    """Refuses a version that is already a tag of the repository.
 
     Raises:
-        ArtifactError: if it has it, or the hub does not answer.
+        ArtifactError: if it is, or if the hub does not answer.
     """
     try:
         refs = HfApi().list_repo_refs(repo)
@@ -54,18 +54,20 @@ def refuse_existing(repo: str, version: str) -> None:
         raise _unreachable(repo, error) from error
     if any(tag.name == version for tag in refs.tags):
         raise ArtifactError(
-            f"has {version} already; a version is never written twice", where=repo, remedy="choose the next version"
+            f"already has {version}; a version is never written twice", where=repo, remedy="choose the next version"
         )
 
 
 def upload(folder: Path, repo: str, version: str, *, private: bool) -> str:
     """Uploads `folder` as one commit, tags it, and returns its address.
 
+    The tag is made last, so that a version is either complete or absent.
+
     Args:
-        private: whether a repository that has to be made is private.
+        private: whether a repository is private that this upload creates.
 
     Raises:
-        ArtifactError: if the hub refuses or does not answer; the tag comes last, so a version is whole or absent.
+        ArtifactError: if the hub refuses or does not answer.
     """
     api = HfApi()
     try:

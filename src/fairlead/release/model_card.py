@@ -1,16 +1,14 @@
-"""The model card: huggingface_hub's, with the table, the data's lineage, licence and limits, and the gate's verdict."""
+"""The model card, made with huggingface_hub: evaluation, the gate's verdict, training data, licence and limits."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fairlead.config.release import ReleaseSettings
 from fairlead.documents.gate import Candidate, GateRecord
+from fairlead.documents.release import ReleaseEvidence
 from fairlead.documents.report import Report
-from fairlead.escape import code_span, markdown
+from fairlead.escape import code_span, markdown, one_line
 from fairlead.gate.output import criteria_markdown, waiver
 from fairlead.records import ModelPair
 from fairlead.report.markdown import pairwise_markdown, table_markdown
@@ -66,7 +64,7 @@ def model_card(
     dtype: str,
     local: bool,
     settings: ReleaseSettings,
-    evidence: Mapping[str, Any],
+    evidence: ReleaseEvidence,
     record: GateRecord | None,
     report: Report | None,
 ) -> str:
@@ -74,10 +72,10 @@ def model_card(
 
     Args:
         form: adapter or full weights.
-        base: the base model's name, at `revision`, computed in `dtype`.
-        local: whether that name is a folder that nobody else has.
-        evidence: content of evidence.json.
+        base: the base model's name, at `revision`; its answers were generated in `dtype`.
+        local: whether that name is a folder on this machine, which readers of the card do not have.
     """
+    title = one_line(f"{name} {version}")
     data = ModelCardData(
         base_model=None if local else base,
         library_name="peft" if form == "adapter" else "transformers",
@@ -85,16 +83,16 @@ def model_card(
         language=settings.language or None,
         pipeline_tag="text-generation",
         tags=["fairlead", candidate, *(["lora"] if form == "adapter" else [])],
-        model_name=f"{name} {version}",
-        eval_results=_results(report, candidate, name) or None,
+        model_name=title,
+        eval_results=_results(report, candidate, one_line(name)) or None,
         ignore_metadata_errors=False,
     )
     card = ModelCard.from_template(
         data,
         template_str=_TEMPLATE,
-        title=markdown(f"{name} {version}"),
-        overridden=[markdown(problem) for problem in evidence["problems"]],
-        reason=markdown(evidence["despite"] or ""),
+        title=markdown(title),
+        overridden=[markdown(problem) for problem in evidence.problems],
+        reason=markdown(evidence.despite or ""),
         what=_what(candidate, form, base, local),
         usage=_usage(form, base, revision, dtype),
         evaluation=_evaluation(report),
@@ -124,30 +122,29 @@ def _results(report: Report | None, candidate: Candidate, name: str) -> list[Eva
     ]
 
 
-def _what(candidate: str, form: str, base: str, local: bool) -> str:
-    trained = {
+def _what(candidate: Candidate, form: str, base: str, local: bool) -> str:
+    trained: dict[Candidate, str] = {
         "sft": "supervised fine-tuning",
-        "dpo": "direct preference optimisation, after supervised fine-tuning where the lineage names it",
+        "dpo": "direct preference optimisation, after supervised fine-tuning if the project has that stage",
     }
     weights = "A LoRA adapter on" if form == "adapter" else "The full weights of"
-    told = f"{weights} {code_span(base)}, trained by {trained[candidate]}. What that did is told in `reflection.md`."
+    sentence = f"{weights} {code_span(base)}, trained by {trained[candidate]}. `reflection.md` says what that changed."
     if local and form == "adapter":
-        told += (
-            f"\n\nThe base model {code_span(base)} was a local folder: "
-            "without the same weights this adapter is of no use."
+        sentence += (
+            f"\n\nThe base model {code_span(base)} was a local folder: the adapter works only on the same weights."
         )
-    return told
+    return sentence
 
 
 def _usage(form: str, base: str, revision: str | None, dtype: str) -> str:
-    """Python that gives the text that was evaluated: the same base, number type, template and rules of decoding."""
+    """Python that generates the evaluated answers: the same base, number type, chat template and decoding settings."""
     at = "" if revision is None else f", revision={revision!r}"
     adapter = [
         f"base = AutoModelForCausalLM.from_pretrained({base!r}{at}, dtype={dtype!r})",
         "model = PeftModel.from_pretrained(base, folder).eval()",
         "model.generation_config = GenerationConfig.from_pretrained(folder)",
     ]
-    whole = [f"model = AutoModelForCausalLM.from_pretrained(folder, dtype={dtype!r}).eval()"]
+    full_weights = [f"model = AutoModelForCausalLM.from_pretrained(folder, dtype={dtype!r}).eval()"]
     imports = "AutoModelForCausalLM, AutoTokenizer" + (", GenerationConfig" if form == "adapter" else "")
     return "\n".join(
         [
@@ -155,13 +152,13 @@ def _usage(form: str, base: str, revision: str | None, dtype: str) -> str:
             f"from transformers import {imports}",
             "",
             'folder = "."  # this folder',
-            *(adapter if form == "adapter" else whole),
+            *(adapter if form == "adapter" else full_weights),
             "tokenizer = AutoTokenizer.from_pretrained(folder)",
             'messages = [{"role": "user", "content": "…"}]',
-            "asked = tokenizer.apply_chat_template(",
+            "inputs = tokenizer.apply_chat_template(",
             '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True',
             ").to(model.device)",
-            'answer = model.generate(**asked)[0, asked["input_ids"].shape[1] :]',
+            'answer = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]',
             "print(tokenizer.decode(answer, skip_special_tokens=True))",
         ]
     )
@@ -188,9 +185,9 @@ def _gate(record: GateRecord | None, candidate: Candidate) -> str:
 
 
 def _data(report: Report | None, settings: ReleaseSettings) -> str:
-    told = settings.data or "Source and licence of the training data were not stated."
+    stated = settings.data or "Source and licence of the training data were not stated."
     if report is None:
-        return told
+        return stated
     lines = ["| Stage | Figure | Value |", "|---|---|---|"]
     for stage in ("prepare", "sft", "pairs"):
         for key, value in report.figures.get(stage, {}).items():
@@ -198,7 +195,7 @@ def _data(report: Report | None, settings: ReleaseSettings) -> str:
                 lines.append(f"| {stage} | {key.replace('_', ' ')} | {value} |")
     inputs = report.lineage["prepare"].inputs if "prepare" in report.lineage else {}
     sources = "\n".join(f"| {name} | `{digest}` |" for name, digest in inputs.items() if name.startswith("data."))
-    return "\n\n".join([told, "\n".join(lines), f"| Source | Hash |\n|---|---|\n{sources}"])
+    return "\n\n".join([stated, "\n".join(lines), f"| Source | Hash |\n|---|---|\n{sources}"])
 
 
 def _limits(settings: ReleaseSettings) -> str:
@@ -206,15 +203,15 @@ def _limits(settings: ReleaseSettings) -> str:
     return f"{licence} {settings.limits or 'Limits of use were not stated.'}"
 
 
-def _traces(evidence: Mapping[str, Any]) -> str:
+def _traces(evidence: ReleaseEvidence) -> str:
     rows = [
-        ("eval prompts", evidence["eval_prompts"]),
-        ("judge", evidence["judge"]),
-        ("chat template", evidence["template"]),
-        ("config", evidence["config"]),
-        ("gate record", evidence["gate_record"]),
-        *evidence["weights"].items(),
-        *evidence["versions"].items(),
+        ("eval prompts", evidence.eval_prompts),
+        ("judge", evidence.judge),
+        ("chat template", evidence.template),
+        ("config", evidence.config),
+        ("gate record", evidence.gate_record),
+        *evidence.weights.items(),
+        *evidence.versions.items(),
     ]
     return "\n".join(
         ["| What | Hash or version |", "|---|---|", *(f"| {k} | {code_span(str(v))} |" for k, v in rows if v)]

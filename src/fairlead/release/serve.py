@@ -1,7 +1,7 @@
-"""`fairlead serve`: base, SFT and DPO behind an OpenAI-compatible endpoint of somebody else's making.
+"""`fairlead serve`: base, SFT and DPO behind an OpenAI-compatible endpoint, served by vLLM or transformers.
 
-vLLM serves the base with the adapters as LoRA modules; transformers' own server is given a folder of merged weights
-for each. The names of the models are base, sft and dpo.
+vLLM serves the base with the adapters as LoRA modules; transformers' server gets one folder of merged weights per
+model. The models are named base, sft and dpo.
 """
 
 from __future__ import annotations
@@ -34,55 +34,55 @@ _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of its LoRAConfig
 
 @dataclass(frozen=True)
 class Server:
-    """A command to run, where (relative names of models are folders there), and what to add to its environment."""
+    """A command, the folder to run it in (where the models' folders are), and variables to add to its environment."""
 
     argv: tuple[str, ...]
     folder: Path
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose_engine(wanted: str | None) -> Engine:
-    """vLLM where it is installed, else transformers' server.
+def choose_engine(name: str | None) -> Engine:
+    """The named engine; without a name vLLM if it is installed, else transformers' server.
 
     Raises:
-        ModelError: if the wanted one, or both, are not installed.
+        ModelError: if the named engine is unknown or not installed, or if neither is installed.
     """
     installed: dict[Engine, bool] = {
         "vllm": importlib.util.find_spec("vllm") is not None,
         "transformers": is_serve_available(),
     }
-    for engine, there in installed.items():
-        if there and wanted in (None, engine):
+    for engine, is_installed in installed.items():
+        if is_installed and name in (None, engine):
             return engine
     raise ModelError(
-        f"{wanted or 'no server'} is not installed" if wanted in (None, *installed) else f"unknown engine {wanted!r}",
+        f"{name or 'no server'} is not installed" if name in (None, *installed) else f"unknown engine {name!r}",
         where="fairlead serve",
         remedy="pip install 'transformers[serving]', or pip install vllm where there is a GPU",
     )
 
 
 def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
-    """The command that serves the project's models, and the files that it needs, written first."""
+    """The command that serves the project's models; writes the files that it needs."""
     refuse_open_address(host)
     models = trained(project)
-    views = variants_of(models)
+    variants = variants_of(models)
     folder = project.folder / ".fairlead" / "serve"
     if engine == "vllm":
         key = os.environ.get(KEY_VARIABLE)
-        environment = {"VLLM_API_KEY": key} if key else {}  # in the environment, because arguments can be seen by all
-        return Server(vllm_command(project, views, folder, host=host, port=port), project.folder, environment)
-    for name, view in views.items():
-        # By content: a model that is trained again lies where the old one lay.
+        environment = {"VLLM_API_KEY": key} if key else {}  # not an argument: other users can list those
+        return Server(vllm_command(project, variants, folder, host=host, port=port), project.folder, environment)
+    for name, variant in variants.items():
+        # A hash, because a model that is trained again has the same path.
         mark = content_id(
             {n: project.artifact(n).hash for n in models}, project.artifact("dpo").manifest.inputs.get("model.name")
         )
-        merge_into(project, view, folder, name, mark)
+        merge_into(project, variant, folder, name, mark)
     guarded = (sys.executable, "-m", "fairlead.release.guarded_server")
-    return Server((*guarded, "--host", host, "--port", str(port), *views), folder, {"HF_HUB_OFFLINE": "1"})
+    return Server((*guarded, "--host", host, "--port", str(port), *variants), folder, {"HF_HUB_OFFLINE": "1"})
 
 
 def refuse_open_address(host: str) -> None:
-    """Demands a key where others than this machine can ask.
+    """Requires a key if other machines can reach the server.
 
     Raises:
         ConfigError: naming the variable that holds the key.
@@ -97,17 +97,17 @@ def refuse_open_address(host: str) -> None:
 
 
 def vllm_command(
-    project: Project, views: Mapping[ModelName, ModelVariant], folder: Path, *, host: str, port: int
+    project: Project, variants: Mapping[ModelName, ModelVariant], folder: Path, *, host: str, port: int
 ) -> tuple[str, ...]:
-    """`vllm serve` with every adapter as a LoRA module, and the chat template that was trained with.
+    """`vllm serve` with every adapter as a LoRA module, and the chat template of the training.
 
     Args:
         folder: where the template is written.
 
     Raises:
-        ModelError: if a view is not an adapter on the base, because one server holds one set of base weights.
+        ModelError: if a model is not an adapter on the base, because one server holds one set of base weights.
     """
-    full = [name for name, view in views.items() if view.base is not None]
+    full = [name for name, variant in variants.items() if variant.base is not None]
     if full:
         raise ModelError(
             f"{', '.join(full)} has full weights, and one vLLM server holds one set",
@@ -117,7 +117,7 @@ def vllm_command(
     section = project.config.model
     template = folder / "chat_template.jinja"
     write_atomic(template, str(load_tokenizer(section, project.folder).chat_template))
-    adapters = {name: view.adapter.resolve() for name, view in views.items() if view.adapter is not None}
+    adapters = {name: variant.adapter.resolve() for name, variant in variants.items() if variant.adapter is not None}
     command = ["vllm", "serve", locate(section.name, project.folder), "--served-model-name", "base"]
     command += ["--chat-template", str(template.resolve())]
     if section.revision is not None and not resolve(project.folder, section.name).is_dir():
@@ -129,45 +129,45 @@ def vllm_command(
 
 
 def _rank(adapters: Iterable[Path]) -> int:
-    """The smallest rank that vLLM can be told and that holds every adapter."""
+    """The smallest `--max-lora-rank` of vLLM that is enough for every adapter."""
     configs = [read_json(adapter / "adapter_config.json") for adapter in adapters]
     rank = max(max([config["r"], *(config.get("rank_pattern") or {}).values()]) for config in configs)
     return next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
 
 
-def merge_into(project: Project, view: ModelVariant, folder: Path, name: str, mark: str) -> Path:
-    """Writes full weights of a view with its tokenizer to `folder`/`name`, unless those of the same `mark` are there.
+def merge_into(project: Project, variant: ModelVariant, folder: Path, name: str, mark: str) -> Path:
+    """Writes a variant's full weights and tokenizer to `folder`/`name`, unless those of the same `mark` are there.
 
-    Whole weights that lie in a folder already are linked, not copied.
+    Full weights that are already in a folder are linked, not copied.
     """
     target = folder / name
-    stamp = target / "fairlead-view"
+    stamp = target / "fairlead-mark"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == mark:
         return target
     section = project.config.model
     tokenizer = load_tokenizer(section, project.folder)
-    plain = view.base or Path(locate(section.name, project.folder))
+    base_weights = variant.base or Path(locate(section.name, project.folder))
     with disk_errors(target):
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-    if view.adapter is None and plain.is_dir():
-        _link(target, plain)
+    if variant.adapter is None and base_weights.is_dir():
+        _link(target, base_weights)
     else:
-        model = load_base(section, project.folder, str(view.base) if view.base else None)
-        whole = load_adapter(model, view.adapter).merge_and_unload() if view.adapter else model
+        model = load_base(section, project.folder, str(variant.base) if variant.base else None)
+        merged = load_adapter(model, variant.adapter).merge_and_unload() if variant.adapter else model
         with disk_errors(target):
-            whole.save_pretrained(str(target))
+            merged.save_pretrained(str(target))
     with disk_errors(target):
         tokenizer.save_pretrained(str(target))
-        rules = greedy_config(str(plain), section, tokenizer, project.config.answers.max_new_tokens)
-        rules.save_pretrained(str(target))
-        stamp.write_text(mark, encoding="utf-8")  # last, so that a target cut short is written again
+        generation = greedy_config(str(base_weights), section, tokenizer, project.config.answers.max_new_tokens)
+        generation.save_pretrained(str(target))
+        stamp.write_text(mark, encoding="utf-8")  # last, so that an interrupted write is repeated
     return target
 
 
-def _link(target: Path, plain: Path) -> None:
-    """Links what makes the weights; what else lies there is written anew, and must not be written through a link."""
+def _link(target: Path, source: Path) -> None:
+    """Links only the files of the weights: the others are written to `target`, which must not happen through a link."""
     with disk_errors(target):
         for pattern in ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py"):
-            for path in plain.glob(pattern):
+            for path in source.glob(pattern):
                 (target / path.name).symlink_to(path.resolve())

@@ -135,7 +135,7 @@ def test_targets_come_from_the_gate_where_none_are_given() -> None:
     [
         ([], "there is no target"),
         ([{"metric": "godo", "at_least": 0.5}], "there is no metric godo — there are: good, judge_score"),
-        ([{"metric": "good", "at_least": 1.0}], "can be shown by no number of prompts"),
+        ([{"metric": "good", "at_least": 1.0}], "no number of prompts can show"),
         ([{"metric": "good", "at_least": 0.5}] * 2, "two targets are on one metric"),
     ],
 )

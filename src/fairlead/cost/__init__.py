@@ -1,1 +1,1 @@
-"""What the calls of a run would cost, before any is paid for."""
+"""Estimates what the calls of a run would cost before any is made."""

@@ -1,4 +1,4 @@
-"""What it will cost to ask a judge, before anything is spent."""
+"""Estimates what a judge would cost before any request is sent."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.llm.store.request_key import find_stored, prepare
 from fairlead.records import Answer, Comparison
 
-CHARS_PER_TOKEN = 4  # of English, where the store knows no better
+CHARS_PER_TOKEN = 4  # of English, for a model without earlier replies
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one judge would be asked. Corrections of unreadable replies and retries come on top.
+    """What one judge would be asked. Retries, and second requests after unreadable replies, come on top.
 
     Attributes:
-        questions: distinct requests; those of the second order are counted although a missing first saves them.
-        stored: how many of them the reply store answers.
-        input_tokens, output_tokens: expected of the others; None for a judge that does not tell.
-        cost, most_cost: expected, and with every reply as long as max_tokens allows; None without prices.
-        basis: what the expectation rests on.
+        questions: distinct requests; both orders of a pair count, though the second is not sent if the first fails.
+        stored: how many of them are already in the reply store.
+        input_tokens, output_tokens: expected for the others.
+        cost, most_cost: expected, and if every reply is as long as max_tokens allows; None without prices.
+        basis: what the expected lengths are based on.
     """
 
     judge: str
@@ -44,7 +44,7 @@ class Estimate:
 
 
 def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimate]:
-    """One estimate for every member that is asked by requests; none for judges that compute (rubric, reward)."""
+    """One estimate for every prompted judge; none for judges that send no requests (rubric, reward)."""
     items = list(items)
     if isinstance(judge, PanelJudge):
         return [member_estimate for member in judge.members for member_estimate in estimate(member, items)]
@@ -53,7 +53,7 @@ def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimat
 
 @dataclass(frozen=True)
 class _Lengths:
-    """How long requests and replies are expected to be, and what that rests on."""
+    """The expected lengths of requests and replies, and what they are based on."""
 
     chars_per_token: float
     tokens_per_reply: float
@@ -83,7 +83,7 @@ def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> 
 
 
 def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[ChatRequest]) -> dict[str, int | None]:
-    """Characters of every distinct request, by key; None where the store has the reply."""
+    """Characters of every distinct request, by key; None if the store has the reply."""
     sizes: dict[str, int | None] = {}
     for request in requests:
         prepared = prepare(client, request)
@@ -93,7 +93,7 @@ def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[Chat
 
 
 def _lengths(client: ChatClient, judge: PromptedJudge) -> _Lengths:
-    """From the model's earlier judgements; its replies to plain requests have other lengths."""
+    """Lengths of the model's earlier judgements; plain requests are left out, because their lengths differ."""
     totals = [] if judge.store is None else judge.store.totals()
     model = (client.model, client.endpoint)
     judgements = [row for row in totals if (row.model, row.endpoint) == model and row.purpose != "plain"]

@@ -1,4 +1,4 @@
-"""What a stage will ask its judge, before it has run: for `--estimate`."""
+"""What a stage will ask its judge, computed before it runs, for `--estimate`."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class StageEstimate:
 
 
 def estimate_stages(project: Project, stage: str | None) -> list[StageEstimate]:
-    """What the judge of a stage would be asked and what it would cost, after the check of the judges that it needs.
+    """What the judge of a stage would be asked and what it would cost, preceded by the check of the judges.
 
     Args:
         stage: judge (the pairs) or eval (the comparison); None takes both, as a whole run does.
 
     Raises:
-        ConfigError: if the project has no such stage, or the stage no judge.
+        ConfigError: if the project has no such stage, or the stage has no judge.
     """
-    config, known = project.config, {one.name for one in project.stages}
+    config, known = project.config, {node.name for node in project.stages}
     judges = {"judge": config.judge, "eval": config.eval_judge}
     asking = [name for name, settings in judges.items() if settings is not None and name in known]
     if stage is not None and stage not in asking:
@@ -53,7 +53,7 @@ def estimate_stages(project: Project, stage: str | None) -> list[StageEstimate]:
 def estimate_stage(project: Project, stage: str) -> list[Estimate]:
     """What the judge of one stage (judge or eval) would be asked.
 
-    Where the texts to be judged are not there yet, every one is taken to be as long as it may become.
+    Texts that do not exist yet are assumed to be as long as the config allows.
     """
     settings = project.config.judge if stage == "judge" else project.config.eval_judge
     assert settings is not None
@@ -95,7 +95,7 @@ def _pairs(project: Project) -> Sequence[Comparison | Answer]:
 
 
 def _completions(config: Config) -> int:
-    """Completions of one prompt, whoever draws them."""
+    """The number of completions of one prompt, from all models and prompt variants."""
     sample = config.sample
     plain = len(sample.temperatures) * sample.per_temperature
     return plain * (1 + bool(sample.few_shot) + len(sample.models)) + bool(sample.constitution)
@@ -131,5 +131,5 @@ def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
 
 
 def _longest(count: int, tokens: int) -> list[str]:
-    """Distinct texts of the greatest length."""
+    """Distinct texts of the greatest allowed length."""
     return [f"{number} ".ljust(tokens * CHARS_PER_TOKEN, "x") for number in range(count)]

@@ -29,14 +29,13 @@ from fairlead.text.encoding import storable
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer with what it took.
+    """One answer with its tokens, seconds and cost.
 
     Attributes:
-        text: None where no answer came (an outage); that is missing, never a bad answer.
+        text: None if there is no answer, as after an outage; that counts as missing, not as a bad answer.
         cut: whether the token limit ended it.
-        input_tokens, output_tokens: None where the endpoint did not tell.
-        seconds: of computing for a model on this machine (its share of the batch), from sending to receiving for an
-            endpoint.
+        input_tokens, output_tokens: None where the endpoint did not report them.
+        seconds: for a model on this machine its share of the batch's computing time, for an endpoint the latency.
         cost: None where no price is configured.
         why: why there is no answer.
     """
@@ -60,7 +59,7 @@ class Answerer(Protocol):
         """Whether the prompt leaves room for an answer."""
 
     def answer(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Reply]:
-        """One reply per prompt, in order; `advance` hears of every few that came in."""
+        """One reply per prompt, in order; `advance` is called with the number of replies that have arrived."""
 
 
 class LocalAnswerer:
@@ -94,7 +93,7 @@ class LocalAnswerer:
         return len(prompt_tokens(prompt, self._tokenizer))
 
     def count(self, text: str) -> int:
-        """Tokens of an answer, its end included."""
+        """Tokens of an answer, including the end-of-sequence token."""
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) + 1
 
     def fits(self, prompt: Prompt) -> bool:
@@ -119,7 +118,7 @@ class LocalAnswerer:
 def base_answerer(
     section: ModelSection, folder: Path, answers: AnswersSection, *, seed: int, price_per_hour: float | None
 ) -> LocalAnswerer:
-    """The project's base model, asked as the comparison asks it."""
+    """The project's base model, with the generation settings of the comparison."""
     return LocalAnswerer(
         BASE,
         section,
@@ -134,7 +133,7 @@ def base_answerer(
 def open_answerer(
     settings: LocalModel | EndpointModel, folder: Path, answers: AnswersSection, *, seed: int
 ) -> Answerer:
-    """Another model that is asked besides the base."""
+    """A model of `decide.models`."""
     if isinstance(settings, EndpointModel):
         return EndpointAnswerer(settings, folder, sampling_of(answers))
     return LocalAnswerer(
@@ -153,11 +152,11 @@ def sampling_of(answers: AnswersSection) -> Sampling:
 
 
 _TEMPLATE = "decide/1"
-_BYTES_PER_TOKEN = 3  # errs on the long side for English; an endpoint's tokenizer is not known here
+_BYTES_PER_TOKEN = 3  # overestimates the length of English; an endpoint's tokenizer is not known here
 
 
 class EndpointAnswerer:
-    """Asks an endpoint; `answers.temperature` and `top_p` are the endpoint's own affair, see `EndpointModel`."""
+    """Asks an endpoint; `answers.temperature` and `top_p` do not apply, see `EndpointModel`."""
 
     def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:
         self.name = name_of(settings)
@@ -207,13 +206,13 @@ class EndpointAnswerer:
         return self._read(stored, session.client.truncated)
 
     def _read(self, stored: StoredReply, truncated: frozenset[str]) -> Reply:
-        """A refusal is an answer, and a bad one: its text is what the checks see."""
+        """A refusal counts as an answer: the checks are applied to its text."""
         text = stored.refusal if stored.refusal is not None else stored.text
         cost = self._budget.cost(stored.input_tokens, stored.output_tokens)
         return Reply(text, stored.finish in truncated, stored.input_tokens, stored.output_tokens, stored.latency, cost)
 
 
 def _sendable(message: Message) -> Message:
-    """The message with a role and a text that every endpoint takes."""
+    """The message with a role and a text that every endpoint accepts."""
     role = message.role if message.role in ("system", "assistant") else "user"
     return Message(role, storable(message.content))

@@ -50,10 +50,10 @@ def _conditions(decision: Decision) -> list[tuple[str, ...]]:
 
 
 def table(decision: Decision, *, brief: bool = False) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and rows of the table, as text; the last row is what a fine-tuned model would take.
+    """Header and rows of the table, as text; the last row is what a fine-tuned model would cost.
 
     Args:
-        brief: only the metrics with a target, and only the means of what is beside them.
+        brief: only the metrics with a target, and the other columns without intervals.
     """
     targets = {target.metric: target.at_least for target in decision.targets}
     metrics = [m for m in decision.candidates[0].figures if not brief or m in targets]
@@ -102,7 +102,7 @@ def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def _instructions(decision: Decision) -> list[str]:
-    """The instructions' texts, each in a code block that it cannot close."""
+    """The texts of the instructions, in code blocks that they cannot close."""
     texts = {row.recipe.instruction.name: row.recipe.instruction.text for row in decision.candidates}
     parts = []
     for name, text in texts.items():

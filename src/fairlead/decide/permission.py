@@ -1,4 +1,4 @@
-"""Training needs a decision that says fine-tune, or a reason to do without one."""
+"""Training needs a decision that says fine-tune, or a reason to train without one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def read_decision(artifact: Artifact) -> Decision:
 
 
 def demand_fine_tuning(artifact: Artifact, *, stage: str, folder: Path) -> None:
-    """Lets a training stage begin, or says why not.
+    """Does nothing if the decision allows a training stage to start.
 
     Raises:
-        DecisionError: if the decision says neither fine-tune nor waived, with the command to go on.
+        DecisionError: if the decision is neither fine-tune nor waived; it says how to go on.
     """
     decision = read_decision(artifact)
     if decision.verdict in _ALLOWED:
@@ -34,9 +34,9 @@ def demand_fine_tuning(artifact: Artifact, *, stage: str, folder: Path) -> None:
 
 
 def remedy(decision: Decision, stage: str, folder: Path) -> str:
-    """How to go on."""
+    """What to do instead, and how to train nevertheless."""
     waive = (
-        'to train all the same set decide: {waive: "your reason"} in fairlead.yaml, '
+        'to train nevertheless, set decide: {waive: "your reason"} in fairlead.yaml, '
         f"then: fairlead run {folder} --until {stage}"
     )
     if decision.verdict != "not enough evidence":

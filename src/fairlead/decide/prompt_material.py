@@ -1,4 +1,4 @@
-"""What candidates are made of: examples of the training rows, passages of the documents, and the indices of both."""
+"""What candidates add to a prompt: examples from the training rows, passages from documents, and indexes of both."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from fairlead.text.words import asked
 
 @dataclass(frozen=True)
 class PromptMaterial:
-    """What candidates are made of.
+    """What candidates add to a prompt.
 
     Attributes:
-        examples: the SFT rows; `nearest` has an index of their prompts by the name of its selection.
-        passages: of the documents; `search` has an index of them by its name.
-        gold_passage: gold field that marks the right passage.
+        examples: the SFT rows.
+        nearest: indexes of the examples' prompts, by the name of the selection.
+        passages: of the documents.
+        search: indexes of the passages, by name.
+        gold_passage: the gold field that names the right passage.
     """
 
     examples: Sequence[Example] = ()
@@ -36,35 +38,35 @@ class PromptMaterial:
     seed: int = 0
 
     def shots(self, prompt: Prompt, recipe: Recipe) -> list[Example]:
-        """Examples of a prompt, the nearest first."""
+        """Examples for a prompt, the nearest first."""
         if recipe.selection in self.nearest:
             return [self.examples[n] for n in self.nearest[recipe.selection].nearest(asked(prompt), recipe.shots)]
         which = "" if recipe.selection == "fixed" else prompt.id
         draw = Random(content_id("shots", self.seed, which))
         return draw.sample(list(self.examples), min(recipe.shots, len(self.examples)))
 
-    def found(self, prompt: Prompt, recipe: Recipe) -> list[Passage]:
+    def retrieve(self, prompt: Prompt, recipe: Recipe) -> list[Passage]:
         """Passages for a prompt, the nearest first."""
         if not recipe.passages:
             return []
         return [self.passages[n] for n in self.search[recipe.search].nearest(asked(prompt), recipe.passages)]
 
     def recall(self, prompt: Prompt, passages: Sequence[Passage]) -> float | None:
-        """1 where the gold passage is among those found, None where the prompt marks none."""
+        """1 if the gold passage is among the passages, else 0; None if the prompt's gold names none."""
         marked = prompt.gold.get(self.gold_passage) if self.gold_passage else None
-        wanted = [text for gold in (marked if isinstance(marked, list) else [marked]) if (text := _marks(gold))]
-        if not wanted:
+        gold_texts = [text for gold in (marked if isinstance(marked, list) else [marked]) if (text := _marks(gold))]
+        if not gold_texts:
             return None
-        return float(any(_is(passage, gold) for gold in wanted for passage in passages))
+        return float(any(_is(passage, gold) for gold in gold_texts for passage in passages))
 
 
 def _marks(gold: Any) -> str:
-    """What marks a passage: text or a number; anything else, and blank text, marks none."""
+    """The text of a gold value that names a passage: text or a number; "" for anything else."""
     return str(gold).strip() if isinstance(gold, str | int | float) and not isinstance(gold, bool) else ""
 
 
 def _is(passage: Passage, gold: str) -> bool:
-    """Whether gold names the passage's document or stands in its text."""
+    """Whether gold is the name of the passage's document or part of its text."""
     plain = " ".join(gold.casefold().split())
     return gold == passage.document or plain in " ".join(passage.searched.casefold().split())
 
@@ -72,10 +74,10 @@ def _is(passage: Passage, gold: str) -> bool:
 def gather(
     section: DecideSection, folder: Path, examples: Sequence[Example], seed: int
 ) -> tuple[PromptMaterial, list[LeftOut]]:
-    """The material that the config names, and the documents that could not be used.
+    """The examples and documents of the config, and the documents that could not be read.
 
     Raises:
-        DataError: if the folder of documents is missing or holds nothing that can be used.
+        DataError: if the folder of documents is missing or has no readable document.
     """
     embed = _embed(section, folder)
     material = PromptMaterial(examples=examples, nearest=_nearest(section, examples, embed), seed=seed)

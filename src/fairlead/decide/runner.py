@@ -1,4 +1,4 @@
-"""Asks one answerer the dev prompts under one recipe, and keeps each finished candidate so that a kill loses one."""
+"""Asks one answerer the dev prompts with one recipe; finished candidates are kept, so a kill loses at most one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fairlead.errors import ModelError
 from fairlead.files import read_json, write_json
 from fairlead.records import Prompt, content_id
 
-_NO_ROOM_SHARE = 0.5  # a candidate for which more prompts than this have no room at all is not what its name says
+_NO_ROOM_SHARE = 0.5  # above this share of prompts without room for an example, a candidate is not what its name says
 
 
 class NoRoomError(Exception):
@@ -23,7 +23,7 @@ class NoRoomError(Exception):
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """What one recipe gave on one model, prompt by prompt."""
+    """The results of one recipe on one model; every tuple has one entry per prompt."""
 
     recipe: Recipe
     model: str
@@ -48,11 +48,11 @@ class CandidateRunner:
         self._folder, self._advance = folder, advance
 
     def run(self, recipe: Recipe, prompts: Sequence[Prompt]) -> CandidateResult:
-        """Asks every prompt; a finished candidate is read instead.
+        """Asks every prompt, or reads the result of a finished candidate.
 
         Raises:
-            NoRoomError: if the context has no room for what the recipe names.
-            ModelError: if a prompt as it is given does not fit.
+            NoRoomError: if the context has no room for what the recipe adds to the prompt.
+            ModelError: if a prompt as given does not fit.
         """
         key = content_id(self.answerer.name, asdict(recipe), [prompt.id for prompt in prompts])
         path = self._folder / f"{key}.json"
@@ -77,19 +77,21 @@ class CandidateRunner:
         recall: list[float | None] = []
         for prompt in prompts:
             shots = self._material.shots(prompt, recipe) if recipe.shots else []
-            passages = self._material.found(prompt, recipe)
-            one = fill(prompt, recipe.instruction.text, shots, passages, self.answerer.fits)
+            passages = self._material.retrieve(prompt, recipe)
+            filled_prompt = fill(prompt, recipe.instruction.text, shots, passages, self.answerer.fits)
             if recipe.instruction.text is None and not (recipe.shots or recipe.passages):
-                self._must_fit(one.prompt)
-            elif not self.answerer.fits(one.prompt):
+                self._must_fit(filled_prompt.prompt)
+            elif not self.answerer.fits(filled_prompt.prompt):
                 raise NoRoomError("an instruction and a prompt alone exceed the context")
-            filled.append(one)
-            recall.append(self._material.recall(prompt, passages[: one.passages]) if recipe.passages else None)
-        for what, wanted, got in (
+            filled.append(filled_prompt)
+            recall.append(
+                self._material.recall(prompt, passages[: filled_prompt.passages]) if recipe.passages else None
+            )
+        for what, requested, counts in (
             ("an example", recipe.shots, [f.shots for f in filled]),
             ("a passage", recipe.passages, [f.passages for f in filled]),
         ):
-            if wanted and got.count(0) > _NO_ROOM_SHARE * len(got):
+            if requested and counts.count(0) > _NO_ROOM_SHARE * len(counts):
                 raise NoRoomError(f"the context has no room for {what} in most prompts")
         return filled, recall
 

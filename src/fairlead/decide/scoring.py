@@ -1,4 +1,4 @@
-"""Answers against targets: intervals of the project's own metrics, and what they show."""
+"""Compares answers with targets: intervals of the project's metrics, and which side of a target they lie on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JUDGE_RANGE = (1.0, 10.0)
 Values = Sequence[float | None]
 
 LEVEL = 0.95
-_SMALLEST_GAP = 0.02  # of a metric's range; nobody decides on less, and showing it would take thousands of prompts
+_SMALLEST_GAP = 0.02  # of a metric's range; a smaller gap rarely matters, and would take thousands of prompts to show
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Figure:
 
     Attributes:
         target: what it must reach; None for a metric without a target.
-        status: meets and misses are shown by the interval; open is neither. None without a target.
+        status: meets or misses where the interval shows it, else open. None without a target.
         interval: of the mean, at 95 %.
-        needed: prompts that would show on which side of the target the mean lies; None where it is shown already.
+        needed: prompts that would show on which side of the target the mean lies; None where that is shown.
         missing: prompts without a value.
     """
 
@@ -62,7 +62,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an answer takes, on average, and what a thousand take.
+    """Tokens of an answer on average, seconds and cost of a thousand.
 
     Attributes:
         seconds: of 1,000 answers: computing time in batches on this machine, or the sum of an endpoint's latencies.
@@ -77,12 +77,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way of asking one model, measured.
+    """One recipe measured on one model.
 
     Attributes:
-        shots, passages: mean number that found room in the context.
-        malformed: share of answers that a format check refuses; None without such a check.
-        recall: share of prompts whose gold passage was among those found; None where none is marked.
+        shots, passages: the mean number that fitted into the context.
+        malformed: share of answers that fail a format check; None without such a check.
+        recall: share of prompts whose gold passage was retrieved; None where no prompt names one.
         cut: share of answers that the token limit ended.
     """
 
@@ -104,8 +104,8 @@ class Candidate:
     @property
     def margin(self) -> float:
         """Worst margin over the targets; minus infinity where none is known."""
-        found = margin_of(self.figures)
-        return float("-inf") if found is None else found
+        margin = margin_of(self.figures)
+        return float("-inf") if margin is None else margin
 
     @property
     def label(self) -> str:
@@ -119,7 +119,7 @@ def range_of(metric: str) -> tuple[float, float]:
 def figures_of(
     values: Mapping[str, Values], clusters: Sequence[str], targets: Sequence[Target], *, candidates: int
 ) -> list[Figure]:
-    """Every metric with its interval, and what it shows about its target.
+    """Every metric with its interval, compared with its target.
 
     Args:
         values: by metric, one value per prompt.
@@ -127,10 +127,10 @@ def figures_of(
             only if the interval at the level 1 - 0.05 / candidates does (Bonferroni). That all of them miss needs no
             such correction (an intersection-union test, Berger 1982).
     """
-    wanted = {target.metric: target.at_least for target in targets}
+    bounds = {target.metric: target.at_least for target in targets}
     return [
-        _figure(metric, found, clusters, wanted.get(metric), 1 - (1 - LEVEL) / max(1, candidates))
-        for metric, found in values.items()
+        _figure(metric, column, clusters, bounds.get(metric), 1 - (1 - LEVEL) / max(1, candidates))
+        for metric, column in values.items()
     ]
 
 
@@ -147,7 +147,7 @@ def _figure(metric: str, values: Values, clusters: Sequence[str], target: float 
 
 
 def interval_of(metric: str, values: Sequence[float], clusters: Sequence[str], level: float) -> Interval:
-    """The mean's interval; a judge's scores bunch far from their ends, so they get the t interval where it exists."""
+    """The mean's interval; a judge's scores lie far from the ends of their range, so they get the t interval."""
     if metric == JUDGE_SCORE:
         interval = mean_interval(values, clusters, level)
         if interval.low is not None or not values:
@@ -164,10 +164,10 @@ def _status(interval: Interval, strict: Interval, target: float) -> Status:
 
 
 def prompts_to_settle(metric: str, values: Sequence[float], target: float, level: float) -> int | None:
-    """Prompts that show with a chance of 80 % on which side of the target the mean lies, if it lies where it seems to.
+    """Prompts that show with 80 % power on which side of the target the mean lies, assuming the observed mean.
 
-    The spread is that of the values, and at least that of a yes or no whose mean is the target: a few equal values
-    know nothing of their spread. A gap below 2 % of the range counts as 2 %.
+    The spread is that of the values, but at least that of a yes/no outcome whose mean is the target, because a few
+    equal values say nothing about the spread. A gap below 2 % of the range counts as 2 %.
     """
     low, high = range_of(metric)
     x = (np.asarray(values, dtype=np.float64) - low) / (high - low)
@@ -178,15 +178,15 @@ def prompts_to_settle(metric: str, values: Sequence[float], target: float, level
 
 
 def status_of(figures: Sequence[Figure]) -> Status:
-    """Meets all targets, misses one, or neither is shown."""
-    found = [figure.status for figure in figures if figure.status is not None]
-    if "misses" in found:
+    """Meets if all targets are met, misses if one is missed, else open."""
+    statuses = [figure.status for figure in figures if figure.status is not None]
+    if "misses" in statuses:
         return "misses"
-    return "meets" if found and all(status == "meets" for status in found) else "open"
+    return "meets" if statuses and all(status == "meets" for status in statuses) else "open"
 
 
 def margin_of(figures: Sequence[Figure]) -> float | None:
-    """The worst margin over the targets: what a candidate is short of, or has to spare."""
+    """The worst margin over the targets; negative if the mean is short of one."""
     margins = [m for figure in figures if figure.target is not None and (m := figure.margin) is not None]
     return min(margins) if margins else None
 
@@ -224,7 +224,7 @@ class Scorer:
 
     def values(self, result: CandidateResult, prompts: Sequence[Prompt]) -> Table:
         """Every metric of every answer."""
-        found: Table = {
+        table: Table = {
             name: [
                 None if reply.text is None else check(reply.text, prompt.gold)
                 for prompt, reply in zip(prompts, result.replies, strict=True)
@@ -232,8 +232,8 @@ class Scorer:
             for name, check in self.checks.items()
         }
         if self._judge is not None:
-            found[JUDGE_SCORE] = self._scores(self._judge, result, prompts)
-        return found
+            table[JUDGE_SCORE] = self._scores(self._judge, result, prompts)
+        return table
 
     def _scores(
         self, settings: JudgeSettings, result: CandidateResult, prompts: Sequence[Prompt]
@@ -267,17 +267,17 @@ class Scorer:
         )
 
     def _malformed(self, values: Mapping[str, Values], clusters: Sequence[str]) -> Interval | None:
-        """The share of answers that a check of form (regex, json_schema) refuses."""
+        """The share of answers that fail a format check (regex, json_schema)."""
         if not self._formats:
             return None
         per_answer = zip(*(values[name] for name in self._formats), strict=True)
-        return _share([None if None in found else float(0.0 in found) for found in per_answer], clusters)
+        return _share([None if None in checks else float(0.0 in checks) for checks in per_answer], clusters)
 
     def failures(
         self, result: CandidateResult, values: Mapping[str, Values], prompts: Sequence[Prompt]
     ) -> list[Failure]:
         """The answers below a target, in the order of the prompts."""
-        found: list[Failure] = []
+        failures: list[Failure] = []
         for number, (prompt, reply) in enumerate(zip(prompts, result.replies, strict=True)):
             failed = tuple(
                 target.metric
@@ -285,13 +285,13 @@ class Scorer:
                 if (value := values[target.metric][number]) is not None and value < target.at_least
             )
             if failed and reply.text is not None:
-                found.append(Failure(prompt, reply.text, failed))
-        return found
+                failures.append(Failure(prompt, reply.text, failed))
+        return failures
 
 
 def _usage(result: CandidateResult) -> Usage:
     cost = mean([reply.cost for reply in result.replies])
-    # A reply that never came took no time that an answer takes.
+    # A missing reply does not say how long an answer takes.
     seconds = mean([reply.seconds for reply in result.replies if reply.text is not None])
     return Usage(
         input_tokens=mean([reply.input_tokens for reply in result.replies]),

@@ -1,6 +1,6 @@
 """Which candidates are tried, in which order.
 
-Instructions first; examples, and passages, on the best instruction; then the best of both together.
+Instructions come first; then examples with the best instruction, and passages with it; then the best of both together.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class CandidateSearch:
 
     Args:
         scored: the prompts that every candidate answers.
-        tuning: the prompts whose failures the instruction optimizer is shown.
-        max_missing: share of answers without a text above which a candidate is refused.
+        tuning: the prompts whose failures the instruction optimizer sees.
+        max_missing: the largest share of missing answers with which a candidate is measured.
 
     Attributes:
         not_tried: the candidates that were not tried, and why.
@@ -52,23 +52,24 @@ class CandidateSearch:
         self.not_tried: list[NotTried] = []
 
     def instructions(self, runner: CandidateRunner) -> list[Instruction]:
-        """The prompt as given, the listed variants, and those that a model writes for the answerer of the runner."""
+        """The prompt as given, the configured instructions, and those that the optimizer writes for this answerer."""
         listed = [Instruction(f"instruction {n}", text) for n, text in enumerate(self._section.instructions, 1)]
         start = [Instruction(), *listed]
         return start + self._written(runner, start)
 
     def results(self, runner: CandidateRunner, instructions: Sequence[Instruction]) -> Iterator[CandidateResult]:
-        """Every candidate on one model; the prompt as it is given comes first."""
-        bare = self._try(runner, [Recipe(instruction) for instruction in instructions])
-        yield from bare
-        best = self._best(bare).instruction
-        shots = self._try(runner, [Recipe(best, k, selection) for selection, k in self._shot_kinds()])
-        yield from shots
-        found = self._try(runner, [Recipe(best, passages=k, search=search) for search, k in self._passage_kinds()])
-        yield from found
-        if shots and found:
-            shot, passage = self._best(shots), self._best(found)
-            yield from self._try(runner, [Recipe(best, shot.shots, shot.selection, passage.passages, passage.search)])
+        """Every candidate on one model; the prompt as given comes first."""
+        by_instruction = self._try(runner, [Recipe(instruction) for instruction in instructions])
+        yield from by_instruction
+        best = self._best(by_instruction).instruction
+        few_shot = self._try(runner, [Recipe(best, k, selection) for selection, k in self._shot_kinds()])
+        yield from few_shot
+        retrieval = self._try(runner, [Recipe(best, passages=k, search=search) for search, k in self._passage_kinds()])
+        yield from retrieval
+        if few_shot and retrieval:
+            shots, passages = self._best(few_shot), self._best(retrieval)
+            both = Recipe(best, shots.shots, shots.selection, passages.passages, passages.search)
+            yield from self._try(runner, [both])
 
     def _shot_kinds(self) -> list[tuple[str, int]]:
         few = self._section.few_shot
@@ -85,7 +86,7 @@ class CandidateSearch:
         return [] if retrieval is None else [(search, k) for search in self._material.search for k in retrieval.ks]
 
     def _try(self, runner: CandidateRunner, recipes: Sequence[Recipe]) -> list[CandidateResult]:
-        found: list[CandidateResult] = []
+        results: list[CandidateResult] = []
         for recipe in recipes:
             try:
                 result = runner.run(recipe, self._scored)
@@ -93,8 +94,8 @@ class CandidateSearch:
                 self._skip(f"{recipe.name}, {runner.answerer.name}", str(error))
                 continue
             self._refuse_missing(result)
-            found.append(result)
-        return found
+            results.append(result)
+        return results
 
     def _skip(self, name: str, why: str) -> None:
         entry = NotTried(candidate=name, why=why)
@@ -108,11 +109,11 @@ class CandidateSearch:
             raise JudgeError(
                 f"{len(missing)} of {len(result.replies)} answers are missing, the last because {missing[-1]}",
                 where=f"decide.models, {result.model}",
-                remedy="run the same command again: replies that came are kept (the limit is eval.max_missing)",
+                remedy="run the same command again: the replies received are kept (the limit is eval.max_missing)",
             )
 
     def _best(self, results: Sequence[CandidateResult]) -> Recipe:
-        """The recipe nearest to the targets; of equals the first."""
+        """The recipe nearest to the targets; the first of several that are equally near."""
 
         def margin(result: CandidateResult) -> float:
             values = self._scorer.values(result, self._scored)
@@ -133,7 +134,7 @@ class CandidateSearch:
             except NoRoomError:
                 return float("-inf"), []
             values = self._scorer.values(result, self._tuning)
-            worth = self._scorer.candidate(result, values, self._tuning).margin
-            return worth, self._scorer.failures(result, values, self._tuning)
+            margin = self._scorer.candidate(result, values, self._tuning).margin
+            return margin, self._scorer.failures(result, values, self._tuning)
 
         return optimize_instructions(optimizer, settings, start, self._material.examples, judge)

@@ -24,7 +24,7 @@ from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Example, Prompt, content_id
 
-_TUNING = 3  # with a writer, every third dev prompt shows it failures, and no candidate is scored on it
+_TUNING = 3  # every third dev prompt is kept for the instruction optimizer; no candidate is scored on it
 
 
 def run(context: Context[DecideSettings]) -> Metrics:
@@ -47,8 +47,8 @@ def run(context: Context[DecideSettings]) -> Metrics:
     results, served = _measure(context, section, candidate_search, material, len(scored))
     values = [scorer.values(result, scored) for result in results]
     candidates = [
-        scorer.candidate(result, found, scored, candidates=len(results))
-        for result, found in zip(results, values, strict=True)
+        scorer.candidate(result, table, scored, candidates=len(results))
+        for result, table in zip(results, values, strict=True)
     ]
     verdict = reach_verdict(candidates, prompts=len(scored), min_prompts=section.min_prompts)
     training = examine(
@@ -72,9 +72,9 @@ def run(context: Context[DecideSettings]) -> Metrics:
             training,
             prompts=len(scored),
             min_examples=section.min_examples,
-            targets=_shown(targets),
+            targets=_targets_text(targets),
         ),
-        conditions=conditions(candidates, training, min_examples=section.min_examples, targets=_shown(targets)),
+        conditions=conditions(candidates, training, min_examples=section.min_examples, targets=_targets_text(targets)),
         training=training,
         served=served,
         not_tried=candidate_search.not_tried,
@@ -97,7 +97,7 @@ def _write(context: Context[DecideSettings], decision: Decision, answers: Sequen
     }
 
 
-def _shown(targets: Sequence[Target]) -> str:
+def _targets_text(targets: Sequence[Target]) -> str:
     return ", ".join(f"{target.metric} ≥ {target.at_least:g}" for target in targets)
 
 
@@ -113,7 +113,7 @@ def _dev_prompts(context: Context[DecideSettings]) -> list[Prompt]:
 
 
 def split_dev(prompts: Sequence[Prompt], *, optimizing: bool) -> tuple[list[Prompt], list[Prompt]]:
-    """(scored, tuning): an instruction optimizer is shown failures on a third, and no candidate is scored on that."""
+    """(scored, tuning): an instruction optimizer sees failures on a third, on which no candidate is scored."""
     if not optimizing:
         return list(prompts), []
     scored: list[Prompt] = []
@@ -125,7 +125,7 @@ def split_dev(prompts: Sequence[Prompt], *, optimizing: bool) -> tuple[list[Prom
 
 
 def _examples(context: Context[DecideSettings]) -> list[Example]:
-    """The SFT rows; without them the better answers of ready pairs."""
+    """The SFT rows, or, without any, the chosen answers of ready pairs."""
     examples = context.read(files.SFT_ROWS)
     return examples or [Example(p.prompt, p.chosen) for p in context.read(files.READY_PAIRS)]
 
@@ -137,7 +137,7 @@ def _measure(
     material: PromptMaterial,
     prompts: int,
 ) -> tuple[list[CandidateResult], Usage | None]:
-    """Every candidate on every model, the base first, and what a fine-tuned base would take to serve."""
+    """Every candidate on every model, the base first, and what serving a fine-tuned base would cost."""
     answers = context.settings.answers
     model = context.settings.model
     base = base_answerer(model, context.folder, answers, seed=context.seed, price_per_hour=section.price_per_hour)
@@ -145,7 +145,7 @@ def _measure(
         instructions = candidate_search.instructions(runner)
         results = list(candidate_search.results(runner, instructions))
     served = _served(results[0], base, material.examples, section.price_per_hour)
-    del base, runner  # its weights make room for the next model's
+    del base, runner  # frees the memory for the next model
     for settings in section.models:
         answerer = open_answerer(settings, context.folder, answers, seed=context.seed)
         with _runner(context, answerer, material, prompts) as runner:
@@ -157,35 +157,35 @@ def _measure(
 def _runner(
     context: Context[DecideSettings], answerer: Answerer, material: PromptMaterial, prompts: int
 ) -> Iterator[CandidateRunner]:
-    """A runner whose bar grows with the candidates, because which follow depends on what came before."""
+    """A runner with a progress bar that grows: which candidates are tried depends on the results so far."""
     with context.progress.task("decide", f"asking {answerer.name}", prompts) as bar:
         done = 0
-        seen: set[str] = set()
+        labels: set[str] = set()
 
         def advance(label: str, count: int) -> None:
             nonlocal done
-            seen.add(label)
+            labels.add(label)
             done += count
-            bar.update(done, total=max(done, len(seen) * prompts))
+            bar.update(done, total=max(done, len(labels) * prompts))
 
         yield CandidateRunner(answerer, material, context.out / "candidates", advance)
 
 
 def _served(
-    bare: CandidateResult, base: LocalAnswerer, examples: Sequence[Example], price_per_hour: float | None
+    as_given: CandidateResult, base: LocalAnswerer, examples: Sequence[Example], price_per_hour: float | None
 ) -> Usage | None:
-    """What a fine-tuned model would take: the prompt as it is given, an answer as long as those it learns from.
+    """What a fine-tuned model would cost: it reads the prompt alone and writes answers as long as the training ones.
 
-    Its speed is that of the base model on the same prompts, per token written.
+    Its speed per token written is assumed to be that of the base model on the same prompts.
     """
-    written = mean([base.count(example.answer) for example in examples])
-    tokens = sum(reply.output_tokens or 0 for reply in bare.replies)
-    if written is None or not tokens:
+    answer_tokens = mean([base.count(example.answer) for example in examples])
+    tokens = sum(reply.output_tokens or 0 for reply in as_given.replies)
+    if answer_tokens is None or not tokens:
         return None
-    seconds = sum(reply.seconds for reply in bare.replies) / tokens * written * 1000
+    seconds = sum(reply.seconds for reply in as_given.replies) / tokens * answer_tokens * 1000
     return Usage(
-        input_tokens=mean([reply.input_tokens for reply in bare.replies]),
-        output_tokens=written,
+        input_tokens=mean([reply.input_tokens for reply in as_given.replies]),
+        output_tokens=answer_tokens,
         seconds=seconds,
         cost=None if price_per_hour is None else seconds / 3600 * price_per_hour,
     )
@@ -200,8 +200,8 @@ def _answer_rows(
             "model": result.model,
             "prompt_id": prompt.id,
             "text": reply.text,
-            "values": {metric: found[metric][number] for metric in found},
+            "values": {metric: column[number] for metric, column in table.items()},
         }
-        for result, found in zip(results, values, strict=True)
+        for result, table in zip(results, values, strict=True)
         for number, (prompt, reply) in enumerate(zip(prompts, result.replies, strict=True))
     ]

@@ -1,4 +1,4 @@
-"""What is good enough: the project's own targets."""
+"""The targets that an answer must reach: the project's own, or the gate's."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from fairlead.errors import ConfigError
 
 
 def targets_of(section: DecideSection, criteria: Sequence[Criterion] | None, metrics: Sequence[str]) -> list[Target]:
-    """What is good enough: `decide.targets`, else the gate's bounds from below on `table.<metric>.dpo`.
+    """`decide.targets`, or, if not set, the gate's lower bounds on `table.<metric>.dpo`.
 
     Raises:
-        ConfigError: if there are none, one names no metric, or one cannot be shown by any number of prompts.
+        ConfigError: if there are none, one names an unknown metric, or no number of prompts could show that it is met.
     """
-    found = _of_gate(criteria or []) if section.targets is None else section.targets
+    targets = _of_gate(criteria or []) if section.targets is None else section.targets
     where = "gate.criteria" if section.targets is None else "decide.targets"
-    if not found:
+    if not targets:
         raise ConfigError(
             "there is no target to measure against",
             where="decide.targets",
             remedy="give [{metric: NAME, at_least: 0.8}], or a gate criterion on table.NAME.dpo, or decide.waive",
         )
-    if len({target.metric for target in found}) < len(found):
+    if len({target.metric for target in targets}) < len(targets):
         raise ConfigError("two targets are on one metric", where=where, remedy="keep the higher of them")
-    for target in found:
+    for target in targets:
         _check(target, metrics, where)
-    return list(found)
+    return list(targets)
 
 
 def _check(target: Target, metrics: Sequence[str], where: str) -> None:
@@ -38,14 +38,14 @@ def _check(target: Target, metrics: Sequence[str], where: str) -> None:
     low, high = range_of(target.metric)
     if not low < target.at_least < high:
         raise ConfigError(
-            f"{target.metric} at least {target.at_least:g} can be shown by no number of prompts",
+            f"no number of prompts can show that {target.metric} is at least {target.at_least:g}",
             where=where,
             remedy=f"set decide.targets with a number between {low:g} and {high:g}",
         )
 
 
 def _of_gate(criteria: Sequence[Criterion]) -> list[Target]:
-    """The highest bound from below on the trained model's mean of each metric."""
+    """The highest lower bound on the trained model's mean of each metric."""
     highest: dict[str, float] = {}
     for criterion in criteria:
         parts = criterion.figure.split(".")

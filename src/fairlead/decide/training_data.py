@@ -1,4 +1,4 @@
-"""What there is to learn from: how many examples, and how good their own answers are."""
+"""How many training examples there are, and how good their answers are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fairlead.decide.verdict import Training
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.records import Example, Interval, Preference, Prompt
 
-_MOST = 2000  # rows whose quality is measured; more would not change the figure
+_MOST = 2000  # rows whose quality is measured; more would change the means by little
 
 _DROPPED = {
     "duplicates": "duplicates",
@@ -36,7 +36,7 @@ def examine(
 
     Args:
         settings: the `data_check` section.
-        prepared: what the stage `prepare` kept and dropped.
+        prepared: rows that the stage `prepare` kept and dropped.
     """
     distinct = {p.id for p in prompts} | {e.prompt.id for e in examples} | {p.prompt.id for p in preferences}
     dropped = {
@@ -60,7 +60,7 @@ def _faults(preferences: Sequence[Preference], settings: DataCheckSettings, simi
     if not preferences:
         return None
     places = [str(number) for number in range(1, len(preferences) + 1)]
-    # What is wanted of the checks is their status; who mends the pairs asks `fairlead data check`.
+    # Only the status is reported here; `fairlead data check` says what is wrong and how to fix it.
     report = check_pairs(preferences, places, settings, source="data.preferences", similarity=similarity, mend=str)
     return {
         finding.check: finding.status if finding.waived is None else f"waived: {finding.waived}"
@@ -70,10 +70,10 @@ def _faults(preferences: Sequence[Preference], settings: DataCheckSettings, simi
 
 
 def _quality(examples: Sequence[Example], checks: Mapping[str, Check]) -> dict[str, Interval]:
-    found: dict[str, Interval] = {}
+    means: dict[str, Interval] = {}
     for name, check in checks.items():
         values = [(check(e.answer, e.prompt.gold), e.prompt.cluster or e.prompt.id) for e in examples]
         present = [(v, c) for v, c in values if v is not None]
         if present:
-            found[name] = interval_of(name, [v for v, _ in present], [c for _, c in present], LEVEL)
-    return found
+            means[name] = interval_of(name, [v for v, _ in present], [c for _, c in present], LEVEL)
+    return means

@@ -1,4 +1,4 @@
-"""From figures to a verdict, the four conditions, and five lines for people. Pure functions; no model, no file."""
+"""From figures to a verdict, the four conditions and five lines for people. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from fairlead.documents.decision import Conclusion, Family, Holds
 from fairlead.records import Interval
 
 PROMPTING: tuple[Family, ...] = ("instructions", "few-shot")
-_MALFORMED = 0.05  # more than one answer in twenty that a program cannot read is a format not held
+_MALFORMED = 0.05  # above this share of malformed answers the format is not held
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What there is to learn from.
+    """The training data, counted and measured.
 
     Attributes:
         prompts: distinct training prompts of all kinds.
         counts: rows by kind (sft, prompts, preferences).
         dropped: rows that `prepare` dropped, by reason.
         quality: mean of each metric on the answers that SFT would learn, where it is defined.
-        repeated: share of SFT answers that stand there more than once.
+        repeated: share of SFT answers that occur more than once.
         faults: the checks of `fairlead data check` on ready pairs that warn or fail; None without ready pairs.
     """
 
@@ -45,10 +45,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the figures say.
+    """What the figures show.
 
     Attributes:
-        winner: the candidate that is enough; None where none is.
+        winner: the cheapest candidate that meets every target; None where none does.
         nearest: the candidate nearest to the targets.
         needed: prompts that would settle it, where evidence is short.
         why: one clause.
@@ -62,7 +62,7 @@ class Verdict:
 
 
 def reach_verdict(candidates: Sequence[Candidate], *, prompts: int, min_prompts: int) -> Verdict:
-    """Enough where a candidate is shown to meet every target, fine-tune where each is shown to miss one.
+    """Enough if one candidate is shown to meet every target; fine-tune if every candidate is shown to miss one.
 
     Args:
         candidates: at least one.
@@ -73,11 +73,11 @@ def reach_verdict(candidates: Sequence[Candidate], *, prompts: int, min_prompts:
     unclear = [c for c in candidates if c.status == "open"]
     if prompts < min_prompts:
         needed = max(min_prompts, _needed(unclear) or 0)
-        why = f"{prompts} dev prompts, at least {min_prompts} are wanted (decide.min_prompts)"
+        why = f"{prompts} dev prompts, at least {min_prompts} are needed (decide.min_prompts)"
         return Verdict("not enough evidence", None, nearest, needed, why)
     if meeting:
         prompted = [c for c in meeting if c.family in PROMPTING]
-        winner = _thriftiest(prompted or meeting)
+        winner = _cheapest(prompted or meeting)
         conclusion: Conclusion = "prompting is enough" if prompted else "retrieval is enough"
         return Verdict(conclusion, winner, nearest, None, f"{winner.label} meets every target")
     if unclear:
@@ -85,8 +85,8 @@ def reach_verdict(candidates: Sequence[Candidate], *, prompts: int, min_prompts:
     return Verdict("fine-tune", None, nearest, None, "every candidate is shown to miss a target")
 
 
-def _thriftiest(enough: Sequence[Candidate]) -> Candidate:
-    """Of those that are enough, the cheapest: by price where all have one, else by the tokens read and written."""
+def _cheapest(enough: Sequence[Candidate]) -> Candidate:
+    """The cheapest candidate: by cost where all have one, else by the tokens read and written."""
     if all(candidate.usage.cost is not None for candidate in enough):
         return min(enough, key=lambda c: (c.usage.cost or 0.0, _tokens(c)))
     return min(enough, key=_tokens)
@@ -108,7 +108,7 @@ def _short_of_evidence(unclear: Sequence[Candidate], nearest: Candidate) -> Verd
 
 
 def _needed(unclear: Sequence[Candidate]) -> int | None:
-    """Prompts that would settle it: the fewest that show one of the promising, else those that show all to miss."""
+    """Prompts that would settle it: enough for one promising candidate, or, without any, to show that all miss."""
     promising = [n for c in unclear if c.margin >= 0 and (n := _settles(c)) is not None]
     others = [n for c in unclear if c.margin < 0 and (n := _settles(c)) is not None]
     if promising:
@@ -117,17 +117,17 @@ def _needed(unclear: Sequence[Candidate]) -> int | None:
 
 
 def _settles(candidate: Candidate) -> int | None:
-    """Promising: all its open targets must be shown to be met; else one of them to be missed."""
-    found = [f.needed for f in candidate.figures if f.status == "open" and f.needed is not None]
-    if not found:
+    """Prompts for one candidate: all open targets if it is promising, because all must be met; else the first miss."""
+    needed = [f.needed for f in candidate.figures if f.status == "open" and f.needed is not None]
+    if not needed:
         return None
-    return max(found) if candidate.margin >= 0 else min(found)
+    return max(needed) if candidate.margin >= 0 else min(needed)
 
 
 def conditions(
     candidates: Sequence[Candidate], training: Training, *, min_examples: int, targets: str
 ) -> list[Condition]:
-    """The framework's four, each with what was measured."""
+    """The framework's four conditions, each with what was measured."""
     prompting = [c for c in candidates if c.family in PROMPTING]
     retrieval = [c for c in candidates if c.family not in PROMPTING]
     return [
@@ -145,15 +145,15 @@ def conditions(
 def _fell_short(tried: Sequence[Candidate]) -> Holds:
     if not tried:
         return "not measured"
-    found = {c.status for c in tried}
-    if "meets" in found:
+    statuses = {c.status for c in tried}
+    if "meets" in statuses:
         return "no"
-    return "open" if "open" in found else "yes"
+    return "open" if "open" in statuses else "yes"
 
 
 def _tried(prompting: Sequence[Candidate], targets: str) -> str:
     best = max(prompting, key=lambda c: c.margin)
-    return f"{len(prompting)} tried; nearest to {targets}: {best.label} with {shown(best)}"
+    return f"{len(prompting)} tried; nearest to {targets}: {best.label} with {figures_text(best)}"
 
 
 def _caught(retrieval: Sequence[Candidate], prompting: Sequence[Candidate]) -> str:
@@ -161,8 +161,8 @@ def _caught(retrieval: Sequence[Candidate], prompting: Sequence[Candidate]) -> s
         return "no documents are configured (decide.retrieval)"
     best = max(retrieval, key=lambda c: c.margin)
     without = max(prompting, key=lambda c: c.margin)
-    found = "" if best.recall is None else f"; the right passage was found for {spread(best.recall)} of the prompts"
-    return f"{best.label}: {shown(best)}, without documents {shown(without)}{found}"
+    recall = "" if best.recall is None else f"; the right passage was found for {spread(best.recall)} of the prompts"
+    return f"{best.label}: {figures_text(best)}, without documents {figures_text(without)}{recall}"
 
 
 def _format_condition(best: Candidate) -> Condition:
@@ -189,8 +189,8 @@ def _examples(training: Training) -> str:
     if training.repeated is not None:
         parts.append(f"{training.repeated:.0%} of the answers stand there more than once")
     if training.faults is not None:
-        found = ", ".join(f"{check} ({status})" for check, status in training.faults.items())
-        parts.append(f"data check on the ready pairs: {found or 'pass'}")
+        checks = ", ".join(f"{check} ({status})" for check, status in training.faults.items())
+        parts.append(f"data check on the ready pairs: {checks or 'pass'}")
     return "; ".join(parts)
 
 
@@ -204,7 +204,7 @@ def five_lines(
     min_examples: int,
     targets: str,
 ) -> list[str]:
-    """The verdict, what was tried, how near it came, what it costs to serve, and what to do. Five lines."""
+    """Five lines: the verdict, what was tried, how near it came, what it costs to serve, and what to do next."""
     models = sorted({c.model for c in candidates})
     families = ", ".join(dict.fromkeys(c.family for c in candidates))
     enough = verdict.winner or verdict.nearest
@@ -212,7 +212,8 @@ def five_lines(
         f"{verdict.conclusion[0].upper()}{verdict.conclusion[1:]}: {verdict.why}.",
         f"Tried: {len(candidates)} candidates ({families}) on {', '.join(models)}, {prompts} dev prompts each, "
         "none trained on and none of the final evaluation.",
-        f"{'Best that is enough' if verdict.winner else 'Nearest'}: {enough.label}: {shown(enough)} ({targets}).",
+        f"{'Best that is enough' if verdict.winner else 'Nearest'}: {enough.label}: "
+        f"{figures_text(enough)} ({targets}).",
         _serving_line(enough, served),
         f"Next: {_next(verdict, training, min_examples)}",
     ]
@@ -239,7 +240,7 @@ def _next(verdict: Verdict, training: Training, min_examples: int) -> str:
             return "use it as it is; fairlead decide --json holds the prompt's recipe. No training is needed."
 
 
-def shown(candidate: Candidate) -> str:
+def figures_text(candidate: Candidate) -> str:
     """Its metrics that have a target, with intervals."""
     return ", ".join(f"{f.metric} {spread(f.interval)}" for f in candidate.figures if f.target is not None)
 

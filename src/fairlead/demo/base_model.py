@@ -1,4 +1,4 @@
-"""Trains the demo's base model from scratch: a byte-level BPE tokenizer and a small Llama. Knows nothing of triage."""
+"""Trains the demo's base model from scratch: a byte-level BPE tokenizer and a small Llama."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _IGNORED = -100  # label of a token that the loss leaves out
 def train_base(
     corpus: Path, out: Path, *, seed: int, steps: int = STEPS, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Writes a model and its tokenizer to `out`, whole or not at all; a killed run goes on where it was.
+    """Writes a model and its tokenizer to `out`, completely or not at all; a killed run continues where it stopped.
 
     Args:
-        corpus: JSONL rows {"prompt", "answer"}; a document is both with a line break between, and the end-of-sequence
-            token after them. The loss is on the answer: a model of this size learns nothing else of use in a minute.
+        corpus: JSONL rows {"prompt", "answer"}; a document is the prompt, a line break, the answer and the
+            end-of-sequence token. The loss is on the answer only, because a minute of training is too short for more.
         out: model folder; if it exists, nothing is done.
         progress: called with (finished steps, all steps).
 
@@ -81,7 +81,7 @@ def _read(corpus: Path) -> list[tuple[str, str]]:
 def _train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE without a chat template and without a token before the text.
 
-    A hyphenated name is one word, so a frequent one becomes one token: copying it takes one step.
+    A hyphenated name is one word, so that a frequent one becomes one token, which is easier to copy.
     """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -112,7 +112,7 @@ def _document(prompt: str, answer: str, tokenizer: PreTrainedTokenizerFast) -> d
 
 
 def _collate(documents: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Pads at the right end; what is padded comes after every label, so causal attention needs no mask."""
+    """Pads on the right; padding follows every label, so causal attention needs no mask."""
     longest = max(len(document["input_ids"]) for document in documents)
     fill = {"input_ids": 0, "labels": _IGNORED}
     return {

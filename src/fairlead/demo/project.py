@@ -1,4 +1,4 @@
-"""Makes the demo's project folder: data, base model and `fairlead.yaml`. What follows are the ordinary stages."""
+"""Makes the demo's project folder: data, base model and `fairlead.yaml`. The ordinary stages then run on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SEED_LINE = "seed: "
 
 
 def make_project(folder: Path, *, seed: int, progress: Progress) -> None:
-    """Makes what is not there yet; a run that was killed on the way goes on.
+    """Makes whatever is missing, so that a killed run continues where it stopped.
 
     Raises:
         ConfigError: if the folder holds another project, or the demo with another seed.
@@ -26,7 +26,7 @@ def make_project(folder: Path, *, seed: int, progress: Progress) -> None:
     if config.exists():
         if f"\n{_SEED_LINE}{seed}\n" not in read_text(config) or not (folder / "base-model").is_dir():
             raise ConfigError(
-                f"is there already and is not the demo with seed {seed}",
+                f"already exists and is not the demo with seed {seed}",
                 where=str(config),
                 remedy="choose another folder: fairlead demo --out OTHER",
             )
@@ -42,7 +42,7 @@ def make_project(folder: Path, *, seed: int, progress: Progress) -> None:
             seed=seed,
             progress=lambda done, total: bar.update(done, total=total),
         )
-    own = resources.files("fairlead.demo")
-    write_atomic(folder / "documents" / "guideline.md", own.joinpath("guideline.md").read_text(encoding="utf-8"))
-    template = own.joinpath("fairlead.yaml").read_text(encoding="utf-8")
+    demo_files = resources.files("fairlead.demo")
+    write_atomic(folder / "documents" / "guideline.md", demo_files.joinpath("guideline.md").read_text(encoding="utf-8"))
+    template = demo_files.joinpath("fairlead.yaml").read_text(encoding="utf-8")
     write_atomic(config, template.replace(f"{_SEED_LINE}0\n", f"{_SEED_LINE}{seed}\n", 1))

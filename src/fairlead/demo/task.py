@@ -1,8 +1,8 @@
 """Incident triage: a report in, `severity: … | service: … | summary: …` out. Every byte is a function of the seed.
 
-A report states facts in a reporter's words; severity is written nowhere and follows from the facts by `severity_of`.
-The answers that SFT learns from are those of hurried people: they often overlook that an incident is on staging,
-sometimes that a workaround exists, and now and then err or write as they like. Knows nothing of models.
+A report states facts in a reporter's words; it never states the severity, which `severity_of` derives from the facts.
+The answers that SFT learns from imitate people in a hurry: they often overlook that an incident is on staging or that a
+workaround exists, and now and then they are wrong or in another format.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def write_report(incident: Incident, rng: Random) -> str:
 
 
 def _facts(incident: Incident, rng: Random) -> list[str]:
-    """Each fact in some words, in an order of its own; facts that do not hold are mostly left unsaid."""
+    """The facts as sentences in random order; facts that do not hold are mostly left out."""
     reach = rng.choice(say.REACH[incident.reach])
     facts = [
         rng.choice(("{} affected", "hits {}", "impact: {}", "concerns {}")).format(reach),
@@ -152,17 +152,17 @@ def _summary(incident: Incident) -> str:
 
 
 def hurried_answer(incident: Incident, rng: Random, *, loose: float = _LOOSE_FORMAT) -> str:
-    """The answer of somebody in a hurry.
+    """The answer of a person in a hurry.
 
     Args:
-        loose: probability of an answer in another form than the one that is wanted.
+        loose: probability of an answer in another format than the required one.
     """
-    seen = replace(
+    noticed = replace(
         incident,
         staging=incident.staging and rng.random() >= _OVERLOOKS_STAGING,
         workaround=incident.workaround and rng.random() >= _OVERLOOKS_WORKAROUND,
     )
-    severity = rng.choice(LEVELS) if rng.random() < _ERRS_AT_RANDOM else severity_of(seen)
+    severity = rng.choice(LEVELS) if rng.random() < _ERRS_AT_RANDOM else severity_of(noticed)
     service = incident.other if incident.other and rng.random() < _WRONG_SERVICE else incident.service
     if rng.random() >= loose:
         return _line(severity, incident, service)
@@ -182,43 +182,43 @@ def write_task(
     corpus: int = 12_000,
     dev: int = 100,
 ) -> None:
-    """Writes sft, prompts, dev, eval and corpus, each a .jsonl; no report of eval, nor a near one, is elsewhere.
+    """Writes sft, prompts, dev, eval and corpus as .jsonl; the others hold no near-duplicate of an eval report.
 
     Args:
         sft: rows {"prompt", "answer"} with the answers of hurried people.
         prompts: rows {"prompt", "gold"} for preference building.
         eval: rows {"prompt", "gold"}, held out.
-        corpus: rows {"prompt", "answer"}, most of the answers in another form, for a base model.
+        corpus: rows {"prompt", "answer"}, most of the answers in another format, for a base model.
         dev: rows {"prompt", "gold"} for the decision whether to fine-tune.
     """
     rng = Random(f"incident triage {seed}")
     fresh = _fresh_reports(rng)
     held_out = [next(fresh) for _ in range(eval)]
     near = _NearHeldOut([text for _, text in held_out])
-    seen = ((incident, text) for incident, text in fresh if text not in near)
+    for_training = ((incident, text) for incident, text in fresh if text not in near)
     folder = Path(folder)
     write_jsonl(folder / "eval.jsonl", [{"prompt": text, "gold": incident.gold} for incident, text in held_out])
     write_jsonl(
         folder / "sft.jsonl",
-        [{"prompt": t, "answer": hurried_answer(i, rng)} for i, t in (next(seen) for _ in range(sft))],
+        [{"prompt": t, "answer": hurried_answer(i, rng)} for i, t in (next(for_training) for _ in range(sft))],
     )
     write_jsonl(
         folder / "prompts.jsonl",
-        [{"prompt": t, "gold": i.gold} for i, t in (next(seen) for _ in range(prompts))],
+        [{"prompt": t, "gold": i.gold} for i, t in (next(for_training) for _ in range(prompts))],
     )
     rows = [
         {"prompt": t, "answer": hurried_answer(i, rng, loose=_LOOSE_FORMAT_IN_CORPUS)}
-        for i, t in (next(seen) for _ in range(corpus))
+        for i, t in (next(for_training) for _ in range(corpus))
     ]
     write_jsonl(
         folder / "dev.jsonl",
-        [{"prompt": t, "gold": i.gold} for i, t in (next(seen) for _ in range(dev))],
+        [{"prompt": t, "gold": i.gold} for i, t in (next(for_training) for _ in range(dev))],
     )
     write_jsonl(folder / "corpus.jsonl", rows)
 
 
 def _fresh_reports(rng: Random) -> Iterator[tuple[Incident, str]]:
-    """Incidents with their reports, without end, no text twice."""
+    """An endless stream of incidents with their reports; no report occurs twice."""
     written: set[str] = set()
     while True:
         incident = draw_incident(rng)
@@ -235,7 +235,7 @@ def shingles(text: str) -> frozenset[tuple[str, ...]]:
 
 
 class _NearHeldOut:
-    """Contains a text if its shingles' Jaccard similarity with a held-out text reaches `MAX_SIMILARITY`."""
+    """Contains every text whose shingles have a Jaccard similarity of `MAX_SIMILARITY` or more with a held-out text."""
 
     def __init__(self, texts: list[str]) -> None:
         self._sizes = [len(shingles(text)) for text in texts]
@@ -245,6 +245,6 @@ class _NearHeldOut:
                 self._holders[shingle].append(number)
 
     def __contains__(self, text: str) -> bool:
-        own = shingles(text)
-        common = Counter(number for shingle in own for number in self._holders.get(shingle, ()))
-        return any(n / (len(own) + self._sizes[number] - n) >= MAX_SIMILARITY for number, n in common.items())
+        text_shingles = shingles(text)
+        common = Counter(number for shingle in text_shingles for number in self._holders.get(shingle, ()))
+        return any(n / (len(text_shingles) + self._sizes[number] - n) >= MAX_SIMILARITY for number, n in common.items())

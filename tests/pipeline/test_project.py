@@ -87,7 +87,7 @@ def test_a_project_runs_once_and_reruns_only_what_changed(tiny_project: Path) ->
     data = bytearray(tampered.read_bytes())
     data[-1] ^= 1
     tampered.write_bytes(data)
-    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors is not what the manifest names"):
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors has changed since the manifest was written"):
         again["dpo"].verify()
 
 

@@ -285,7 +285,7 @@ def test_a_manifest_whose_hash_is_not_that_of_its_files_is_found(project: Projec
     write_json(
         artifact.path / "manifest.json", {**manifest, "files": {**manifest["files"], "answers.jsonl": hash_file(file)}}
     )
-    assert "answers: the hash in manifest.json is not that of its files" in gather(project, "dpo").problems
+    assert "answers: the hash in manifest.json does not match its files" in gather(project, "dpo").problems
 
 
 def test_a_reason_overrides_data_that_have_changed_since_the_training(project: Project, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_a_record_of_other_bytes_is_refused(project: Project) -> None:
     write_json(gate.file("gate.json"), record)
     problems = " ".join(gather(project, "dpo").problems)
     for text in (
-        "gate.json is not what",
+        "gate.json has changed since the manifest",
         "judged eval 0000",
         "other weights of dpo",
         "other eval prompts",

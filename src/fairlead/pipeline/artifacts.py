@@ -1,11 +1,11 @@
-"""Content-addressed artifacts: a folder of files with a manifest, whole or absent.
+"""Content-addressed artifacts: folders of files with a manifest, either complete or absent.
 
     artifacts/<stage>/<key>/            a finished artifact; `manifest.json` is in it
-    artifacts/<stage>/<key>.partial/    one that is being made, or was when the process died; the rerun goes on in it
+    artifacts/<stage>/<key>.partial/    one in progress; after a kill the next run continues in it
 
-`key` is the identity of what goes in: the stage, its version, its part of the config, the hashes of the files that it
-reads. `hash` is the identity of what came out. Stages downstream depend on the hashes of the files that they read, so a
-stage that is run again and gives the same bytes makes nothing after it stale.
+`key` identifies the inputs: the stage, its version, its part of the config, the hashes of the files that it reads.
+`hash` identifies the outputs. Later stages depend on the hashes of the files that they read, so a stage that runs
+again and writes the same bytes makes no later stage stale.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Manifest(Document):
     """What an artifact is made of and from.
 
     Attributes:
-        key: identity of what went in.
-        hash: identity of what came out: of the files in `files` that the stage counts as its output.
+        key: identity of the inputs.
+        hash: identity of the outputs: of those files in `files` that the stage declares as outputs.
         inputs: hash of every input, by name.
-        config: what the stage's key contains of the config, by dotted path.
+        config: the part of the config that is in the stage's key, by dotted path.
         files: SHA-256 of every file, by path inside the artifact.
         figures: what the stage measured, for `fairlead status` and the report.
         seconds: wall time of the run that finished it.
@@ -59,7 +59,7 @@ class Manifest(Document):
 
     @property
     def content_hash(self) -> str:
-        """Identity of all that the manifest says, times included."""
+        """Identity of the whole manifest, including times."""
         return content_id(self.model_dump(mode="json"))
 
 
@@ -75,7 +75,11 @@ class Artifact:
         return self.manifest.hash
 
     def file(self, name: str) -> Path:
-        """Path of one of its files or folders; an absent one is an error, not a surprise later."""
+        """Path of one of its files or folders.
+
+        Raises:
+            ArtifactError: if it does not exist.
+        """
         path = self.path / name
         if not path.exists():
             raise ArtifactError(
@@ -93,29 +97,31 @@ class Artifact:
         """Compares every file with the manifest.
 
         Args:
-            outputs: what the stage counts as its output: then the manifest's own hash is compared with it too.
+            outputs: the stage's declared outputs; if given, the manifest's hash is verified too.
 
         Raises:
             ArtifactError: naming the first file that is missing, changed or not in the manifest.
         """
         if outputs is not None and self.hash != _identity(self.manifest.stage, self.manifest.files, outputs):
             raise ArtifactError(
-                f"the hash in {MANIFEST} is not that of its files", where=str(self.path), remedy=self._again
+                f"the hash in {MANIFEST} does not match its files", where=str(self.path), remedy=self._again
             )
         regular, odd = folder_entries(self.path)
-        found = set(regular) - {MANIFEST}
+        present = set(regular) - {MANIFEST}
         for name, digest in self.manifest.files.items():
-            if name not in found:
+            if name not in present:
                 raise ArtifactError(f"{name} is missing", where=str(self.path), remedy=self._again)
             if hash_file(self.path / name) != digest:
-                raise ArtifactError(f"{name} is not what the manifest names", where=str(self.path), remedy=self._again)
-        extra = sorted((found - set(self.manifest.files)) | set(odd))
+                raise ArtifactError(
+                    f"{name} has changed since the manifest was written", where=str(self.path), remedy=self._again
+                )
+        extra = sorted((present - set(self.manifest.files)) | set(odd))
         if extra:
             raise ArtifactError(f"{extra[0]} is not in the manifest", where=str(self.path), remedy=self._again)
 
     @property
     def _again(self) -> str:
-        return f"make it again: fairlead run --force {self.manifest.stage}"
+        return f"run the stage again: fairlead run --force {self.manifest.stage}"
 
 
 class Store:
@@ -146,14 +152,14 @@ class Store:
             ) from error
 
     def is_started(self, stage: str, key: str) -> bool:
-        """Whether the artifact of this key is half made."""
+        """Whether the artifact of this key is in progress."""
         return self._partial_path(stage, key).exists()
 
     def _partial_path(self, stage: str, key: str) -> Path:
         return self.path(stage, key).with_name(f"{key}.partial")
 
     def partial(self, stage: str, key: str) -> Path:
-        """The folder in which the artifact of this key is made; made if absent, kept across kills."""
+        """The folder in which the artifact of this key is made; created if absent, kept after a kill."""
         path = self._partial_path(stage, key)
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -172,11 +178,11 @@ class Store:
         seconds: float,
         seed: int,
     ) -> Artifact:
-        """Turns the partial folder into the artifact: drops scratch, writes the manifest last, renames.
+        """Turns the partial folder into the artifact: deletes scratch files, writes the manifest last, renames.
 
         Args:
-            outputs: files or folders that make the artifact's identity; others (logs with times in them) are
-                recorded and verified, and a change of theirs makes nothing stale.
+            outputs: files or folders that make up the artifact's identity; others (logs with times in them) are
+                recorded and verified, but a change in them makes no later stage stale.
             scratch: files or folders that only a resumed run needs.
         """
         partial = self.partial(stage, key)
@@ -210,12 +216,12 @@ class Store:
 
 
 def _identity(stage: str, files: Mapping[str, str], outputs: Sequence[str]) -> str:
-    """Identity of what came out: of the files that the stage counts as its output."""
+    """Identity of the files that the stage declares as outputs."""
     return content_id(stage, {n: d for n, d in files.items() if any(_within(n, output) for output in outputs)})
 
 
 def _within(name: str, output: str) -> bool:
-    """Whether a file is an output, or lies in one that is a folder."""
+    """Whether a file is an output, or is in a folder that is one."""
     return name == output or name.startswith(f"{output}/")
 
 

@@ -1,4 +1,4 @@
-"""Reads back the rows that stages of this project wrote."""
+"""Reads the rows that stages of this project wrote."""
 
 from __future__ import annotations
 

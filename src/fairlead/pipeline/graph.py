@@ -1,4 +1,4 @@
-"""The graph: which stages there are, what each reads, and what it makes."""
+"""The graph of stages: what each one reads and what it writes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ JUDGE = Stage(
 
 
 def _sources_of_pairs(config: Config) -> tuple[Output[Any], ...]:
-    """Verdicts on completions, or ready pairs; the eval prompts only where pairs that overlap them are dropped."""
+    """Verdicts on completions, or existing pairs; the eval prompts only if pairs that overlap them are dropped."""
     source: tuple[Output[Any], ...] = (files.READY_PAIRS,)
     if config.data.prompts:
         source = (files.TASK_PROMPTS, files.COMPLETIONS, files.VERDICTS)
@@ -128,7 +128,7 @@ DATA_CHECK = Stage(
 
 
 def _sources_of_label_noise(config: Config) -> tuple[Output[Any], ...]:
-    """What the measured error of the labels rests on, where training uses it."""
+    """The files that the measured label noise is computed from, if training uses it."""
     if config.dpo.label_noise != "measured":
         return ()
     return (files.PAIR_COUNTS, files.QUALIFICATION)

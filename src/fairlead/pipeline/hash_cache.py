@@ -1,4 +1,4 @@
-"""Identity of files and folders outside the artifacts, remembered so that 15 GB of weights are read once."""
+"""Hashes of files and folders outside the artifacts, cached so that large weights are read only once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fairlead.records import content_id
 class HashCache:
     """SHA-256 by (path, size, modification time).
 
-    A file that was altered under the same size and time is not noticed; where that matters, as for a release, nothing
-    remembered is used.
+    A change that keeps size and modification time is not noticed; where that matters, as for a release, the cache is
+    not used.
 
     Args:
-        path: where the hashes are remembered.
-        use_remembered: whether to believe what is remembered.
+        path: the file of the cached hashes.
+        use_cached: whether to use them.
     """
 
-    def __init__(self, path: Path, *, use_remembered: bool = True) -> None:
+    def __init__(self, path: Path, *, use_cached: bool = True) -> None:
         self._path = path
-        self._known = _read(path) if use_remembered else {}
+        self._known = _read(path) if use_cached else {}
         self._dirty = False
 
     def hash(self, path: Path) -> str:
@@ -58,7 +58,7 @@ class HashCache:
 
 
 def _read(path: Path) -> dict[str, list[object]]:
-    """What is remembered; nothing where the file is absent or damaged, because everything can be hashed again."""
+    """The cached hashes; empty if the file is absent or damaged, because everything can be hashed again."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

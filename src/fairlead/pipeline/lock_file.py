@@ -59,7 +59,7 @@ class LockFile:
         """The lock file of a project folder; empty if there is none.
 
         Raises:
-            ArtifactError: if it is there and cannot be read.
+            ArtifactError: if it exists and cannot be read.
         """
         path = folder / LOCK_NAME
         remedy = f"delete it, then: fairlead run {folder}"
@@ -77,7 +77,7 @@ class LockFile:
             raise ArtifactError("is not a lock file of this version", where=str(path), remedy=remedy) from error
 
     def record(self, stage: str, manifest: Manifest, *, order: Sequence[str]) -> None:
-        """Notes a finished stage and writes the file where that changes it.
+        """Records a finished stage, and writes the file if that changes it.
 
         Args:
             order: the stages of the project in the order they run.

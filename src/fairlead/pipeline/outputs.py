@@ -1,4 +1,4 @@
-"""What passes between stages: every file that one stage makes and another reads, with its type."""
+"""The files that one stage writes and another reads, with their types."""
 
 from __future__ import annotations
 
@@ -71,6 +71,6 @@ REPORT_PAGE = Output("report", "report.md", _path)
 
 
 def trained_models(inputs: Inputs) -> dict[str, Path]:
-    """The folders of the trained models that a stage reads, by stage, as far as the project trains them."""
+    """The folders of the trained models that a stage reads, by stage; stages that the project lacks are absent."""
     declared = [output for output in (SFT_MODEL, DPO_MODEL) if output in inputs.declared and inputs.has(output)]
     return {output.stage: inputs.path(output) for output in declared}

@@ -1,4 +1,4 @@
-"""What a stage would run on, and the key that this gives its artifact."""
+"""The inputs of a stage, and the key of its artifact that follows from them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fairlead.records import content_id
 
 @dataclass(frozen=True)
 class Plan:
-    """What a stage would run on.
+    """The inputs of a stage.
 
     Attributes:
         key: identity of everything below.
         config: the stage's part of the config, by dotted path.
-        input_hashes: hash of every file that it reads: of other stages, and of the project.
+        input_hashes: hash of every file that it reads, from other stages and from the project.
         inputs: the files of other stages.
     """
 
@@ -37,7 +37,7 @@ def plan_stage(stage: Stage, config: Config, folder: Path, made: Mapping[str, Ar
     """The plan of a stage.
 
     Args:
-        made: the artifacts of the stages before it, as far as they have been made.
+        made: the artifacts that exist of the stages before it.
 
     Raises:
         DataError: if a file that the config names does not exist.
@@ -49,7 +49,7 @@ def plan_stage(stage: Stage, config: Config, folder: Path, made: Mapping[str, Ar
     hashes = inputs.hashes()
     for path in settings.named_paths():
         file = resolve(folder, path.text)
-        if path.must_exist or file.exists():  # a model or a data set that is no path is a hub id
+        if path.must_exist or file.exists():  # a model or data set that is not a path is a hub id
             hashes[path.key] = _hash(path, file, folder, hash_cache)
     for name in stage.project_files:
         if (folder / name).is_file():

@@ -30,10 +30,10 @@ class Project:
 
     Args:
         folder: the folder that holds `fairlead.yaml`.
-        progress: where long work is shown; nowhere by default.
-        config: a variant to use in place of `fairlead.yaml`; the artifacts join the project's, while its lock file and
-            its published report stay those of `fairlead.yaml`.
-        read_every_byte: hash every file anew instead of believing its size and modification time, as a release does.
+        progress: shows the progress of long work; silent by default.
+        config: a variant to use in place of `fairlead.yaml`; its artifacts join the project's, but the lock file and
+            the published report stay those of `fairlead.yaml`.
+        read_every_byte: hash every file again instead of trusting its size and modification time, as a release does.
 
     Raises:
         ConfigError: if `fairlead.yaml` is missing or wrong.
@@ -53,7 +53,7 @@ class Project:
         self.progress: Progress = Silent() if progress is None else progress
         self.store = Store(self.folder / "artifacts")
         self.stages: tuple[Stage, ...] = stages_of(self.config)
-        self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json", use_remembered=not read_every_byte)
+        self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json", use_cached=not read_every_byte)
 
     def run(
         self,
@@ -62,15 +62,15 @@ class Project:
         force: Sequence[str] = (),
         on_stage: Callable[[str, Artifact], None] | None = None,
     ) -> dict[str, Artifact]:
-        """Runs what is not up to date, in order, and returns the artifacts by stage.
+        """Runs the stages that are not up to date, in order, and returns the artifacts by stage.
 
         Args:
-            until: the last stage wanted; it and what it needs are run. All stages if None.
+            until: the last stage to run, with all stages that it needs. All stages if None.
             force: stages to run even if they are up to date.
             on_stage: called with each stage's name and artifact before the next stage begins.
 
         Raises:
-            FairleadError: with what, where and the command that mends it.
+            FairleadError: with what failed, where, and how to fix it.
         """
         stages = self._needed(until)
         unknown = set(force) - {stage.name for stage in stages}
@@ -103,7 +103,7 @@ class Project:
         return plan_stage(stage, self.config, self.folder, made, self._hashes)
 
     def context(self, stage: str, made: Mapping[str, Artifact], out: Path) -> Context[Any]:
-        """What the function of a stage is given."""
+        """The context for the function of a stage."""
         node = self._node(stage)
         return Context(
             stage=stage,
@@ -146,12 +146,12 @@ class Project:
         return artifact
 
     def _remind(self, stage: Stage, artifact: Artifact) -> None:
-        """Says what a stage got no reply to: it counts as done, so nothing else would ask for it again."""
+        """Says how many requests of a stage have no reply: it counts as done, so no later run would ask again."""
         if line := unanswered(stage, artifact.manifest.figures):
             self.progress.line(f"      {stage.name}: {line}")
 
     def _record(self, stage: Stage, artifact: Artifact, lock_file: LockFile) -> None:
-        """Writes the artifact into `fairlead.lock`, and a published one where people look for it."""
+        """Writes the artifact into `fairlead.lock`, and copies a published one to the folder named after the stage."""
         if self._is_variant:
             return
         if stage.published:
@@ -196,10 +196,10 @@ class Project:
         return made[stage]
 
     def last(self, stage: str) -> Artifact:
-        """The artifact that the stage's last finished run made, whatever the config and data are now.
+        """The artifact of the stage's last finished run, even if the config or data have changed since.
 
         Raises:
-            ArtifactError: if it never ran here, or its artifact is gone.
+            ArtifactError: if it has never run here, or its artifact has been deleted.
         """
         entry = LockFile.read(self.folder).entries.get(stage)
         artifact = self.store.get(stage, entry.artifact) if entry else None
@@ -217,7 +217,7 @@ class Project:
         return content
 
     def _needed(self, until: str | None) -> list[Stage]:
-        """The stages that `until` rests on, in order, itself last."""
+        """The stages that `until` depends on, in order, with itself last."""
         if until is None:
             return list(self.stages)
         by_name = {stage.name: stage for stage in self.stages}

@@ -1,8 +1,8 @@
-"""What a stage is: a function, and all that it may read.
+"""A stage: a function, and the declaration of everything that it may read.
 
-A stage is one function, `run(context) -> metrics`. It is given the files of other stages that it names, the part of
-the config that it names, and an empty (or, after a kill, half-filled) folder to work in. Asking for anything else is an
-error, so the key of an artifact, which is made from the same declarations, cannot miss an input.
+The function is `run(context) -> metrics`. It gets the files of other stages and the part of the config that the stage
+declares, and a folder to work in, which is empty or, after a kill, partly filled. Reading anything else is an error, so
+the key of an artifact, which is computed from the same declarations, cannot miss an input.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Output(Generic[T_co]):
     Attributes:
         stage: the stage that makes it.
         name: its path in the artifact.
-        read: gives its content from its path.
+        read: returns the content of the file at a path.
     """
 
     stage: str
@@ -49,7 +49,7 @@ class Inputs:
 
     Attributes:
         artifacts: the finished artifacts, by stage.
-        declared: the outputs that may be read; all others are refused.
+        declared: the outputs that may be read; reading any other is an error.
         with_manifests: whether the manifests of those stages may be read too; then the stage's key contains them.
     """
 
@@ -63,7 +63,7 @@ class Inputs:
         return output.stage in self.artifacts
 
     def path(self, output: Output[Any]) -> Path:
-        """Where it is.
+        """The path of a declared output.
 
         Raises:
             LookupError: if the stage does not declare it, because then the artifact's key would not contain it.
@@ -72,12 +72,12 @@ class Inputs:
         return self.artifacts[output.stage].file(output.name)
 
     def hash(self, output: Output[Any]) -> str:
-        """The identity of its bytes."""
+        """The hash of a declared output."""
         self._demand_declared(output)
         return self.artifacts[output.stage].hash_of(output.name)
 
     def hashes(self) -> dict[str, str]:
-        """What the stage's key contains of its inputs, by name."""
+        """The hashes of all inputs for the stage's key, by name."""
         present = [output for output in self.declared if output.stage in self.artifacts]
         hashes = {str(output): self.hash(output) for output in present}
         if self.with_manifests:
@@ -101,12 +101,12 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Context(Generic[S_co]):
-    """All that a stage may read.
+    """Everything that a stage may read.
 
     Attributes:
         stage: the stage's name.
         folder: the project folder, against which paths of the config are resolved.
-        out: the folder to fill; after a kill it holds what the killed run left.
+        out: the folder to write to; after a kill it holds the files of the killed run.
         settings: the stage's part of the config.
         inputs: the files of other stages that it declares.
     """
@@ -137,24 +137,24 @@ class Stage:
     """One node of the graph.
 
     Attributes:
-        name: the word for its command, its folder and its place in reports.
+        name: its name in commands, folders and reports.
         function: import path of `run(context) -> metrics`; a path, because torch takes seconds to import.
-        settings: what it reads of the config.
-        inputs: files of other stages that it reads, as far as those stages exist in this project.
-        inputs_if: further ones that it reads only with some configs.
-        runs_after: stages that must have finished before; it reads nothing of them, so they are no part of its key.
-        permission: import path of a function that raises where a stage that runs after this one may not start.
-        outputs: files or folders that make its identity.
-        records: further files that some stage reads, whose bytes depend on the clock.
+        settings: the part of the config that it reads.
+        inputs: files of other stages that it reads, if those stages exist in this project.
+        inputs_if: further files that it reads only with some configs.
+        runs_after: stages that must have finished before; it reads none of their files, so its key leaves them out.
+        permission: import path of a function that raises if a stage that runs after this one may not start.
+        outputs: files or folders that make up its identity.
+        records: further files that other stages read; their bytes depend on the clock.
         scratch: files or folders that only a resumed run needs.
         project_files: files of the project folder that it reads where they exist.
         with_manifests: whether it reads the manifests of its inputs: times, versions, metrics.
-        published: whether its files are copied to a folder of its name, where people look.
-        version: raised when the stage's code gives other results than before.
+        published: whether its files are copied to a folder of its name in the project folder.
+        version: increased when the stage's code gives other results than before.
         summary: what it does, in a few words; {start} is the model that DPO starts from, {models} those that answer.
         headline: the metric that `fairlead status` shows.
-        unanswered: the metric that counts what the stage asked for and got no reply to; a forced run asks for that
-            alone, and a run and the status say so.
+        unanswered: the metric that counts requests without a reply; a forced run sends only those again, and runs and
+            the status mention them.
     """
 
     name: str
@@ -179,7 +179,7 @@ class Stage:
         return cast(Metrics, _imported(self.function)(context))
 
     def permit(self, artifact: Artifact, *, stage: str, folder: Path) -> None:
-        """Raises DecisionError where the artifact of this stage does not allow `stage` to start."""
+        """Raises DecisionError if the artifact of this stage does not allow `stage` to start."""
         if self.permission:
             _imported(self.permission)(artifact, stage=stage, folder=folder)
 
@@ -203,6 +203,6 @@ def _imported(path: str) -> Callable[..., Any]:
 
 
 def resolve(folder: Path, name: str) -> Path:
-    """A path of the config: absolute as it is, relative to the project folder otherwise."""
+    """A path of the config, resolved against the project folder if it is relative."""
     path = Path(name).expanduser()
     return path if path.is_absolute() else Path(folder) / path

@@ -32,12 +32,12 @@ class Project(Protocol):
 
 @dataclass(frozen=True)
 class StageStatus:
-    """What `fairlead status` says of one stage.
+    """What `fairlead status` says about one stage.
 
     Attributes:
-        state: done; stale (ran before, would run again); started (killed halfway, goes on); blocked (a file that it
-            needs is missing, or a decision does not allow it); never run.
-        why: what a stale stage would run again for, what a blocked one lacks, or what a done one got no reply to.
+        state: done; stale (ran before, would run again); started (killed halfway, would continue); blocked (a file that
+            it needs is missing, or the decision does not allow it); never run.
+        why: why a stale stage would run again, what a blocked one lacks, or how many replies a done one is missing.
         figures: what its last finished run measured.
     """
 
@@ -84,7 +84,7 @@ def _status(
         entry = LockEntry.of(artifact.manifest)
         return _row(stage, "done", unanswered(stage, entry.figures), entry)
     if project.store.is_started(stage.name, plan.key):
-        return _row(stage, "started", "was stopped halfway; a run goes on from there", entry)
+        return _row(stage, "started", "was stopped halfway; a run continues from there", entry)
     return _row(stage, ran, "" if entry is None else difference(entry, plan), entry)
 
 
@@ -102,7 +102,7 @@ def _row(stage: Stage, state: State, why: str, entry: LockEntry | None) -> Stage
 
 
 def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
-    """The metric that stands for the stage, with its name and, where the stage gives one, its n."""
+    """The stage's headline metric with its name and, if it has one, its n."""
     value = metrics.get(stage.headline)
     if value is None:
         return ""
@@ -112,7 +112,7 @@ def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
 
 
 def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> str:
-    """What a finished stage got no reply to, with the command that asks for it again; "" where it has all."""
+    """How many requests of a finished stage have no reply, with the command to send them again; "" if none."""
     count = metrics.get(stage.unanswered) or 0
     again = f"to ask for {'it' if count == 1 else 'them'} again: fairlead run --force {stage.name}"
     return f"{count} judgement{'s' * (count != 1)} without a reply; {again}" if count else ""

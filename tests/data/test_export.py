@@ -93,6 +93,6 @@ def test_trl_reads_the_export(tmp_path: Path) -> None:
 
 
 def test_an_unknown_form_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="one of trl, openai, parquet"):
+    with pytest.raises(DataError, match="known: trl, openai, parquet"):
         export(PAIRS, "csv", tmp_path / "a.csv")
     assert list(tmp_path.iterdir()) == []

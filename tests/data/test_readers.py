@@ -196,7 +196,7 @@ def test_a_data_set_of_the_hub_is_read_like_a_file(tmp_path: Path, monkeypatch: 
 
 
 def test_a_format_named_wrongly_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="unknown format 'csv' — one of standard, conversational"):
+    with pytest.raises(DataError, match="unknown format 'csv' — known: "):
         read_preferences("a.jsonl", tmp_path, format="csv")
 
 

@@ -13,7 +13,7 @@ from fairlead.data.quality import check_pairs
 from fairlead.data.reading.readers import LoadedPreferences, prompts_of, read_preferences, read_prompts
 from fairlead.data.splits import split_by_prompt
 from fairlead.documents.data_check import DataCheck
-from fairlead.errors import DataError, LeakError, some
+from fairlead.errors import DataError, LeakError, known_names, some
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json
 from fairlead.text.near_duplicates import overlaps
@@ -62,9 +62,9 @@ def clean_file(report: DataCheck, imported: LoadedPreferences, drop: Sequence[st
     by_name = {finding.check: finding for finding in report.findings}
     for name in drop:
         if name not in by_name:
-            known = name in CHECK_NAMES
-            remedy = "name the held-out prompts: --eval FILE" if known else f"one of {', '.join(CHECK_NAMES)}"
-            raise DataError(f"the check {name} was not made" if known else f"no check {name!r}", remedy=remedy)
+            if name not in CHECK_NAMES:
+                raise DataError(f"no check {name!r}", remedy=known_names(name, CHECK_NAMES))
+            raise DataError(f"the check {name} was not made", remedy="name the held-out prompts: --eval FILE")
     dropped = {place for name in drop for place in by_name[name].rows}
     kept = [p for p, place in zip(imported.preferences, imported.places, strict=True) if place not in dropped]
     if not kept:

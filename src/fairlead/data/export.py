@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.data.reading.formats import PLAIN_REQUEST
-from fairlead.errors import DataError
+from fairlead.errors import DataError, known_names
 from fairlead.files import atomic_path, dump_json, write_jsonl
 from fairlead.models.chat import assistant_turn, conversation
 from fairlead.records import Imported, Preference
@@ -51,7 +51,7 @@ def export(pairs: Sequence[Preference], form: str, out: Path, *, plain: bool = F
         DiskError: if the file cannot be written.
     """
     if form not in FORMS:
-        raise DataError(f"unknown form {form!r}", remedy=f"one of {', '.join(FORMS)}")
+        raise DataError(f"unknown form {form!r}", remedy=known_names(form, FORMS))
     rows = [FORMS[form](pair) | ({} if plain else _about(pair)) for pair in pairs]
     if form != "parquet":
         return write_jsonl(out, rows)

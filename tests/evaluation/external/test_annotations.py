@@ -189,7 +189,7 @@ def test_absent_files_folders_bytes_and_formats_are_named(tmp_path):
     (tmp_path / "latin").write_bytes(b'{"instruction": "caf\xe9"}')
     with pytest.raises(DataError, match="not UTF-8"):
         eval_stats(tmp_path / "latin", "alpaca_eval")
-    with pytest.raises(DataError, match="unknown format 'csv' — one of alpaca_eval, jsonl is wanted"):
+    with pytest.raises(DataError, match="unknown format 'csv' — known: alpaca_eval, jsonl"):
         eval_stats(write(tmp_path, [row(1)]), "csv")
 
 

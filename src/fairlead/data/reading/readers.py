@@ -12,7 +12,7 @@ from fairlead.data.reading import fields, formats
 from fairlead.data.reading.fields import UnusableRowError
 from fairlead.data.reading.formats import FORMATS
 from fairlead.data.reading.rows import FileRow, Row, read_rows, read_source
-from fairlead.errors import DataError
+from fairlead.errors import DataError, known_names
 from fairlead.escape import shorten
 from fairlead.files import dump_json
 from fairlead.records import (
@@ -159,7 +159,7 @@ def read_preferences(
         DataError: if the source cannot be read, a row is malformed, or no pair is left.
     """
     if format is not None and format not in FORMATS:
-        raise DataError(f"unknown format {format!r}", where=source, remedy=f"one of {', '.join(FORMATS)}")
+        raise DataError(f"unknown format {format!r}", where=source, remedy=known_names(format, FORMATS))
     rows = read_source(source, folder, split)
     name = format or _detected(rows)
     preferences: list[Preference] = []

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from fairlead.data.reading import fields
 from fairlead.data.reading.rows import FileRow, read_rows
-from fairlead.errors import DataError
+from fairlead.errors import DataError, known_names
 from fairlead.escape import shorten
 from fairlead.records import Prompt
 
@@ -39,7 +39,7 @@ def check_format(name: str) -> Format:
     for known in get_args(Format):
         if name == known:
             return known  # type: ignore[no-any-return]
-    raise DataError(f"unknown format {name!r}", remedy=f"one of {', '.join(get_args(Format))} is wanted")
+    raise DataError(f"unknown format {name!r}", remedy=known_names(name, get_args(Format)))
 
 
 def text_field(row: FileRow, key: str) -> str:

@@ -55,6 +55,7 @@ def test_every_imported_package_is_declared() -> None:
 
 
 def test_every_dependency_is_imported() -> None:
-    distributions = {canonical(d) for module in imported() for d in packages_distributions().get(module, [module])}
-    unused = declared(PROJECT["dependencies"]) - distributions - set(WITHOUT_IMPORT)
+    distributions = packages_distributions()
+    used = {canonical(name) for module in imported() for name in distributions.get(module, [module])}
+    unused = declared(PROJECT["dependencies"]) - used - set(WITHOUT_IMPORT)
     assert unused == set()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from fairlead import Project
@@ -41,6 +42,7 @@ def make(folder: Path, model: Path, **decide: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_sft_refuses_what_prompting_can_do_and_a_waiver_lets_it_go_on(tmp_path: Path, reader: Path) -> None:
     folder = make(tmp_path / "project", reader)
     shown = fairlead("decide", str(folder))

@@ -48,9 +48,9 @@ def test_an_error_with_a_remedy_has_its_own_status(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["import sys\n    sys.exit(0)", "raise SystemExit", "raise KeyboardInterrupt"])
-def test_a_users_file_cannot_pass_the_gate(tiny_project: Path, end: str) -> None:
-    (tiny_project / "checks.py").write_text(f"def short(answer, gold):\n    {end}\n", encoding="utf-8")
-    result = fairlead("gate", str(tiny_project))
+def test_a_users_file_cannot_pass_the_gate(project: Any, end: str) -> None:
+    (project.folder / "checks.py").write_text(f"def short(answer, gold):\n    {end}\n", encoding="utf-8")
+    result = fairlead("gate", str(project.folder))
     assert result.returncode in (3, 130)
     assert result.stderr.strip().splitlines()[-1].startswith("fairlead: ")
 

@@ -61,6 +61,7 @@ def section(**more: Any) -> dict[str, Any]:
     return {"targets": TRIAGE, "few_shot": None, **more}
 
 
+@pytest.mark.slow
 def test_a_larger_model_behind_an_endpoint_settles_it_and_is_paid_once(tmp_path: Path, reader: Path) -> None:
     artifact = triage(tmp_path, 60)
     with JudgeServer(brain=knows, key=KEY) as server:

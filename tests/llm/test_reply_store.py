@@ -205,6 +205,7 @@ def test_projects_that_share_a_ledger_share_what_was_paid(
         assert server.stats.paid == 4
 
 
+@pytest.mark.slow
 def test_five_kills_leave_the_ledger_of_an_undisturbed_run(tmp_path: Path, place: str) -> None:
     count = 150
     server_faults = {"error_500": 0.1, "prose": 0.05, "refusal": 0.05}

@@ -55,6 +55,7 @@ def states(folder: Path) -> dict[str, str]:
     return {row.stage: row.state for row in Project(folder).status()}
 
 
+@pytest.mark.slow
 def test_a_project_runs_once_and_reruns_only_what_changed(tiny_project: Path) -> None:
     assert set(states(tiny_project).values()) == {"never run"}
     made = Project(tiny_project).run()
@@ -167,15 +168,15 @@ def test_bad_input_is_one_line_and_a_status(tiny_project: Path, file: str, conte
     assert "Traceback" not in result.stderr
 
 
-def test_gate_exit_status_speaks_for_itself(tiny_project: Path) -> None:
-    assert fairlead("gate", str(tiny_project)).returncode == 0
+def test_gate_exit_status_speaks_for_itself(project: Project) -> None:
+    assert fairlead("gate", str(project.folder)).returncode == 0
     config = tiny_config()
     config["gate"]["criteria"].append({"figure": "table.length.dpo", "at_least": 1.5})
-    write_config(tiny_project, config)
-    assert fairlead("gate", str(tiny_project)).returncode == 1
+    write_config(project.folder, config)
+    assert fairlead("gate", str(project.folder)).returncode == 1
     config["gate"]["min_prompts"] = 100
-    write_config(tiny_project, config)
-    assert fairlead("gate", str(tiny_project)).returncode == 2
+    write_config(project.folder, config)
+    assert fairlead("gate", str(project.folder)).returncode == 2
 
 
 def test_a_run_that_has_nothing_to_do_imports_nothing_heavy() -> None:

@@ -66,16 +66,17 @@ def test_a_run_asks_in_both_orders_and_pays_once(tiny_project: Path) -> None:
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-def test_a_run_that_was_cut_off_goes_on_where_it_was(tiny_project: Path) -> None:
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_goes_on_where_it_was(project: Project) -> None:
     with JudgeServer(brain=shorter, key=KEY) as server:
-        configure(tiny_project, server, max_calls=9)
-        stopped = fairlead("run", str(tiny_project))
+        configure(project.folder, server, max_calls=9)
+        stopped = fairlead("run", str(project.folder))
         assert stopped.returncode != 0
         assert "max_calls 9" in stopped.stderr
         assert "Traceback" not in stopped.stderr
         assert server.stats.paid == 9
-        configure(tiny_project, server)
-        result = fairlead("run", str(tiny_project))
+        configure(project.folder, server)
+        result = fairlead("run", str(project.folder))
         assert result.returncode == 0, result.stderr
         assert server.stats.repeated == 0
 
@@ -138,6 +139,7 @@ def test_pairs_on_which_the_judge_contradicts_itself_are_the_judges_fault(tiny_p
             Project(tiny_project).run("pairs")
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_down_is_one_line(tiny_project: Path) -> None:
     with JudgeServer() as server:
         pass  # its port is free again

@@ -92,6 +92,7 @@ def test_an_address_that_names_no_repository_is_refused() -> None:
             repo_id(wrong)
 
 
+@pytest.mark.slow
 def test_the_command_releases_to_the_hub_as_the_settings_say(project: Project) -> None:
     config = project.folder / "fairlead.yaml"
     config.write_text(config.read_text(encoding="utf-8") + "\nrelease:\n  private: false\n", encoding="utf-8")

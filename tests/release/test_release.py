@@ -101,6 +101,7 @@ def answered(project: Project, view: str) -> list[str]:
     return [answer.text for answer in answers if answer.model == view]
 
 
+@pytest.mark.slow
 def test_a_release_loads_without_fairlead_and_gives_the_same_greedy_text(project: Project, tmp_path: Path) -> None:
     """By the card's own words, and though the base's generation_config penalises repetition."""
     base = str(project.folder / "model")
@@ -113,6 +114,7 @@ def test_a_release_loads_without_fairlead_and_gives_the_same_greedy_text(project
     assert greedy(whole, "", project) == answered(project, "dpo")
 
 
+@pytest.mark.slow
 def test_a_release_in_bfloat16_says_so_and_answers_by_its_card(
     tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def pairs(count: int) -> list[dict[str, str]]:
     return rows
 
 
+@pytest.mark.slow
 def test_a_hundred_steps_of_the_demos_training_end_in_trls_weights(demo_model: Path, tmp_path: Path) -> None:
     lora = LoraConfig(
         r=16, lora_alpha=32, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], task_type="CAUSAL_LM"

@@ -131,6 +131,7 @@ def imported_config(shared_data: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_multi_turn_sharegpt_pairs_train_a_model_without_sft(tiny_project: Path, shared_data: Path) -> None:
     config = imported_config(shared_data)
     assert parse_config(config).sft is None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, Self, cast
 
-from fairlead.config.base import NamedPath, NotInKey, Section
+from fairlead.config.base import CountOrZero, Fraction, NamedPath, NotInKey, Section
 from fairlead.config.checks import CheckSettings
 from fairlead.config.data import CheckName, DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
@@ -67,7 +67,7 @@ class PrepareSettings(StageSettings):
     """How the data files are read; how many prompts are kept out for the decision."""
 
     data: DataSection
-    dev_prompts: int
+    dev_prompts: CountOrZero
 
 
 class DecideSettings(StageSettings):
@@ -77,10 +77,10 @@ class DecideSettings(StageSettings):
     model: ModelSection
     answers: AnswersSection
     metrics: Annotated[list[CheckSettings], From("eval.metrics")]
-    max_missing: Annotated[float, From("eval.max_missing")]
+    max_missing: Annotated[Fraction, From("eval.max_missing")]
     judge: Annotated[JudgeSettings | None, From("eval_judge")]
     criteria: Annotated[list[Criterion] | None, From("gate.criteria")]
-    similarity: Annotated[float, From("data.similarity")]
+    similarity: Annotated[Fraction, From("data.similarity")]
     data_check: DataCheckSettings
 
     def key_values(self) -> dict[str, Any]:
@@ -120,14 +120,14 @@ class JudgeStageSettings(StageSettings):
     judge: JudgeSettings
     recipe: Annotated[Recipe, From("pairs.recipe")]
     judged_by: Annotated[JudgedBy, From("pairs.judged_by")]
-    max_missing: Annotated[float, From("pairs.max_missing")]
+    max_missing: Annotated[Fraction, From("pairs.max_missing")]
 
 
 class PairsSettings(StageSettings):
     """How verdicts become pairs, and which faulty pairs are dropped."""
 
     pairs: PairsSection
-    similarity: Annotated[float, From("data.similarity")]
+    similarity: Annotated[Fraction, From("data.similarity")]
     drop: Annotated[list[CheckName], From("data_check.drop")]
 
 
@@ -135,7 +135,7 @@ class DataCheckStageSettings(StageSettings):
     """The checks of the pairs."""
 
     data_check: DataCheckSettings
-    similarity: Annotated[float, From("data.similarity")]
+    similarity: Annotated[Fraction, From("data.similarity")]
 
 
 class DpoSettings(StageSettings):
@@ -174,7 +174,7 @@ class GateSettings(StageSettings):
 
     gate: GateSection
     criteria: Annotated[list[Criterion], From("gate_criteria")]
-    similarity: Annotated[float, From("data.similarity")]
+    similarity: Annotated[Fraction, From("data.similarity")]
     waived: Annotated[str | None, From("decide.waive"), NotInKey]
 
 

@@ -366,6 +366,7 @@ def assert_close(mine: dict[str, Any], single: dict[str, Any]) -> None:
         torch.testing.assert_close(mine[name].float(), value.float(), atol=2e-5, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
     """Gradients over two processes with gloo: the same weights after three steps of plain SGD."""
     rows = {"precompute_ref_log_probs": True}
@@ -375,6 +376,7 @@ def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
     assert_close(double, single)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precomputed", [False, True])
 def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path, precomputed: bool) -> None:
     """Also with a reference that no folder holds: the model in memory is it."""

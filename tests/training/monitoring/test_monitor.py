@@ -173,6 +173,7 @@ def test_without_validation_pairs_sample_checks_come_at_the_same_steps(tiny_proj
     assert monitor.budget.clock.share <= 0.1
 
 
+@pytest.mark.slow
 def test_a_killed_training_with_a_budget_has_one_continuous_curve(tiny_project: Path) -> None:
     def curve(rows: list[dict[str, Any]], key: str) -> dict[int, Any]:
         found = [row for row in rows if key in row]

@@ -16,6 +16,7 @@ from fairlead.pipeline.graph import stages_of
 from fairlead.pipeline.hash_cache import HashCache
 from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.lock_file import LockFile
+from fairlead.pipeline.outputs import REPORT
 from fairlead.pipeline.plan import Plan, plan_stage
 from fairlead.pipeline.stage import Context, Stage
 from fairlead.pipeline.status import StageStatus, headline_of, status_of, unanswered
@@ -213,7 +214,7 @@ class Project:
 
     def report(self) -> dict[str, Any]:
         """The content of `report.json`, running what is needed first."""
-        content: dict[str, Any] = read_json(self.run()["report"].file("report.json"))
+        content: dict[str, Any] = read_json(self.run()[REPORT.stage].file(REPORT.name))
         return content
 
     def _needed(self, until: str | None) -> list[Stage]:

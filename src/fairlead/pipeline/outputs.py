@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from fairlead.documents.data_check import DataCheck
 from fairlead.documents.decision import Decision
@@ -16,18 +15,12 @@ from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
 from fairlead.documents.report import Report
 from fairlead.documents.training import DpoResult
-from fairlead.files import read_json
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
 
 
 def _path(path: Path) -> Path:
     return path
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(path)
-    return content
 
 
 SFT_ROWS = Output("prepare", "sft.jsonl", datasets.examples)

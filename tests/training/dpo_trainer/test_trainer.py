@@ -355,6 +355,14 @@ def run_worker(
     return torch.load(out / "weights.pt"), done.stdout
 
 
+def trained_alone(tiny_model: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The weights that one process ends in, with the worker's settings."""
+    plain_sgd = {"max_steps": 3, "learning_rate": 1e-2, "optim": "sgd", "max_grad_norm": 1e9}
+    trainer = trainer_of(DPOTrainer, tiny_model, out / "run", **plain_sgd, **settings)
+    trainer.train()
+    return trainer.accelerator.get_state_dict(trainer.model_wrapped)
+
+
 TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 
@@ -370,7 +378,7 @@ def assert_close(mine: dict[str, Any], single: dict[str, Any]) -> None:
 def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
     """Gradients over two processes with gloo: the same weights after three steps of plain SGD."""
     rows = {"precompute_ref_log_probs": True}
-    single, _ = run_worker(tiny_model, tmp_path / "one", [], {"per_device_train_batch_size": 4, **rows})
+    single = trained_alone(tiny_model, tmp_path / "one", {"per_device_train_batch_size": 4, **rows})
     double, said = run_worker(tiny_model, tmp_path / "two", TWO, {"per_device_train_batch_size": 2, **rows})
     assert "reason None" in said
     assert_close(double, single)
@@ -381,7 +389,7 @@ def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
 def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path, precomputed: bool) -> None:
     """Also with a reference that no folder holds: the model in memory is it."""
     reference = {"precompute_ref_log_probs": precomputed}
-    single, _ = run_worker(tiny_model, tmp_path / "one", [], {"per_device_train_batch_size": 4, **reference})
+    single = trained_alone(tiny_model, tmp_path / "one", {"per_device_train_batch_size": 4, **reference})
     wrapped = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
     settings = {"per_device_train_batch_size": 2, **reference, **wrapped}
     sharded, said = run_worker(tiny_model, tmp_path / "two", TWO, settings)

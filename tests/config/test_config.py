@@ -61,6 +61,8 @@ def test_the_fields_own_defaults_are_the_literatures() -> None:
         (changed(gate={"criteria": [{"figure": "leaks.n", "at_most": 0}]}), "leaks.n, which is not measured"),
         (changed(gate={"criteria": [{"figure": "table.lenght.dpo", "above": 0}]}), "did you mean length?"),
         (changed(gate={"criteria": [{"figure": "table.length", "above": 0}]}), "such as table.length.dpo"),
+        (changed(gate={"criteria": [{"figure": "table.length.delta_lov", "above": 0}]}), "did you mean delta_low?"),
+        (changed(gate={"criteria": [{"figure": "pairwise.dpo_vs_sft.winrate", "above": 0}]}), "mean win_rate?"),
         (changed(gate={"criteria": [{"figure": "probe.x", "above": 0}]}, probe=None), "probe.x, which is not measured"),
         (
             changed(gate={"criteria": [{"figure": "pairwise.dpo_vs_base.low", "above": 0}]}, eval={"pairwise": []}),

@@ -1,4 +1,4 @@
-"""The `gate` and `release` sections of the YAML. Knows nobody, so that the config can be read without the rest."""
+"""The `gate`, `report` and `release` sections of the YAML."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from fairlead.config.base import Count, CountOrZero, Number, Section
+from fairlead.documents.base import Document
+from fairlead.documents.report import PairFigures, TableRow
 from fairlead.errors import known_names
 
 BOUNDS = ("above", "at_least", "below", "at_most")
@@ -16,6 +18,7 @@ SINGLE_FIGURES = (
     "missing", "verdicts", "prompts", "metrics_worse", "metrics_better", "leaks", "shared_judge",
 )  # fmt: skip
 DATA_FIGURES = ("equal_answers", "empty_chosen", "contradicted", "train_in_validation", "failed")
+_ROWS: dict[str, type[Document]] = {"table": TableRow, "pairwise": PairFigures}
 _EXAMPLES = {"table": "dpo", "pairwise": "win_rate", "training": "validation_loss"}
 
 
@@ -83,6 +86,8 @@ def why_unmeasured(figure: str, measured: Mapping[str, Sequence[str] | None], *,
         return f"is not measured ({first}: {known_names(named, names)})"
     if len(rest) == 1 and not margin and first not in ("data", "data_check"):
         return f"names no figure: name one below it, such as {figure}.{_EXAMPLES[first]}"
+    if len(rest) > 1 and first in _ROWS and rest[1] not in _ROWS[first].model_fields:
+        return f"is not measured ({first}.{rest[0]}: {known_names(rest[1], _ROWS[first].model_fields)})"
     return None
 
 

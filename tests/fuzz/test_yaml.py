@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import unicodedata
 from importlib import resources
 from typing import Any
 
@@ -100,9 +101,18 @@ def refusal(data: Any) -> str | None:
     return None
 
 
+def is_active(character: str) -> bool:
+    """Whether a terminal does something at it: control characters, line breaks, turns of direction.
+
+    `str.isprintable` also refuses characters that Python's Unicode does not know yet, which a terminal shows as a box.
+    """
+    turns = unicodedata.bidirectional(character) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return turns or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
 def check_line(line: str) -> None:
     assert "\n" not in line
-    assert line.isprintable()
+    assert [character for character in line if is_active(character)] == []
     assert "SECRET" not in line
     assert len(line) < 500 * (MOST_PROBLEMS + 1), line
     assert not OF_PYDANTIC.search(line.replace("list[str]", "")), line

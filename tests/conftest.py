@@ -12,6 +12,7 @@ import pytest
 
 from fairlead import Project
 from fairlead.files import read_json, write_json
+from tests.support.once import made_once
 from tests.support.projects import REPO, tiny_config, write_config
 
 # No test may reach a hub; code that tries gets a clear offline error at once instead of a time-out.
@@ -91,8 +92,10 @@ def tiny_project(tmp_path: Path, tiny_model: Path) -> Path:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A project on random weights that ran to its report, with a gate that passes."""
-    folder = tmp_path_factory.mktemp("finished") / "project"
-    folder.mkdir()
+    return made_once(tmp_path_factory, "finished", lambda folder: run_to_its_report(folder, tiny_model))
+
+
+def run_to_its_report(folder: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, folder / "model")
     # As many repositories have it; the policy that is trained and evaluated knows nothing of it.
     rules = read_json(folder / "model" / "generation_config.json")
@@ -104,7 +107,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     (folder / "checks.py").write_text("def short(answer, gold):\n    return 1 / (1 + len(answer))\n", encoding="utf-8")
     write_config(folder, tiny_config())
     Project(folder).run()
-    return folder
 
 
 @pytest.fixture

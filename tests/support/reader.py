@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from fairlead.decide.candidates import build
 from fairlead.decide.retrieval.passages import Passage
 from fairlead.records import Example, Prompt
+from tests.support.once import made_once
 
 STYLES = ["severity", "level", "rank", "grade", "class", "tier"]
 COLORS = ["red", "green", "blue", "black", "white", "brown", "pink", "grey"]
@@ -144,4 +145,4 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model that copies, trained once."""
-    return train_reader(tmp_path_factory.mktemp("reader") / "model")
+    return made_once(tmp_path_factory, "reader", lambda folder: train_reader(folder / "model")) / "model"

@@ -60,6 +60,8 @@ def test_the_fields_own_defaults_are_the_literatures() -> None:
         (changed(gate={"criteria": [{"figure": "leak", "at_most": 0}]}), "is not measured, did you mean leaks?"),
         (changed(gate={"criteria": [{"figure": "leaks.n", "at_most": 0}]}), "leaks.n, which is not measured"),
         (changed(gate={"criteria": [{"figure": "table.lenght.dpo", "above": 0}]}), "did you mean length?"),
+        (changed(gate={"criteria": [{"figure": "y" * 5000, "above": 0}]}), "at most 200 characters"),
+        (changed(eval={"metrics": [{"kind": "length", "name": "y" * 5000, "max_words": 3}]}), "at most 100 characters"),
         (changed(gate={"criteria": [{"figure": "table.length", "above": 0}]}), "such as table.length.dpo"),
         (changed(gate={"criteria": [{"figure": "table.length.delta_lov", "above": 0}]}), "did you mean delta_low?"),
         (changed(gate={"criteria": [{"figure": "pairwise.dpo_vs_sft.winrate", "above": 0}]}), "mean win_rate?"),
@@ -74,6 +76,7 @@ def test_what_cannot_work_is_refused_in_one_line_that_names_the_key(config: dict
     with pytest.raises(ConfigError) as caught:
         parse_config(config)
     assert message in str(caught.value)
+    assert len(str(caught.value)) < 1000
     assert "\n" not in str(caught.value)
 
 

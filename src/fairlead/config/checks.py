@@ -12,7 +12,7 @@ from fairlead.config.values.patterns import Pattern, compile_pattern
 
 
 class _CheckSettings(Section):
-    name: str = Field(description="name of the check and of its row in the table")
+    name: str = Field(max_length=100, description="name of the check and of its row in the table")
     weight: NotNegative = Field(1.0, description="its weight in the rubric judge's total")
 
 

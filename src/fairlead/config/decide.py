@@ -21,6 +21,7 @@ from fairlead.config.base import (
     Section,
 )
 from fairlead.config.values.endpoint import OptionalKeyVariable, OptionalUrl, check_prices
+from fairlead.escape import shorten
 
 Search = Literal["bm25", "embeddings", "both"]
 Selection = Literal["fixed", "random", "nearest"]
@@ -193,7 +194,7 @@ class DecideSection(Section):
         names = [BASE, *(name_of(model) for model in self.models)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"models has two named {twice[0]}: give one of them another name")
+            raise ValueError(f"models has two named {shorten(twice[0])}: give one of them another name")
         searches = self.retrieval.search if self.retrieval else []
         if self.embedding is None and any(search != "bm25" for search in searches):
             raise ValueError("retrieval.search by embeddings needs decide.embedding")

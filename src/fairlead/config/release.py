@@ -25,7 +25,9 @@ _EXAMPLES = {"table": "dpo", "pairwise": "win_rate", "training": "validation_los
 class Criterion(Section):
     """One line that the gate demands of a figure of the comparison."""
 
-    figure: str = Field(description="a path into report.json, such as pairwise.dpo_vs_sft.low or table.format.dpo")
+    figure: str = Field(
+        max_length=200, description="a path into report.json, such as pairwise.dpo_vs_sft.low or table.format.dpo"
+    )
     above: Number | None = Field(None, description="the figure must be greater than this")
     at_least: Number | None = Field(None, description="the figure must be this or more")
     below: Number | None = Field(None, description="the figure must be less than this")

@@ -220,17 +220,16 @@ def _distinct(rows: Sequence[Row], identity: Callable[[Row], object]) -> list[Ro
 
 def _with_system(rows: Sequence[Row], data: DataSection) -> list[Row]:
     """The rows with the system instruction of the config before every prompt that has none."""
-    if data.system is None:
-        return list(rows)
     return [
-        _add_system(row, data.system)
+        with_system(row, data.system)
         if isinstance(row, Prompt)
-        else replace(row, prompt=_add_system(row.prompt, data.system))
+        else replace(row, prompt=with_system(row.prompt, data.system))
         for row in rows
     ]
 
 
-def _add_system(prompt: Prompt, system: str) -> Prompt:
-    if any(m.role == "system" for m in prompt.messages):
+def with_system(prompt: Prompt, system: str | None) -> Prompt:
+    """The prompt with the project's system instruction before it, unless it has one of its own."""
+    if system is None or any(message.role == "system" for message in prompt.messages):
         return prompt
-    return Prompt((Message("system", system), *prompt.messages), prompt.gold, prompt.cluster)
+    return replace(prompt, messages=(Message("system", system), *prompt.messages))

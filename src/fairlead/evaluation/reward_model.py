@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fairlead.data.prepare import with_system
 from fairlead.data.reading.readers import read_examples, read_preferences
 from fairlead.data.reading.rows import read_rows
 from fairlead.errors import DataError
@@ -17,7 +18,7 @@ from fairlead.models.adapters import VariantLoader, reference_name, variants_of
 from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.log_probs import answer_row, prompt_length
 from fairlead.pipeline.project import Project
-from fairlead.records import Completion, Example, Message, Preference, Prompt, Sampling, to_json
+from fairlead.records import Completion, Example, Preference, Prompt, Sampling, to_json
 
 _BATCH = 8
 
@@ -92,13 +93,6 @@ def _read(file: Path, system: str | None) -> Sequence[Example | Preference]:
     else:
         rows = read_preferences(str(file.resolve()), Path()).preferences
     return [replace(row, prompt=with_system(row.prompt, system)) for row in rows]
-
-
-def with_system(prompt: Prompt, system: str | None) -> Prompt:
-    """The prompt as the models were trained to see it: with the project's system instruction."""
-    if system is None or any(message.role == "system" for message in prompt.messages):
-        return prompt
-    return replace(prompt, messages=(Message("system", system), *prompt.messages))
 
 
 def _answers(row: Example | Preference) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.lock_file import LockFile
 from fairlead.pipeline.outputs import REPORT
 from fairlead.pipeline.plan import Plan, plan_stage
-from fairlead.pipeline.stage import Context, Stage
+from fairlead.pipeline.stage import Context, Inputs, Stage
 from fairlead.pipeline.status import StageStatus, headline_of, status_of, unanswered
 from fairlead.progress import Progress, Silent
 
@@ -106,12 +106,15 @@ class Project:
     def context(self, stage: str, made: Mapping[str, Artifact], out: Path) -> Context[Any]:
         """The context for the function of a stage."""
         node = self._node(stage)
+        return self._context(node, self.plan(node, made).inputs, out)
+
+    def _context(self, node: Stage, inputs: Inputs, out: Path) -> Context[Any]:
         return Context(
-            stage=stage,
+            stage=node.name,
             folder=self.folder,
             out=out,
             settings=node.settings.of(self.config),
-            inputs=self.plan(node, made).inputs,
+            inputs=inputs,
             seed=self.config.seed,
             progress=self.progress,
         )
@@ -129,7 +132,7 @@ class Project:
         started = time.monotonic()
         out = self.store.partial(stage.name, plan.key)
         with disk_errors(out):
-            metrics = stage.run(self.context(stage.name, made, out))
+            metrics = stage.run(self._context(stage, plan.inputs, out))
         artifact = self.store.finish(
             stage.name,
             plan.key,

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from fairlead.checks import PatternTimeoutError, build_check
+from fairlead.checks import PatternTimeoutError, build_check, check_faults, demand_checks
 from fairlead.config.checks import CheckSettings
+from fairlead.config.project import parse_config
 from fairlead.errors import ConfigError, DataError
+from tests.support.projects import tiny_config
 
 GOLD = {"severity": "high", "keywords": ["disk", "full"]}
 
@@ -216,3 +218,52 @@ def test_a_file_without_the_function_is_one_line(tmp_path: Path) -> None:
 def test_a_missing_function_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         value({"kind": "function", "function": "absent.py:f"}, "x", folder=tmp_path)
+
+
+def test_a_function_that_cannot_take_an_answer_and_a_gold_is_refused_before_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def f(answer):\n    return 1\n\ndef g(answer, gold, strict=False):\n    return 1\n"
+    )
+    with pytest.raises(ConfigError, match=r"mine\.py:f: cannot be called with two arguments.*def f\(answer, gold\)"):
+        value({"kind": "function", "function": "mine.py:f"}, "x", folder=tmp_path)
+    assert value({"kind": "function", "function": "mine.py:g"}, "x", folder=tmp_path) == 1
+
+
+def test_every_check_of_a_config_is_built_wherever_it_stands_and_all_faults_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def f(answer, gold):\n    return 1\n")
+    (tmp_path / "text.json").write_text("{")
+    (tmp_path / "task.jsonl").write_text("")
+    absent = {"kind": "function", "function": "absent.py:f"}
+    config = parse_config(
+        tiny_config()
+        | {
+            "judge": {
+                "kind": "panel",
+                "judges": [
+                    {"kind": "rubric", "checks": [{"name": "a", "kind": "function", "function": "mine.py:f"}]},
+                    {"kind": "rubric", "checks": [{"name": "b", "kind": "function", "function": "mine.py:other"}]},
+                ],
+            },
+            "eval": {"metrics": [{"name": "c", **absent}, {"name": "d", "kind": "regex", "pattern": "x"}]},
+            "probe": {
+                "task": "task.jsonl",
+                "task_checks": [
+                    {"name": "e", **absent},
+                    {"name": "f", "kind": "json_schema", "json_schema": "text.json"},
+                ],
+            },
+        }
+    )
+    faults = check_faults(config, tmp_path)
+    assert sorted(faults) == [
+        "eval.metrics.0", "judge.judges.1.checks.0", "probe.task_checks.0", "probe.task_checks.1"
+    ]  # fmt: skip
+    with pytest.raises(ConfigError) as refused:
+        demand_checks(config, tmp_path)
+    message = str(refused.value)
+    assert "judge.judges.1.checks.0: " in message
+    assert "defines no function other" in message
+    assert "eval.metrics.0, probe.task_checks.0: " in message
+    assert message.count("absent.py: no such file") == 1
+    assert "text.json" in message
+    assert "\n" not in message

@@ -8,6 +8,7 @@ is hostile: a pattern that takes longer than `PATTERN_SECONDS` on an answer is s
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -16,7 +17,9 @@ from typing import Any, cast
 
 import regex
 
+from fairlead.config.base import Section
 from fairlead.config.checks import (
+    AnyCheck,
     CheckSettings,
     ContainsCheck,
     FieldCheck,
@@ -27,7 +30,7 @@ from fairlead.config.checks import (
 )
 from fairlead.config.values.json_schemas import PATTERN_SECONDS, schema_validator
 from fairlead.config.values.patterns import compile_pattern
-from fairlead.errors import ConfigError, DataError
+from fairlead.errors import ConfigError, DataError, FairleadError
 from fairlead.escape import shorten
 from fairlead.files import read_json
 
@@ -62,6 +65,30 @@ def build_check(settings: CheckSettings, folder: Path) -> Check:
             return _length(settings)
         case FunctionCheck():
             return _function(settings, folder)
+
+
+def check_faults(config: Section, folder: Path) -> dict[str, FairleadError]:
+    """Why checks of the config cannot be built, by the dotted key of each; empty where all can.
+
+    Files and functions that checks name are read here, before anything is trained, and not when an answer is scored.
+    """
+    faults: dict[str, FairleadError] = {}
+    for key, section in config.sections():
+        if isinstance(section, AnyCheck):
+            try:
+                build_check(section, folder)
+            except FairleadError as error:
+                faults[key] = error
+    return faults
+
+
+def demand_checks(config: Section, folder: Path) -> None:
+    """Raises ConfigError with everything that `check_faults` finds, one fault of several checks once."""
+    keys: dict[str, list[str]] = {}
+    for key, error in check_faults(config, folder).items():
+        keys.setdefault(str(error), []).append(key)
+    if keys:
+        raise ConfigError("; ".join(f"{', '.join(names)}: {fault}" for fault, names in keys.items()))
 
 
 def _regex(settings: RegexCheck) -> Check:
@@ -214,7 +241,7 @@ def _load_function(settings: FunctionCheck, folder: Path) -> Callable[[str, dict
     file, _, name = settings.function.rpartition(":")
     path = Path(folder) / file
     if not path.is_file():
-        raise ConfigError("no such file", where=str(path), remedy=f"correct the check {settings.name} in fairlead.yaml")
+        raise ConfigError("no such file", where=str(path), remedy="write it, or correct fairlead.yaml")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -228,4 +255,14 @@ def _load_function(settings: FunctionCheck, folder: Path) -> Callable[[str, dict
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(f"defines no function {name}", where=str(path))
+    try:
+        inspect.signature(function).bind("", {})
+    except TypeError as error:
+        raise ConfigError(
+            f"cannot be called with two arguments: {error}",
+            where=settings.function,
+            remedy=f"write it as def {name}(answer, gold)",
+        ) from error
+    except ValueError:
+        pass  # a function without a signature in Python, such as a builtin
     return cast(Callable[[str, dict[str, Any]], Any], function)

@@ -142,6 +142,15 @@ def test_a_missing_data_file_is_one_line_that_names_the_key(tiny_project: Path) 
         Project(tiny_project).run()
 
 
+def test_a_check_without_its_function_is_refused_before_the_first_stage_runs(tiny_project: Path) -> None:
+    config = tiny_config()
+    config["eval"]["metrics"].append({"kind": "function", "name": "polite", "function": "checks.py:polite"})
+    write_config(tiny_project, config)
+    with pytest.raises(ConfigError, match=r"eval\.metrics\.1: .*checks\.py: defines no function polite"):
+        Project(tiny_project).run()
+    assert not (tiny_project / "artifacts" / "prepare").exists()
+
+
 def test_an_unknown_stage_is_refused_with_those_that_exist(tiny_project: Path) -> None:
     with pytest.raises(ConfigError, match="its stages are prepare, decide, sft"):
         Project(tiny_project).run("release")

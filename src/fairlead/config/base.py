@@ -119,6 +119,11 @@ class Section(BaseModel):
         """Path text by dotted key, of every path that the section, or a part of it, names."""
         return {path.key: path.text for path in self.named_paths(at)}
 
+    def sections(self, at: str = "") -> Iterator[tuple[str, Section]]:
+        """Every section inside, with its dotted path; `at` is that of the section itself."""
+        for name in type(self).model_fields:
+            yield from _sections(getattr(self, name), f"{at}.{name}" if at else name)
+
     def key_value(self, at: str) -> Any:
         """What an attribute, named by its dotted path, puts into a stage's key, as a JSON value."""
         value, _, marks = self._resolve(at)
@@ -176,6 +181,18 @@ def _paths(value: Any, annotation: Any, marks: list[Any], key: str) -> Iterator[
         if mark is not None:
             text = value.rpartition(":")[0] if mark.names == "function" else value
             yield NamedPath(key, text, mark.names)
+
+
+def _sections(value: Any, key: str) -> Iterator[tuple[str, Section]]:
+    if isinstance(value, Section):
+        yield key, value
+        yield from value.sections(key)
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _sections(item, f"{key}.{number}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _sections(item, f"{key}.{name}")
 
 
 def alternatives(annotation: Any) -> Iterator[Any]:

@@ -105,7 +105,5 @@ class FunctionCheck(_CheckSettings):
         return function
 
 
-CheckSettings = Annotated[
-    RegexCheck | JsonSchemaCheck | FieldCheck | ContainsCheck | LengthCheck | FunctionCheck,
-    Field(discriminator="kind"),
-]
+AnyCheck = RegexCheck | JsonSchemaCheck | FieldCheck | ContainsCheck | LengthCheck | FunctionCheck
+CheckSettings = Annotated[AnyCheck, Field(discriminator="kind")]

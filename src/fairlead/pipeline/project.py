@@ -55,6 +55,7 @@ class Project:
         self.store = Store(self.folder / "artifacts")
         self.stages: tuple[Stage, ...] = stages_of(self.config)
         self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json", use_cached=not read_every_byte)
+        self._checks_demanded = False
 
     def run(
         self,
@@ -78,6 +79,7 @@ class Project:
         if unknown:
             raise ConfigError(f"no stage {sorted(unknown)[0]} to force here", remedy=self._known())
         made: dict[str, Artifact] = {}
+        self._checks_demanded = False
         with project_lock(self.folder):
             lock_file = LockFile.read(self.folder)
             for number, stage in enumerate(stages, 1):
@@ -128,6 +130,7 @@ class Project:
             self._record(stage, artifact, lock_file)
             self._remind(stage, artifact)
             return artifact
+        self._demand_checks()
         self.progress.line(f"[{position}] {stage.name}: {stage.summary_for(self.config)}")
         started = time.monotonic()
         out = self.store.partial(stage.name, plan.key)
@@ -148,6 +151,14 @@ class Project:
         self.progress.line(f"      {headline_of(stage, metrics)}  ({artifact.manifest.seconds:.1f} s)")
         self._remind(stage, artifact)
         return artifact
+
+    def _demand_checks(self) -> None:
+        """Once before the first stage of a run: a check without its file or function would fail after training."""
+        if not self._checks_demanded:
+            from fairlead.checks import demand_checks  # jsonschema, and the user's own files
+
+            demand_checks(self.config, self.folder)
+            self._checks_demanded = True
 
     def _remind(self, stage: Stage, artifact: Artifact) -> None:
         """Says how many requests of a stage have no reply: it counts as done, so no later run would ask again."""

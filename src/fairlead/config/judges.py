@@ -1,10 +1,15 @@
-"""The `judge` section of the YAML. Knows nobody, so that the config can be read without loading a judge."""
+"""The `judge` section of the YAML: settings, or one line of text that stands for them.
+
+Knows nobody, so that the config can be read without loading a judge.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from fairlead.config.base import (
     Count,
@@ -21,7 +26,10 @@ from fairlead.config.base import (
     Section,
 )
 from fairlead.config.checks import CheckSettings
+from fairlead.config.loading.explain import explain
+from fairlead.config.loading.judge_text import expand_judges, read_judge
 from fairlead.config.values.endpoint import KeyVariable, OptionalKeyVariable, OptionalUrl, check_prices
+from fairlead.errors import ConfigError
 
 
 class RubricSettings(Section):
@@ -143,6 +151,7 @@ class LocalSettings(PromptedSettings):
 Member = Annotated[
     RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings,
     Field(discriminator="kind"),
+    BeforeValidator(read_judge),
 ]
 
 
@@ -160,7 +169,29 @@ class PanelSettings(Section):
 JudgeSettings = Annotated[
     RubricSettings | OpenAISettings | AnthropicSettings | LocalSettings | PanelSettings,
     Field(discriminator="kind"),
+    BeforeValidator(read_judge),
 ]
+
+
+class _Judge(Section):
+    judge: JudgeSettings
+
+
+def judge_settings(judge: str | Mapping[str, Any] | Section, folder: Path, *, where: str = "") -> JudgeSettings:
+    """A judge given outside of a config: as one line of text, as a mapping like that of the YAML, or as settings.
+
+    Args:
+        folder: the folder from which the file of a rubric is found.
+        where: what to name in an error, such as the option.
+
+    Raises:
+        ConfigError: with every problem in one line.
+    """
+    data = expand_judges({"judge": dict(judge) if isinstance(judge, Mapping) else judge}, folder)
+    try:
+        return _Judge.model_validate(data, context={"folder": folder}).judge
+    except ValidationError as error:
+        raise ConfigError(explain(error, data, _Judge), where=where) from error
 
 
 class JudgeCheckSettings(Section):

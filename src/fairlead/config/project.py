@@ -20,6 +20,7 @@ from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection, EvalSection, ProbeSettings
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
 from fairlead.config.loading.explain import explain
+from fairlead.config.loading.judge_text import expand_judges
 from fairlead.config.loading.yaml_file import read_yaml
 from fairlead.config.model import ModelSection
 from fairlead.config.monitoring import WatchSettings
@@ -161,13 +162,18 @@ def load_config(folder: Path) -> Config:
         data = read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigError("no such file", where=str(path), remedy=f"make one: fairlead init {folder}") from error
-    return parse_config(data, where=str(path))
+    return parse_config(data, where=str(path), folder=Path(folder))
 
 
-def parse_config(data: dict[str, Any], *, where: str = CONFIG_NAME) -> Config:
-    """Checks a mapping that has the form of the YAML."""
+def parse_config(data: dict[str, Any], *, where: str = CONFIG_NAME, folder: Path = Path()) -> Config:
+    """Checks a mapping that has the form of the YAML.
+
+    Args:
+        folder: the project folder, from which the files are found that hold a part of the config.
+    """
+    data = expand_judges(data, folder)
     data = {key: value for key, value in data.items() if not str(key).startswith("x-")}  # room for YAML anchors
     try:
-        return Config.model_validate(data)
+        return Config.model_validate(data, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(explain(error, data, Config), where=where) from error

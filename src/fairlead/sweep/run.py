@@ -126,7 +126,7 @@ def variants(
         for key, value in values.items():
             _set(data, key.split("."), value)
         point = ", ".join(f"{key}={value}" for key, value in values.items())
-        points.append((values, parse_config(data, where=f"{folder / CONFIG_NAME} with {point}")))
+        points.append((values, parse_config(data, where=f"{folder / CONFIG_NAME} with {point}", folder=folder)))
     return points
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from fairlead.config.base import NeverQuoted, Section, alternatives, item_annotation
+from fairlead.config.loading.judge_text import UNUSABLE_JUDGE
 from fairlead.errors import known_names
 from fairlead.escape import shorten
 
@@ -77,6 +78,8 @@ def _problem(item: ErrorDetails, data: Any, section: type[Section]) -> _Problem:
     parents = _types_at(path[:-1], data, section)
     secret = bool(path) and any(_is_secret(parent, str(path[-1])) for parent in parents)
     given = "" if secret else _given(item["input"])
+    if kind == UNUSABLE_JUDGE:
+        return _Problem(path, str(item["msg"]))
     if kind == "extra_forbidden":
         return _Problem(path, _unknown_key(str(path[-1]), parents))
     if kind == "missing":

@@ -14,7 +14,12 @@ _KEY = re.compile(r"(?:^|/)(?:sk|pk|gsk|xai)[-_]\w{8,}")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 
 
-def _address(url: str) -> str:
+def check_address(url: str) -> str:
+    """The address of an endpoint as it is.
+
+    Raises:
+        ValueError: if it is none, or holds what may be a key; the message does not quote it.
+    """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -37,7 +42,7 @@ def _variable(name: str) -> str:
     return name
 
 
-EndpointUrl = Annotated[str, AfterValidator(_address)]
+EndpointUrl = Annotated[str, AfterValidator(check_address)]
 KeyVariable = Annotated[str, AfterValidator(_variable)]
 OptionalUrl = Annotated[EndpointUrl | None, NotInKey, NeverQuoted]
 OptionalKeyVariable = Annotated[KeyVariable | None, NotInKey, NeverQuoted]

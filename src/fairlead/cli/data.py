@@ -193,8 +193,8 @@ def show(
 
     imported = read_preferences(source, Path(), split=split, format=form)
     end = None if count is None else start - 1 + count
-    wanted = slice(start - 1, end)
-    blocks = pages(imported.preferences[wanted], imported.places[wanted], most_chars)
+    selection = slice(start - 1, end)
+    blocks = pages(imported.preferences[selection], imported.places[selection], most_chars)
     if out.is_terminal:
         through_pager(map(_rendered, blocks))
     else:
@@ -242,8 +242,8 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Interval):
-        ends = "" if value.low is None else f" [{_short(value.low)}, {_short(value.high)}]"
-        return f"{_short(value.value)}{ends} (n = {value.n})"
+        bounds = "" if value.low is None else f" [{_short(value.low)}, {_short(value.high)}]"
+        return f"{_short(value.value)}{bounds} (n = {value.n})"
     if isinstance(value, dict):
         return "(" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + ")"
     return "—" if value is None else str(value)

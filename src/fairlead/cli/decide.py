@@ -47,11 +47,11 @@ def show_decision(decision: Decision) -> None:
     if out.width < _WIDE:  # decision.md has them all
         dull += [n for n, name in enumerate(header) if name in ("Malformed", "Read", "Written", "Seconds")]
     used = [n for n in range(len(header)) if n not in dull and any(row[n] != "—" for row in rows)]
-    shown = Table(*(header[n] for n in used), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.columns[0].min_width = _NAME_WIDTH
+    terminal_table = Table(*(header[n] for n in used), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    terminal_table.columns[0].min_width = _NAME_WIDTH
     for row in rows:
-        shown.add_row(*(_SHOWN.get(row[n], row[n]) for n in used))
-    out.print(shown)
+        terminal_table.add_row(*(_SHOWN.get(row[n], row[n]) for n in used))
+    out.print(terminal_table)
     for condition in decision.conditions:
         text = f"{condition.name}: {condition.holds}. {condition.evidence}"
         print_line(text)

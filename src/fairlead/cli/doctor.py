@@ -56,11 +56,11 @@ _EXTRAS = {
 def _packages() -> list[Finding]:
     findings = [Finding(name, version, "installed") for name, version in package_versions().items()]
     for name, (use, command) in _EXTRAS.items():
-        here = importlib.util.find_spec(name) is not None
-        means = use if here else f"{use}: {command}"
-        if name == "bitsandbytes" and here and hardware.device().type != "cuda":
+        installed = importlib.util.find_spec(name) is not None
+        means = use if installed else f"{use}: {command}"
+        if name == "bitsandbytes" and installed and hardware.device().type != "cuda":
             means = f"{use}: needs a CUDA device, there is none"
-        findings.append(Finding(name, "installed" if here else "not installed", means))
+        findings.append(Finding(name, "installed" if installed else "not installed", means))
     return findings
 
 

@@ -83,22 +83,22 @@ def score(
     """Use the DPO model as a reward model: implicit rewards of answers."""
     from fairlead.evaluation.reward_model import score_file
 
-    found = score_file(Project(folder, progress=for_console(err)), file, to)
-    for key, said in (("prompt_too_long", "not scored, the prompt is too long"), ("answer_cut", "an answer is cut")):
-        if found[key]:
-            err.print(f"{len(found[key])} rows: {said}: {some(found[key])}", soft_wrap=True)
+    scored = score_file(Project(folder, progress=for_console(err)), file, to)
+    for key, reason in (("prompt_too_long", "not scored, the prompt is too long"), ("answer_cut", "an answer is cut")):
+        if scored[key]:
+            err.print(f"{len(scored[key])} rows: {reason}: {some(scored[key])}", soft_wrap=True)
     if as_json:
-        print_json(found)
+        print_json(scored)
         return
-    for row in found["scores"]:
+    for row in scored["scores"]:
         names = ("reward",) if "reward" in row else ("chosen_reward", "rejected_reward", "margin")
-        shown = "  ".join(f"{name.replace('_', ' ')} {row[name]:+.4f}" for name in names)
+        rewards = "  ".join(f"{name.replace('_', ' ')} {row[name]:+.4f}" for name in names)
         prompt = row["prompt"]["messages"][-1]["content"]
-        out.print(f"{shown}  {' '.join(prompt.split())[:60]!r}", soft_wrap=True)
-    accuracy = found["accuracy"]
+        out.print(f"{rewards}  {' '.join(prompt.split())[:60]!r}", soft_wrap=True)
+    accuracy = scored["accuracy"]
     if accuracy is not None:
-        ends = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        out.print(f"chosen preferred: {accuracy['value']:.3f}{ends}, n {accuracy['n']}")
+        bounds = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
+        out.print(f"chosen preferred: {accuracy['value']:.3f}{bounds}, n {accuracy['n']}")
 
 
 def try_(

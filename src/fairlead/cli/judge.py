@@ -225,8 +225,8 @@ def _agreement_table(measured: Agreement) -> Table:
 
 def _cells(interval: Interval) -> tuple[str, str, str]:
     value = "—" if interval.value is None else f"{interval.value:.4f}"
-    ends = "—" if interval.low is None or interval.high is None else f"{interval.low:.4f} to {interval.high:.4f}"
-    return value, ends, str(interval.n)
+    bounds = "—" if interval.low is None or interval.high is None else f"{interval.low:.4f} to {interval.high:.4f}"
+    return value, bounds, str(interval.n)
 
 
 def _counts(states: dict[str, int]) -> str:

@@ -22,11 +22,11 @@ def show_estimates(estimates: Sequence[Estimate], *, as_json: bool) -> None:
         print_line("costs nothing: this judge computes and asks nobody")
     for row in estimates:
         cost = "not known (no prices in the judge section)" if row.cost is None else f"{row.cost:.4g}"
-        most = "" if row.most_cost is None else f", at most {row.most_cost:.4g}"
+        at_most = "" if row.most_cost is None else f", at most {row.most_cost:.4g}"
         tokens = f"{_count(row.input_tokens)} tokens in, {_count(row.output_tokens)} out"
         print_line(
             f"{row.judge}: {row.calls:,} calls ({row.questions:,} questions, {row.stored:,} in the ledger), "
-            f"{tokens}, cost {cost}{most}; from {row.basis}"
+            f"{tokens}, cost {cost}{at_most}; from {row.basis}"
         )
 
 

@@ -77,8 +77,8 @@ def show_gate(gate: GateRecord | GateSummary) -> None:
     """The criteria of DPO as a table, and what follows from them."""
     table = Table("figure", "demanded", "found", "status")
     for result in gate.criteria:
-        found = "—" if result.value is None else f"{result.value:.4g}"
-        table.add_row(result.figure, result.demanded, found, f"{result.status} {result.reason}".strip())
+        measured = "—" if result.value is None else f"{result.value:.4g}"
+        table.add_row(result.figure, result.demanded, measured, f"{result.status} {result.reason}".strip())
     out.print(table)
     print_line(f"gate: {gate.status}; {gate.advice}")
 

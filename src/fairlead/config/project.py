@@ -142,8 +142,8 @@ class Config(Section):
     @property
     def gate_criteria(self) -> list[Criterion]:
         """What the gate demands: its criteria, else the defaults for the pairs that are judged."""
-        given = self.gate.criteria
-        return default_criteria(self.eval.pairwise) if given is None else given
+        written = self.gate.criteria
+        return default_criteria(self.eval.pairwise) if written is None else written
 
     @property
     def eval_judge(self) -> JudgeSettings | None:

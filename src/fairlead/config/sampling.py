@@ -46,9 +46,11 @@ class SampleSection(Section):
         others = bool(self.few_shot) + bool(self.constitution) + len(self.models)
         if len(self.temperatures) * self.per_temperature + others < 2:
             raise ValueError("a pair needs two completions per prompt: give two temperatures or per_temperature 2")
-        own = sorted({"base", "sft", "dpo"} & set(self.models))
-        if own:
-            raise ValueError(f"models: {own[0]} is the name of this project's own model; write ./{own[0]} for a folder")
+        reserved = sorted({"base", "sft", "dpo"} & set(self.models))
+        if reserved:
+            raise ValueError(
+                f"models: {reserved[0]} is the name of this project's own model; write ./{reserved[0]} for a folder"
+            )
         if self.per_temperature > 1 and 0 in self.temperatures:
             raise ValueError("temperature 0 gives one text: per_temperature above 1 would repeat it")
         return self

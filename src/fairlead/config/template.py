@@ -56,8 +56,8 @@ def _section(value: BaseModel, kind: type[BaseModel], depth: int) -> list[str]:
             if depth == 0:
                 lines.append("")
             doc = (type(item).__doc__ or "").strip().splitlines()
-            shown = f"  # {doc[0]}" if doc and not isinstance(item, Section) else ""
-            lines += [f"{pad}{key}:{shown}", *_section(item, type(item), depth + 1)]
+            comment = f"  # {doc[0]}" if doc and not isinstance(item, Section) else ""
+            lines += [f"{pad}{key}:{comment}", *_section(item, type(item), depth + 1)]
         else:
             required = "required" if field.default is PydanticUndefined and field.default_factory is None else ""
             note = "; ".join(text for text in (field.description, required) if text)

@@ -28,14 +28,14 @@ def run(context: Context[DataCheckStageSettings]) -> Metrics:
         part = context.read(output)
         pairs += part
         places += [f"{name}:{number}" for number in range(1, len(part) + 1)]
-    held = context.read(files.EVAL_PROMPTS)
+    eval_prompts = context.read(files.EVAL_PROMPTS)
     report = check_pairs(
         pairs,
         places,
         settings,
         source="pairs",
         similarity=context.settings.similarity,
-        eval_texts=[asked(prompt) for prompt in held],
+        eval_texts=[asked(prompt) for prompt in eval_prompts],
         mend=lambda name: f"in fairlead.yaml: data_check: {{drop: [{name}]}}; then run: fairlead run",
     )
     report.write(context.out / "data_check.json")
@@ -60,9 +60,9 @@ def without_faults(
         pairs, places, DataCheckSettings(), source="pairs", similarity=similarity, mend=str, eval_texts=texts
     )
     rows_of = {finding.check: finding.rows for finding in report.findings if finding.check in drop}
-    faulty = {place for found in rows_of.values() for place in found}
-    kept = [pair for pair, place in zip(pairs, places, strict=True) if place not in faulty]
-    return kept, {check: len(found) for check, found in rows_of.items()}
+    faulty = {place for faulty_rows in rows_of.values() for place in faulty_rows}
+    remaining = [pair for pair, place in zip(pairs, places, strict=True) if place not in faulty]
+    return remaining, {check: len(faulty_rows) for check, faulty_rows in rows_of.items()}
 
 
 def refuse_failed(report: DataCheck) -> None:

@@ -66,13 +66,13 @@ def clean_file(report: DataCheck, imported: LoadedPreferences, drop: Sequence[st
                 raise DataError(f"no check {name!r}", remedy=known_names(name, CHECK_NAMES))
             raise DataError(f"the check {name} was not made", remedy="name the held-out prompts: --eval FILE")
     dropped = {place for name in drop for place in by_name[name].rows}
-    kept = [p for p, place in zip(imported.preferences, imported.places, strict=True) if place not in dropped]
-    if not kept:
+    remaining = [p for p, place in zip(imported.preferences, imported.places, strict=True) if place not in dropped]
+    if not remaining:
         raise DataError("no pair is left", where=report.source, remedy="drop for fewer checks")
-    write_jsonl(out, map(to_json, kept))
+    write_jsonl(out, map(to_json, remaining))
     return {
-        "pairs": len(kept),
-        "dropped": len(imported.preferences) + len(imported.dropped) - len(kept),
+        "pairs": len(remaining),
+        "dropped": len(imported.preferences) + len(imported.dropped) - len(remaining),
         "out": str(out),
     }
 
@@ -87,13 +87,13 @@ def split_file(
     """
     imported = read_preferences(source, Path(), format=form)
     pairs = imported.preferences
-    rest, held = _parts(pairs, evaluation, seed, similarity)
+    training_pairs, eval_pairs = _parts(pairs, evaluation, seed, similarity)
     # The share is of all pairs; what is left after the eval part is smaller.
-    train, watched = _parts(rest, validation / (1 - evaluation), seed + 1, similarity)
-    parts = {"train": train, "validation": watched, "eval": held}
-    wanted = {"train": 1.0, "validation": validation, "eval": evaluation}
+    train, validation_pairs = _parts(training_pairs, validation / (1 - evaluation), seed + 1, similarity)
+    parts = {"train": train, "validation": validation_pairs, "eval": eval_pairs}
+    shares = {"train": 1.0, "validation": validation, "eval": evaluation}
     for name, part in parts.items():
-        if wanted[name] and not part:
+        if shares[name] and not part:
             raise DataError(
                 f"nothing is left for {name}: the prompts are near-duplicates of each other or of one cluster",
                 where=source,
@@ -112,8 +112,8 @@ def split_file(
 def _parts(
     pairs: Sequence[Preference], share: float, seed: int, similarity: float
 ) -> tuple[list[Preference], list[Preference]]:
-    kept, held = split_by_prompt([pair.prompt for pair in pairs], share, seed=seed, threshold=similarity)
-    return [pairs[n] for n in kept], [pairs[n] for n in held]
+    training, held_out = split_by_prompt([pair.prompt for pair in pairs], share, seed=seed, threshold=similarity)
+    return [pairs[n] for n in training], [pairs[n] for n in held_out]
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,9 @@ def verify_split(files: Sequence[Path], similarity: float) -> dict[str, Any]:
         for leak in _leaks(one, other, similarity)
     ]
     if leaks:
-        shown = [f"{leak.file} {leak.prompt[:50]!r} ~ {leak.other} {leak.other_prompt[:50]!r}" for leak in leaks]
+        examples = [f"{leak.file} {leak.prompt[:50]!r} ~ {leak.other} {leak.other_prompt[:50]!r}" for leak in leaks]
         raise LeakError(
-            f"{len(leaks)} prompts stand in two files, or nearly: {some(shown, 3)}",
+            f"{len(leaks)} prompts stand in two files, or nearly: {some(examples, 3)}",
             where=", ".join(map(str, files)),
             remedy="split again with: fairlead data split FILE --out FOLDER",
         )
@@ -155,15 +155,16 @@ def verify_split(files: Sequence[Path], similarity: float) -> dict[str, Any]:
 
 def _leaks(one: tuple[Path, list[Prompt]], other: tuple[Path, list[Prompt]], similarity: float) -> list[Leak]:
     (file, prompts), (other_file, others) = one, other
-    found = overlaps([asked(p) for p in prompts], [asked(p) for p in others], similarity)
+    overlapping = overlaps([asked(p) for p in prompts], [asked(p) for p in others], similarity)
     leaks = [
-        Leak(str(file), asked(prompts[n]), str(other_file), asked(others[m]), share) for n, (m, share) in found.items()
+        Leak(str(file), asked(prompts[n]), str(other_file), asked(others[m]), share)
+        for n, (m, share) in overlapping.items()
     ]
     clusters = {prompt.cluster: prompt for prompt in others if prompt.cluster}
     leaks += [
         Leak(str(file), asked(p), str(other_file), asked(clusters[p.cluster]), None)
         for n, p in enumerate(prompts)
-        if p.cluster in clusters and n not in found
+        if p.cluster in clusters and n not in overlapping
     ]
     return leaks
 

@@ -106,18 +106,18 @@ def _near(
     exact = set(faults.places["exact_duplicates"])
     first: dict[int, str] = {}
     of_prompt: dict[tuple[int, str], list[int]] = {}
-    found: set[int] = set()
+    repeats: set[int] = set()
     for number, (pair, place, cluster) in enumerate(zip(pairs, places, clusters, strict=True)):
         if place in exact:
             continue
         text = pair.prompt.text
         of_prompt.setdefault((cluster, text), []).append(number)
         if first.setdefault(cluster, text) != text:
-            found.add(number)
+            repeats.add(number)
     for numbers in of_prompt.values():
         if len(numbers) > 1:
-            found.update(_repeated_answers(pairs, numbers, similarity))
-    for number in sorted(found):
+            repeats.update(_repeated_answers(pairs, numbers, similarity))
+    for number in sorted(repeats):
         faults.add("near_duplicates", places[number])
 
 
@@ -139,10 +139,10 @@ def _one(pair: Preference, place: str, faults: PairFaults) -> None:
     if any(cut):
         faults.add("truncated", place, "chosen" if cut[0] else "rejected")
     texts = (pair.prompt.text, *answers)
-    token = next((found for text in texts if (found := text_quality.template_token(text))), None)
+    token = next((match for text in texts if (match := text_quality.template_token(text))), None)
     if token is not None:
         faults.add("template_tokens", place, token)
-    kind = next((found for text in texts if (found := text_quality.secret(text))), None)
+    kind = next((match for text in texts if (match := text_quality.secret(text))), None)
     if kind is not None:
         faults.add("secrets", place, kind)
     if any(map(text_quality.has_email, texts)):
@@ -154,12 +154,12 @@ def _one(pair: Preference, place: str, faults: PairFaults) -> None:
 
 def _mixed_languages(asked_text: str, answers: Sequence[str]) -> str | None:
     """What is mixed, where it is clear: prompt and answer, the two answers, or the scripts of one answer."""
-    spoken, *told = map(text_quality.language, (asked_text, *answers))
-    others = [found for found in told if found not in (None, spoken)]
-    if spoken is not None and others:
-        return f"{spoken} answered in {others[0]}"
-    if None not in told and len(set(told)) > 1:
-        return f"{told[0]} preferred to {told[1]}"
+    prompt_language, *answer_languages = map(text_quality.language, (asked_text, *answers))
+    others = [answered_in for answered_in in answer_languages if answered_in not in (None, prompt_language)]
+    if prompt_language is not None and others:
+        return f"{prompt_language} answered in {others[0]}"
+    if None not in answer_languages and len(set(answer_languages)) > 1:
+        return f"{answer_languages[0]} preferred to {answer_languages[1]}"
     scripts = (text_quality.foreign_script(answer, asked_text) for answer in answers)
     foreign = next((script for script in scripts if script is not None), None)
     return None if foreign is None else f"part of an answer in {foreign}"

@@ -187,28 +187,30 @@ def _clean(
             where=str(getattr(data, name)),
             remedy="take them out of the file, or set data.on_leak: drop",
         )
-    kept = [row for number, row in enumerate(distinct) if number not in leaks]
-    return _Kept(kept, PreparedRows(kept=len(kept), duplicates=len(rows) - len(distinct), leaks_dropped=len(leaks)))
+    remaining = [row for number, row in enumerate(distinct) if number not in leaks]
+    return _Kept(
+        remaining, PreparedRows(kept=len(remaining), duplicates=len(rows) - len(distinct), leaks_dropped=len(leaks))
+    )
 
 
-def _drawn_dev(training: Sequence[Prompt], wanted: int, seed: int, data: DataSection) -> _Kept[Prompt]:
+def _drawn_dev(training: Sequence[Prompt], count: int, seed: int, data: DataSection) -> _Kept[Prompt]:
     """Some of the training prompts, drawn by content and kept out of training for the decision."""
-    if not wanted or not training:
+    if not count or not training:
         return _Kept([], PreparedRows())
     distinct = _distinct(training, lambda p: p.id)
-    share = min(wanted / len(distinct), _LARGEST_DEV_SHARE)
+    share = min(count / len(distinct), _LARGEST_DEV_SHARE)
     _, drawn = split_by_prompt(distinct, share, seed=seed, threshold=data.similarity)
     return _Kept([distinct[number] for number in drawn], PreparedRows(kept=len(drawn)))
 
 
-def _without_dev(kept: _Kept[Row], dev_texts: Sequence[str], data: DataSection) -> _Kept[Row]:
+def _without_dev(prepared: _Kept[Row], dev_texts: Sequence[str], data: DataSection) -> _Kept[Row]:
     """Rows that no dev prompt overlaps."""
     if not dev_texts:
-        return kept
-    texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in kept.rows]
+        return prepared
+    texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in prepared.rows]
     near = overlaps(texts, dev_texts, data.similarity)
-    rows = [row for number, row in enumerate(kept.rows) if number not in near]
-    return _Kept(rows, kept.counts.model_copy(update={"kept": len(rows), "dev_dropped": len(near)}))
+    rows = [row for number, row in enumerate(prepared.rows) if number not in near]
+    return _Kept(rows, prepared.counts.model_copy(update={"kept": len(rows), "dev_dropped": len(near)}))
 
 
 def _distinct(rows: Sequence[Row], identity: Callable[[Row], object]) -> list[Row]:

@@ -21,7 +21,7 @@ from fairlead.text.words import asked
 
 Figures = dict[str, Figure]
 
-_WANTED = {"trial": 0, "effect": 500, "reliance": 1000}
+_RECOMMENDED = {"trial": 0, "effect": 500, "reliance": 1000}
 _RELIABLE = 1000
 _NEVER = 2.0  # a share that none exceeds
 
@@ -142,8 +142,8 @@ def _eval_overlap(
     texts = list(prompts)
     leaks = overlaps([asked(pairs[prompts[text]].prompt) for text in texts], eval_texts, similarity)
     leaked = {texts[number] for number in leaks}
-    found = [place for pair, place in zip(pairs, places, strict=True) if pair.prompt.text in leaked]
-    return _finding("eval_overlap", found, total, mend, {"eval_prompts": len(eval_texts)})
+    overlapping = [place for pair, place in zip(pairs, places, strict=True) if pair.prompt.text in leaked]
+    return _finding("eval_overlap", overlapping, total, mend, {"eval_prompts": len(eval_texts)})
 
 
 def _length(pairs: Sequence[Preference]) -> Finding:
@@ -185,15 +185,15 @@ def _margins(pairs: Sequence[Preference], places: Sequence[str], mend: Callable[
 
 def _topics(pairs: Sequence[Preference], prompts: Mapping[str, int]) -> Finding:
     distinct = [pairs[number].prompt for number in prompts.values()]
-    found = topics_of(distinct, [asked(prompt) for prompt in distinct])
+    topics = topics_of(distinct, [asked(prompt) for prompt in distinct])
     figures: Figures = {
         "prompts": len(distinct),
-        "topics": len(found.sizes),
-        "effective_topics": round(found.effective, 2),
-        "largest": dict(list(found.sizes.items())[:5]),
-        "from": "cluster" if found.declared else "words",
+        "topics": len(topics.sizes),
+        "effective_topics": round(topics.effective, 2),
+        "largest": dict(list(topics.sizes.items())[:5]),
+        "from": "cluster" if topics.declared else "words",
     }
-    narrow = max(found.sizes.values(), default=0.0) > 0.5 and len(distinct) > 1
+    narrow = max(topics.sizes.values(), default=0.0) > 0.5 and len(distinct) > 1
     remedy = (
         "one topic has most of the prompts: add prompts of others to data.prompts and run fairlead data build, or add "
         "pairs with fairlead data import SOURCE --out more.jsonl; nothing is wrong where the task is this one topic"
@@ -204,9 +204,9 @@ def _topics(pairs: Sequence[Preference], prompts: Mapping[str, int]) -> Finding:
 
 
 def _rows(count: int, settings: DataCheckSettings) -> Finding:
-    wanted = _WANTED[settings.purpose]
-    status: Status = "fail" if count < wanted else "warn" if count < _RELIABLE else "pass"
-    figures: Figures = {"pairs": count, "wanted": wanted, "purpose": settings.purpose}
+    recommended = _RECOMMENDED[settings.purpose]
+    status: Status = "fail" if count < recommended else "warn" if count < _RELIABLE else "pass"
+    figures: Figures = {"pairs": count, "wanted": recommended, "purpose": settings.purpose}
     remedy = (
         "about 500 pairs are needed to see an effect and 1,000 to rely on it: add prompts to data.prompts and run "
         "fairlead data build, or add pairs with fairlead data import SOURCE --out more.jsonl"

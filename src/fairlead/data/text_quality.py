@@ -98,8 +98,8 @@ def template_token(text: str) -> str | None:
     """The first token of a chat template that stands in a text as text."""
     if not any(mark in text for mark in _TEMPLATE_MARKS):
         return None
-    found = _TEMPLATE.search(text)
-    return found.group(0).strip() if found else None
+    match = _TEMPLATE.search(text)
+    return match.group(0).strip() if match else None
 
 
 def secret(text: str) -> str | None:
@@ -109,7 +109,7 @@ def secret(text: str) -> str | None:
 
 def has_email(text: str) -> bool:
     """Whether an e-mail address stands in a text; addresses of the reserved domains (RFC 2606) are nobody's."""
-    return "@" in text and any(_NOBODY.fullmatch(found.group(1)) is None for found in _EMAIL.finditer(text))
+    return "@" in text and any(_NOBODY.fullmatch(match.group(1)) is None for match in _EMAIL.finditer(text))
 
 
 def language(text: str) -> str | None:
@@ -141,9 +141,11 @@ def foreign_script(text: str, prompt: str) -> str | None:
     if counts["Japanese"]:  # Chinese letters belong to it
         counts["Japanese"] += counts.pop("Chinese")
     least = max(_FOREIGN_LETTERS, _FOREIGN_SHARE * len(letters))
-    found = [name for name, count in counts.items() if name != "Greek" and least <= count <= len(letters) / 2]
-    asked = _scripts(prompt) if found else {}
-    return next((name for name in found if not any(asked[one] for one in (_EAST if name in _EAST else (name,)))), None)
+    scripts = [name for name, count in counts.items() if name != "Greek" and least <= count <= len(letters) / 2]
+    asked = _scripts(prompt) if scripts else {}
+    return next(
+        (name for name in scripts if not any(asked[one] for one in (_EAST if name in _EAST else (name,)))), None
+    )
 
 
 def _scripts(letters: Iterable[str]) -> dict[str, int]:

@@ -173,8 +173,8 @@ def _format_condition(best: Candidate) -> Condition:
     evidence = f"{best.label}: {spread(share)} of the answers are malformed"
     if share.low is not None and share.low > _MALFORMED:
         return Condition(name, "yes", evidence)
-    held = share.high is not None and share.high <= _MALFORMED
-    return Condition(name, "no" if held else "open", evidence)
+    malformed_is_rare = share.high is not None and share.high <= _MALFORMED
+    return Condition(name, "no" if malformed_is_rare else "open", evidence)
 
 
 def _examples(training: Training) -> str:

@@ -90,14 +90,14 @@ def _perplexities(
 
 def _windows(loader: VariantLoader, text: str, section: ProbeSettings) -> list[Scored]:
     """The text's windows of tokens, the same for every variant, up to `max_texts_tokens` in all."""
-    kept: list[Scored] = []
+    windows: list[Scored] = []
     for window in text_rows(text, loader.tokenizer, section.max_length):
-        if sum(row.counted for row in kept) >= section.max_texts_tokens:
+        if sum(row.counted for row in windows) >= section.max_texts_tokens:
             break
-        kept.append(window)
-    if not kept:
+        windows.append(window)
+    if not windows:
         raise DataError("holds no text", where=str(section.texts), remedy="give a file of some thousand words")
-    return kept
+    return windows
 
 
 def perplexity(sums: Sequence[float], windows: Sequence[Scored]) -> Interval:
@@ -226,8 +226,8 @@ def _kl(
     divergences: list[float] = []
     pad_id = pad_token_id(loader.tokenizer)
     # Variants with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
-    for held in held_together([row.counted for row in scored], _HELD_LOGITS // len(loader.tokenizer)):
-        rows_held, size = scored[held], section.batch_size
+    for run in held_together([row.counted for row in scored], _HELD_LOGITS // len(loader.tokenizer)):
+        rows_held, size = scored[run], section.batch_size
         parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
         with loader.use("dpo") as model:
             ours = [answer_logits(model, part, pad_id) for part in parts]
@@ -239,14 +239,14 @@ def _kl(
     return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
 
 
-def held_together(tokens: Sequence[int], most: int) -> Iterator[slice]:
+def held_together(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:
     """Runs of rows, in order, of at most `most` tokens each; a row that is longer is a run by itself."""
-    start = held = 0
+    start = run_tokens = 0
     for at, count in enumerate(tokens):
-        if at > start and held + count > most:
+        if at > start and run_tokens + count > max_tokens:
             yield slice(start, at)
-            start, held = at, 0
-        held += count
+            start, run_tokens = at, 0
+        run_tokens += count
     if start < len(tokens):
         yield slice(start, len(tokens))
 

@@ -82,7 +82,9 @@ def metric_difference(
     """
     counts = common if common is not None else [True] * len(candidate)
     rows = zip(candidate, reference, clusters, counts, strict=True)
-    both = [(new, old, cluster) for new, old, cluster, kept in rows if new is not None and old is not None and kept]
+    both = [
+        (new, old, cluster) for new, old, cluster, counted in rows if new is not None and old is not None and counted
+    ]
     after, before, groups = ([row[at] for row in both] for at in range(3))
     # The t interval that scores have is undefined where all differences are equal; the score interval is not.
     equal = len({round(new - old, 9) for new, old, _ in both}) < 2
@@ -108,13 +110,13 @@ def _extremes(
 ) -> tuple[float | None, float | None]:
     """Mean difference with missing scores at their ends (Manski 1989)."""
     low, high = SCORE_BOUNDS
-    ends = [
+    bounds = [
         ((low if n is None else n) - (high if o is None else o), (high if n is None else n) - (low if o is None else o))
         for n, o in zip(candidate, reference, strict=True)
     ]
-    if not ends:
+    if not bounds:
         return None, None
-    return sum(e[0] for e in ends) / len(ends), sum(e[1] for e in ends) / len(ends)
+    return sum(e[0] for e in bounds) / len(bounds), sum(e[1] for e in bounds) / len(bounds)
 
 
 def with_holm(differences: Sequence[MetricDifference]) -> list[MetricDifference]:

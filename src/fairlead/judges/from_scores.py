@@ -20,8 +20,8 @@ _WORST_FIRST = (
 
 def answers_of(comparisons: Sequence[Comparison]) -> list[Answer]:
     """Every answer that stands in a comparison, once."""
-    found = [Answer(item.prompt, text) for item in comparisons for text in (item.first, item.second)]
-    return list({answer.id: answer for answer in found}.values())
+    answers = [Answer(item.prompt, text) for item in comparisons for text in (item.first, item.second)]
+    return list({answer.id: answer for answer in answers}.values())
 
 
 def compare_by_scores(judge: Judge, comparisons: Sequence[Comparison]) -> Iterator[Verdict]:

@@ -45,9 +45,9 @@ class PanelJudge:
         """Share of the items so far on which its members did not all say the same; None before any gave a verdict."""
         return self._split / self._joined if self._joined else None
 
-    def _count(self, said: set[Any]) -> None:
-        self._joined += bool(said)
-        self._split += len(said) > 1
+    def _count(self, outcomes: set[Any]) -> None:
+        self._joined += bool(outcomes)
+        self._split += len(outcomes) > 1
 
     def _together(
         self, items: Iterable[T], ask: Callable[[Judge, Iterable[T]], Iterator[R]]

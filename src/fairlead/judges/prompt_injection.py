@@ -77,9 +77,9 @@ def instructions_in(text: str) -> str | None:
     """The first phrase of a judged text that speaks to the judge, None where there is none."""
     for pattern in _INSTRUCTIONS:
         try:
-            found = pattern.search(text, timeout=_SEARCH_SECONDS)
+            match = pattern.search(text, timeout=_SEARCH_SECONDS)
         except TimeoutError:
             return "text on which the search for instructions does not come to an end"
-        if found:
-            return " ".join(found.group(0).split())[:80]
+        if match:
+            return " ".join(match.group(0).split())[:80]
     return None

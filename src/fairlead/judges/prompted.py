@@ -107,11 +107,11 @@ class PromptedJudge:
         if isinstance(item, Answer):
             return [self._score_request(item, priority)]
         orders = ("ab", "ba") if self.settings.both_orders else ("ab",)
-        return [self._pair_request(item, shown, priority) for shown in orders]
+        return [self._pair_request(item, order, priority) for order in orders]
 
-    def _pair_request(self, item: Comparison, shown: str, priority: int) -> ChatRequest:
+    def _pair_request(self, item: Comparison, order: str, priority: int) -> ChatRequest:
         prompt, first, second = self._texts(item.prompt.text, item.first, item.second)
-        a, b = (first, second) if shown == "ab" else (second, first)
+        a, b = (first, second) if order == "ab" else (second, first)
         messages = self._pairwise.messages(
             prompt=prompt,
             answer_a=a,
@@ -124,7 +124,7 @@ class PromptedJudge:
             "pairwise",
             self._pairwise.version,
             messages,
-            variant=shown,
+            variant=order,
             priority=priority,
             schema=reply_schemas.PAIRWISE,
         )

@@ -129,29 +129,27 @@ def raise_for_error(
     """
     status, message = error.status_code, message_of(error.body)
     headers = error.response.headers
-    shown = f"{status}: {key.hide(message)}" if message else f"status {status}"
+    text = f"{status}: {key.hide(message)}" if message else f"status {status}"
     where = f"{address} (model {endpoint.model})"
     _raise_for_option(status, message, sent, key, where, endpoint.section)
     if status in (401, 403):
         remedy = f"check the key in {key.source}" if key.variable else "the endpoint needs a key: set api_key_env"
-        raise JudgeError(f"authentication failed ({shown})", where=where, remedy=remedy) from None
+        raise JudgeError(f"authentication failed ({text})", where=where, remedy=remedy) from None
     # A 429 that says when to come back is a limit of the rate, whatever it says of billing.
     limited = status == 429 and retry_after(headers) is not None
     spent = "insufficient_quota" in _codes(_error(error.body)) or "credit balance" in message.lower()
     if status == 402 or (status in (400, 429) and spent and not limited):
         raise JudgeError(
-            f"payment required ({shown})",
+            f"payment required ({text})",
             where=where,
             remedy="top up the account, then run the same command again; replies that were paid for are kept",
         ) from None
     if status in (404, 405):
-        raise JudgeError(
-            f"no such model or address ({shown})", where=where, remedy="check model and base_url"
-        ) from None
+        raise JudgeError(f"no such model or address ({text})", where=where, remedy="check model and base_url") from None
     if status in (408, 409, 425, 429) or status >= 500:
         crowded = status in (408, 429, 503, 529)
-        raise TransientError(shown, retry_after=retry_after(headers), crowded=crowded) from None
-    raise RejectedError(shown, remedy=_remedy(status, message, endpoint.section)) from None
+        raise TransientError(text, retry_after=retry_after(headers), crowded=crowded) from None
+    raise RejectedError(text, remedy=_remedy(status, message, endpoint.section)) from None
 
 
 def _raise_for_option(

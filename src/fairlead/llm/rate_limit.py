@@ -130,9 +130,9 @@ class Concurrency:
 
     def _distance(self) -> float:
         """Seconds between two requests; never more than would fill all places evenly."""
-        even = self._took / self.limit
+        even_distance = self._took / self.limit
         lately = self._lately()
-        return min(even, _MEMORY / (_AHEAD * lately)) if lately else even
+        return min(even_distance, _MEMORY / (_AHEAD * lately)) if lately else even_distance
 
     def _paced(self) -> None:
         self._alarm = None

@@ -182,8 +182,8 @@ def generate_tokens(
     reason = why_unsupported(model)
     if reason is not None:
         _tell_fallback(model.config._name_or_path, reason)
-    way = decode if reason is None else generate_in_batches
-    return way(model, requests, batch_size=batch_size, eos_ids=eos_ids, pad_id=pad_id, finished=finished)
+    generate = decode if reason is None else generate_in_batches
+    return generate(model, requests, batch_size=batch_size, eos_ids=eos_ids, pad_id=pad_id, finished=finished)
 
 
 @functools.cache

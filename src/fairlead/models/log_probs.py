@@ -45,8 +45,8 @@ def answer_row(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase, 
         ModelError: if the chat template fails on the conversation.
     """
     taken = prompt_length(prompt, tokenizer)
-    whole = conversation_tokens(prompt, answer, tokenizer)
-    tokens = tuple(whole[:max_length])
+    conversation = conversation_tokens(prompt, answer, tokenizer)
+    tokens = tuple(conversation[:max_length])
     counted = len(tokens) - taken
     if counted < 1:
         raise DataError(
@@ -54,7 +54,7 @@ def answer_row(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerBase, 
             where=f"prompt {prompt.id} ({prompt.text[:60]!r})",
             remedy="raise max_length or drop the row",
         )
-    return Scored(tokens, counted, cut=len(whole) > max_length)
+    return Scored(tokens, counted, cut=len(conversation) > max_length)
 
 
 def prompt_length(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -59,7 +59,7 @@ def _read(log: Path) -> list[Completion]:
     if not log.exists():
         return []
     raw = log.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    if len(whole) != len(raw):
-        log.write_bytes(whole)
-    return [completion_from_json(row) for line in whole.decode().splitlines() for row in json.loads(line)]
+    complete_lines = raw[: raw.rfind(b"\n") + 1]
+    if len(complete_lines) != len(raw):
+        log.write_bytes(complete_lines)
+    return [completion_from_json(row) for line in complete_lines.decode().splitlines() for row in json.loads(line)]

@@ -37,8 +37,8 @@ def run(context: Context[PairsSettings]) -> Metrics:
         pairs = context.read(files.READY_PAIRS)
     dropped: dict[str, int] = {}
     if drop := context.settings.drop:
-        held = context.read(files.EVAL_PROMPTS)
-        pairs, dropped = without_faults(pairs, drop, similarity=similarity, eval_prompts=held)
+        eval_rows = context.read(files.EVAL_PROMPTS)
+        pairs, dropped = without_faults(pairs, drop, similarity=similarity, eval_prompts=eval_rows)
     if len(pairs) < 2:
         raise too_few_pairs(len(pairs), counts, dropped)
     train, validation = split_by_prompt(

@@ -44,7 +44,9 @@ def too_few_pairs(pairs: int, counts: Mapping[PairOutcome, int], dropped: Mappin
     _, remedy = max(remedies, key=lambda counted: counted[0], default=(0, _MORE if counts else _MORE_ROWS))
     reasons = {**{str(outcome): count for outcome, count in sorted(counts.items())}}
     reasons |= {f"dropped as {name}": count for name, count in dropped.items()}
-    shown = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items()) or "none was imported"
+    listed = (
+        ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in reasons.items()) or "none was imported"
+    )
     return DataError(
-        f"{pairs} preference pairs came out ({shown}), too few to train on and to watch", where="pairs", remedy=remedy
+        f"{pairs} preference pairs came out ({listed}), too few to train on and to watch", where="pairs", remedy=remedy
     )

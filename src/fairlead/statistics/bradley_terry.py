@@ -53,19 +53,19 @@ def bradley_terry(
     if (i == j).any():
         raise ValueError("a model cannot be compared with itself")
     comparable = _connected(i, j, y, len(names), names.index(reference))
-    kept = comparable[i] & comparable[j]
-    codes = np.unique(cluster_codes(clusters, len(y))[kept], return_inverse=True)[1]
+    in_component = comparable[i] & comparable[j]
+    codes = np.unique(cluster_codes(clusters, len(y))[in_component], return_inverse=True)[1]
     free = [number for number, name in enumerate(names) if comparable[number] and name != reference]
     design = np.zeros((len(y), len(names)))
     design[np.arange(len(y)), i], design[np.arange(len(y)), j] = 1.0, -1.0
-    strength, error = _fit(design[kept][:, free], y[kept], codes)
+    strength, error = _fit(design[in_component][:, free], y[in_component], codes)
     comparisons = np.bincount(np.concatenate([i, j]), minlength=len(names))
     unconnected = "undefined: no chain of wins and of losses to the reference"
     intervals = {
         name: Interval(None, None, None, int(n), unconnected) for name, n in zip(names, comparisons, strict=True)
     }
     intervals[reference] = Interval(0.0, 0.0, 0.0, int(comparisons[names.index(reference)]), "reference")
-    fitted = np.bincount(np.concatenate([i[kept], j[kept]]), minlength=len(names))
+    fitted = np.bincount(np.concatenate([i[in_component], j[in_component]]), minlength=len(names))
     for at, number in enumerate(free):
         groups = int(codes.max()) + 1
         intervals[names[number]] = _interval(float(strength[at]), float(error[at]), groups, int(fitted[number]), level)

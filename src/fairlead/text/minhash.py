@@ -68,17 +68,17 @@ class MinHashIndex:
         """
         earlier: list[tuple[int, Hashes]] = []
         for member in members:
-            own: Hashes | None = None
+            hashes: Hashes | None = None
             known = False
             for other, theirs in earlier:
                 if groups.find(other) != groups.find(member):
-                    own = self._set(member) if own is None else own
-                    if not are_similar(own, theirs, (len(own), len(theirs)), self.threshold):
+                    hashes = self._set(member) if hashes is None else hashes
+                    if not are_similar(hashes, theirs, (len(hashes), len(theirs)), self.threshold):
                         continue
                     groups.join(other, member)
                 known = True
             if not known or len(earlier) < _COMPARED:
-                earlier.append((member, self._set(member) if own is None else own))
+                earlier.append((member, self._set(member) if hashes is None else hashes))
 
     def _set(self, text: int) -> Hashes:
         portion, start, end = self._bounds[text]
@@ -96,7 +96,7 @@ def _shingles(words: Words) -> Hashes:
 
 def _signatures(sets: Sequence[Hashes]) -> NDArray[np.uint32]:
     """Minimum of every hash function over each set: shape (sets, functions)."""
-    found = np.empty((len(sets), len(_FLIPS)), np.uint32)
+    signatures = np.empty((len(sets), len(_FLIPS)), np.uint32)
     start = 0
     while start < len(sets):
         end, size = start, 0
@@ -107,9 +107,9 @@ def _signatures(sets: Sequence[Hashes]) -> NDArray[np.uint32]:
         folded = (np.concatenate(block) >> np.uint64(32)).astype(np.uint32)
         starts = np.cumsum([0, *(len(hashes) for hashes in block[:-1])])
         for number, (flip, factor) in enumerate(zip(_FLIPS, _FACTORS, strict=True)):
-            found[start:end, number] = np.minimum.reduceat((folded ^ flip) * factor, starts)
+            signatures[start:end, number] = np.minimum.reduceat((folded ^ flip) * factor, starts)
         start = end
-    return found
+    return signatures
 
 
 def _banded(signatures: NDArray[np.uint32]) -> Hashes:

@@ -36,17 +36,17 @@ def overlaps(texts: Sequence[str], against: Sequence[str], threshold: float) -> 
     words = [vocabulary.words(text) for text in texts]
     other = [vocabulary.words(text) for text in against]
     first_equal = {key.tobytes(): index for index, key in reversed(list(enumerate(other)))}
-    found = {
+    overlapping = {
         index: (first_equal[key.tobytes()], 1.0) for index, key in enumerate(words) if key.tobytes() in first_equal
     }
-    left = [index for index in range(len(words)) if index not in found]
+    left = [index for index in range(len(words)) if index not in overlapping]
     sets = _shingle_sets([words[index] for index in left] + other, len(vocabulary))
     postings = _Postings.of(sets, len(left))
     for position, index in enumerate(left):
         best = postings.most_similar(sets[position], int(sets.sizes[position]), threshold)
         if best is not None:
-            found[index] = best
-    return dict(sorted(found.items()))
+            overlapping[index] = best
+    return dict(sorted(overlapping.items()))
 
 
 def clusters(texts: Sequence[str], threshold: float) -> list[int]:
@@ -87,9 +87,9 @@ def _join_similar(sets: _Sets, numbers: Sequence[int], groups: Groups, threshold
                         groups.join(numbers[earlier], numbers[later])
         for shingle in sets.flat[start : start + int(indexed[later])].tolist():
             listed = bundles.setdefault(shingle, [])
-            own = groups.find(numbers[later])
+            group = groups.find(numbers[later])
             for bundle in listed:
-                if groups.find(numbers[bundle[0]]) == own:
+                if groups.find(numbers[bundle[0]]) == group:
                     bundle.append(later)
                     break
             else:
@@ -114,8 +114,8 @@ class _Sets:
 
     def __getitem__(self, number: int) -> Ints:
         start = int(self.starts[number])
-        own: Ints = self.flat[start : start + int(self.kept[number])]
-        return own
+        shingles: Ints = self.flat[start : start + int(self.kept[number])]
+        return shingles
 
     def prefix(self, threshold: float) -> Ints:
         """How many of each set's shingles in `flat` are among its first |A| − ⌈t·|A|⌉ + 1."""
@@ -133,9 +133,9 @@ def _shingle_sets(texts: Sequence[Words], vocabulary: int) -> _Sets:
     lengths = np.array([len(words) for words in texts], np.int64)
     words = np.concatenate([*texts, np.zeros(SHINGLE, np.int32)])
     owner = np.repeat(np.arange(len(texts)), lengths)
-    whole = np.flatnonzero(owner[: 1 - SHINGLE] == owner[SHINGLE - 1 :])  # runs that do not reach into the next text
-    runs = np.bincount(owner[whole], minlength=len(texts))
-    starts = whole[_repeated(words, whole)]
+    inner = np.flatnonzero(owner[: 1 - SHINGLE] == owner[SHINGLE - 1 :])  # runs that do not reach into the next text
+    runs = np.bincount(owner[inner], minlength=len(texts))
+    starts = inner[_repeated(words, inner)]
     owner = owner[starts]
     alone = runs - np.bincount(owner, minlength=len(texts))
     shingle = _numbered_runs(words, starts, vocabulary)
@@ -211,9 +211,9 @@ class _Postings:
         """Whether a set shares early enough shingles: after the first shared one, only later ones can be shared."""
         owners = self._occurrences(ranked[probes], self.owner)
         theirs = self._occurrences(ranked[probes], self.later)
-        own = np.repeat(len(ranked) - probes, self.ends[ranked[probes] + 1] - self.ends[ranked[probes]])
+        remaining = np.repeat(len(ranked) - probes, self.ends[ranked[probes] + 1] - self.ends[ranked[probes]])
         owners, first = np.unique(owners, return_index=True)
-        most = np.minimum(own[first], theirs[first])
+        most = np.minimum(remaining[first], theirs[first])
         return bool((most >= threshold / (1 + threshold) * (size + self.sizes[owners]) - ROUNDING).any())
 
     def _occurrences(self, shingles: Ints, values: Ints) -> Ints:

@@ -58,8 +58,8 @@ def run(context: Context[DpoSettings]) -> Metrics:
     noise = _apply_label_noise(context, trainer, train) if section.label_noise == "measured" else {}
     tokenizer = load_tokenizer(model_section, context.folder)
     outcome = _train_monitored(context, trainer, tokenizer)
-    kept = trainer.state.global_step if outcome.kept_step is None else outcome.kept_step
-    metrics = hf_trainer.validation_metrics(trainer, _VALIDATION, trainer.passes.get(kept))
+    last_step = trainer.state.global_step if outcome.kept_step is None else outcome.kept_step
+    metrics = hf_trainer.validation_metrics(trainer, _VALIDATION, trainer.passes.get(last_step))
     result = _result(trainer, metrics, outcome)
     result.write(context.out / files.DPO_RESULT.name)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")

@@ -118,8 +118,8 @@ def train(trainer: Trainer, context: Context[Any], what: str, recorder: RunRecor
         trainer.remove_callback(callback)
     callbacks = trainer.callback_handler.callbacks
     # What transformers has decided of a step is there to be changed, and no other callback has seen it yet.
-    flow = next(n for n, callback in enumerate(callbacks) if isinstance(callback, DefaultFlowCallback))
-    callbacks.insert(flow + 1, recorder)
+    position = next(n for n, callback in enumerate(callbacks) if isinstance(callback, DefaultFlowCallback))
+    callbacks.insert(position + 1, recorder)
     with context.progress.task(context.stage, what, _steps(trainer)) as bar:
         recorder.outputs = RunOutputs(context.out / METRICS, take_trackers(trainer), bar)
         try:

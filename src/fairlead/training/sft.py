@@ -42,13 +42,13 @@ def run(context: Context[SftSettings]) -> Metrics:
         processing_class=tokenizer,
         peft_config=hf_trainer.lora_config(lora, model, model_section.name) if section.method == "lora" else None,
     )
-    kept = _kept(trainer.train_dataset, len(train), section.max_length)
+    trained_rows = _kept(trainer.train_dataset, len(train), section.max_length)
     kept_validation = _kept(trainer.eval_dataset, len(validation), section.max_length) if validation else 0
     hf_trainer.train(trainer, context, "supervised fine-tuning")
     metrics = hf_trainer.validation_metrics(trainer, _METRICS)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
     return {
-        "train": kept,
+        "train": trained_rows,
         "validation": kept_validation,
         "steps": trainer.state.global_step,
         "train_loss": _last(trainer.state.log_history, "loss"),
@@ -62,21 +62,21 @@ def _kept(rows: Dataset, total: int, max_length: int) -> int:
     Raises:
         TrainingError: if none is left.
     """
-    kept = len(rows)
-    if not kept:
+    remaining = len(rows)
+    if not remaining:
         raise TrainingError(
             f"all {total} rows have a prompt of {max_length} tokens or more, so no answer is left to learn from",
             where="sft.max_length",
             remedy="raise sft.max_length, or shorten the prompts",
         )
-    if kept < total:
+    if remaining < total:
         logger.warning(
             "%d of %d rows have a prompt of %d tokens or more: dropped (sft.max_length)",
-            total - kept,
+            total - remaining,
             total,
             max_length,
         )
-    return kept
+    return remaining
 
 
 def _last(history: list[dict[str, Any]], key: str) -> float | None:

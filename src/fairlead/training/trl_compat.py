@@ -106,7 +106,7 @@ def scored_log_probs(
     ).log_probs
     # Prompt-learning adapters put virtual tokens before the row.
     log_probs = log_probs[:, 1 - ids.shape[1] :].float().cpu()
-    return [row[kept] for row, kept in zip(log_probs, scored[:, 1:], strict=True)]
+    return [row[row_mask] for row, row_mask in zip(log_probs, scored[:, 1:], strict=True)]
 
 
 # The reference

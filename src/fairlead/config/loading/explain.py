@@ -77,7 +77,7 @@ def _problem(item: ErrorDetails, data: Any, section: type[Section]) -> _Problem:
     path, alternative = _written(item["loc"], data, missing=kind == "missing")
     parents = _types_at(path[:-1], data, section)
     secret = bool(path) and any(_is_secret(parent, str(path[-1])) for parent in parents)
-    given = "" if secret else _given(item["input"])
+    quoted = "" if secret else _given(item["input"])
     if kind == UNUSABLE_JUDGE:
         return _Problem(path, str(item["msg"]))
     if kind == "extra_forbidden":
@@ -89,13 +89,13 @@ def _problem(item: ErrorDetails, data: Any, section: type[Section]) -> _Problem:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _Problem((*path, "kind"), _unknown_kind(item["input"], _types_at(path, data, section, chosen=False)))
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return _Problem(path, "must be a mapping of keys to values", given, alternative)
+        return _Problem(path, "must be a mapping of keys to values", quoted, alternative)
     if kind == "literal_error":
         return _unknown_choice(item, path, alternative)
     message = str(item["msg"]).removeprefix("Value error, ")
     if kind == "value_error" and not item["loc"]:
         return _Problem((), message)
-    return _Problem(path, f"{message[0].lower()}{message[1:]}", given, alternative)
+    return _Problem(path, f"{message[0].lower()}{message[1:]}", quoted, alternative)
 
 
 def _unknown_kind(value: Any, sections: Iterable[type[Section]]) -> str:
@@ -110,8 +110,8 @@ def _unknown_choice(item: ErrorDetails, path: tuple[str | int, ...], alternative
     if alternative and item["loc"][-1] != "[key]":
         return _Problem(path, " or ".join(choices), _given(item["input"]), alternative)
     value = path[-1] if item["loc"][-1] == "[key]" else item["input"]
-    shown = _given(value).removeprefix(" (given: ").removesuffix(")") or "of another type"
-    return _Problem(path, f"unknown value {shown}, {known_names(value, choices)}")
+    quoted = _given(value).removeprefix(" (given: ").removesuffix(")") or "of another type"
+    return _Problem(path, f"unknown value {quoted}, {known_names(value, choices)}")
 
 
 def _given(value: Any) -> str:
@@ -163,13 +163,13 @@ def _types_at(
     """
     annotations: list[Any] = [section]
     for part in path:
-        found: list[Any] = []
+        field_types: list[Any] = []
         for member in _sections(annotations, data):
             field = member.model_fields.get(str(part))
-            found += [field.annotation] if field else []
-        if isinstance(data, list) or not found:
-            found += [item for annotation in annotations if (item := item_annotation(annotation)) is not None]
-        annotations = found
+            field_types += [field.annotation] if field else []
+        if isinstance(data, list) or not field_types:
+            field_types += [item for annotation in annotations if (item := item_annotation(annotation)) is not None]
+        annotations = field_types
         data = _item(data, part)
     return _sections(annotations, data if chosen else None)
 

@@ -164,8 +164,10 @@ def _size(node: Node, sizes: dict[int, int]) -> int:
 
 def _core_only() -> None:
     """Leaves the types of JSON; only `true` and `false` are booleans, and dates are text."""
-    kept = {tag: make for tag, make in _Loader.yaml_constructors.items() if (tag or "").removeprefix(_CORE) in _TYPES}
-    _Loader.yaml_constructors = {**kept, None: _Loader.construct_undefined}
+    constructors = {
+        tag: make for tag, make in _Loader.yaml_constructors.items() if (tag or "").removeprefix(_CORE) in _TYPES
+    }
+    _Loader.yaml_constructors = {**constructors, None: _Loader.construct_undefined}
     dropped = {f"{_CORE}bool", f"{_CORE}timestamp", f"{_CORE}value"}
     _Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in dropped]

@@ -34,12 +34,12 @@ def argilla(row: Row) -> Preference:
     if fields.get("chosen") is not None and fields.get("rejected") is not None:
         return Preference(prompt, text_field(fields, "chosen"), text_field(fields, "rejected"))
     answers = [name for name in fields if _ANSWER.fullmatch(name) and fields[name] is not None]
-    said = _judged(list(_responses(row.get("responses"))), answers) or _judged(
+    judged = _judged(list(_responses(row.get("responses"))), answers) or _judged(
         list(_suggestions(row.get("suggestions"))), answers
     )
-    if said is None:
+    if judged is None:
         raise UnusableRowError(DropReason.NO_VERDICT)
-    worth, rated = said
+    worth, rated = judged
     best, worst = max(worth, key=worth.__getitem__), min(worth, key=worth.__getitem__)
     if worth[best] == worth[worst]:
         raise UnusableRowError(DropReason.EQUAL_SCORES)
@@ -86,12 +86,12 @@ def _value(answer: Any) -> Any:
     return answer.get("value") if isinstance(answer, Mapping) else answer
 
 
-def _judged(said: Sequence[tuple[str, Any]], answers: Sequence[str]) -> tuple[dict[str, float], bool] | None:
+def _judged(responses: Sequence[tuple[str, Any]], answers: Sequence[str]) -> tuple[dict[str, float], bool] | None:
     """How good each answer is, and whether that is a rating; None where fewer than two are judged."""
     ratings: dict[str, list[float]] = {}
     ranks: dict[str, list[float]] = {}
     votes = dict.fromkeys(answers, 0.0)
-    for question, value in said:
+    for question, value in responses:
         rated = _RATING.fullmatch(question)
         if value is None:
             continue
@@ -103,7 +103,7 @@ def _judged(said: Sequence[tuple[str, Any]], answers: Sequence[str]) -> tuple[di
             for one in value:
                 if isinstance(one, Mapping) and one.get("value") in votes and one.get("rank") is not None:
                     ranks.setdefault(one["value"], []).append(-number(one["rank"], question))
-    for found in (ratings, ranks):
-        if len(found) > 1:
-            return {name: fmean(values) for name, values in found.items()}, found is ratings
+    for by_answer in (ratings, ranks):
+        if len(by_answer) > 1:
+            return {name: fmean(values) for name, values in by_answer.items()}, by_answer is ratings
     return (votes, False) if any(votes.values()) and len(answers) == 2 else None

@@ -262,7 +262,7 @@ def _transcript(row: Row, name: str) -> tuple[Message, ...]:
         raise wrong(name, "a transcript that begins with a blank line and Human:", text)
     parts = _TURN.split(text)[1:]
     roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
-    return tuple(Message(roles[who], said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True))
+    return tuple(Message(roles[role], content.strip()) for role, content in zip(parts[::2], parts[1::2], strict=True))
 
 
 def _from_common_turns(row: Row, chosen: Sequence[Message], rejected: Sequence[Message]) -> Preference:

@@ -231,9 +231,9 @@ def _read(reader: Callable[[Row], T], row: FileRow, form: str = "") -> T:
 def _prompt(row: Row) -> Prompt:
     messages = None if "prompt" in row or "messages" not in row else fields.messages_field(row, "messages")
     prompt = fields.prompt_field(row) if messages is None else Prompt(messages, **fields.about(row))
-    fault = _fault(prompt)
-    if fault:
-        raise DataError(fault)
+    problem = _fault(prompt)
+    if problem:
+        raise DataError(problem)
     return prompt
 
 

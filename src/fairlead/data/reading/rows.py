@@ -164,8 +164,8 @@ def _unended(text: str, position: int, path: Path) -> DataError:
 
 
 def _after_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return found.end() if found else position
+    space = _SPACE.match(text, position)
+    return space.end() if space else position
 
 
 def _decoded(text: str, position: int) -> tuple[Any, int]:

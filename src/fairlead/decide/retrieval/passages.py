@@ -33,10 +33,10 @@ class Passage:
 
 def passages_of(document: Document, *, chunk_words: int, overlap_words: int) -> list[Passage]:
     """The document's passages, in order; none has more than `chunk_words` words, and no word is lost."""
-    found: list[Passage] = []
+    passages: list[Passage] = []
     for heading, body in _sections(document):
-        found += [Passage(document.name, text, heading) for text in _pieces(body, chunk_words, overlap_words)]
-    return found
+        passages += [Passage(document.name, text, heading) for text in _pieces(body, chunk_words, overlap_words)]
+    return passages
 
 
 def _sections(document: Document) -> Iterator[tuple[str, str]]:

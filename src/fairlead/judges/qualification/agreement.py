@@ -28,7 +28,7 @@ def agreement(rows: Sequence[LabelledComparison], verdicts: Sequence[Orders]) ->
     decided = [(row, row.human, orders) for row, orders in zip(rows, verdicts, strict=True) if row.human is not None]
     both = any(len(orders) == 2 for orders in verdicts)
     flat = [(number, human, state) for number, (_, human, orders) in enumerate(decided) for state in orders]
-    given = [(number, human, state) for number, human, state in flat if state.decided]
+    readable = [(number, human, state) for number, human, state in flat if state.decided]
     joined = [(human, state) for _, human, orders in decided if (state := joined_orders(orders)).decided]
     pairs = [orders for _, _, orders in decided if len(orders) == 2 and all(state.decided for state in orders)]
     majority = [(row, (human,)) for row, human, _ in decided]
@@ -37,7 +37,7 @@ def agreement(rows: Sequence[LabelledComparison], verdicts: Sequence[Orders]) ->
         rows=len(decided),
         undecided_rows=len(rows) - len(decided),
         states=by_state(Counter(state for _, _, state in flat)),
-        accuracy=_share(given),
+        accuracy=_share(readable),
         accuracy_missing_as_tie=_share([(n, human, state if state.decided else TIE) for n, human, state in flat]),
         accuracy_missing_as_wrong=_share(flat),
         pair_accuracy=_proportion(human is state for human, state in joined) if both else None,

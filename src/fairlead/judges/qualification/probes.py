@@ -54,13 +54,13 @@ def canary_probe(rows: Iterable[LabelledComparison], canary: str) -> list[Labell
 
 def family_probe(rows: Iterable[LabelledComparison], families: set[str]) -> list[LabelledComparison]:
     """The rows in which exactly one answer, turned to stand first, was written by a model of these families."""
-    found = []
+    probe_rows = []
     for row in rows:
         first, second = (family_of(model) in families for model in row.models)
         if first == second or row.human is None or not all(row.models):
             continue
-        found.append(row if first else _turned(row))
-    return found
+        probe_rows.append(row if first else _turned(row))
+    return probe_rows
 
 
 def better(row: LabelledComparison) -> str | None:

@@ -64,14 +64,14 @@ def qualify(
     beside_people = agreement(plan["people"], verdicts["people"])
     padded = _share_of_second(verdicts["length"])
     canaries = {name: _share_not_won(verdicts[f"canary {name}"]) for name in probes.CANARIES}
-    own = _excess(plan["family"], verdicts["family"])
+    excess = _excess(plan["family"], verdicts["family"])
     return JudgeQualification(
         judge=judge.name,
         agreement=beside_people,
         padded_wins=padded,
         canary_wins=canaries,
-        own_family=own,
-        demands=_demands(settings, beside_people, padded, canaries, own),
+        own_family=excess,
+        demands=_demands(settings, beside_people, padded, canaries, excess),
         checked=checked_rows(recording.verdicts, rows),
     )
 
@@ -103,8 +103,8 @@ def _failure(demand: Demand) -> str:
 
 def _share_of_second(verdicts: Sequence[Orders]) -> Interval:
     """Share of the readable verdicts that name the second answer."""
-    given = [state for orders in verdicts for state in orders if state.decided]
-    return proportion_interval(sum(state is LOSS for state in given), len(given))
+    states = [state for orders in verdicts for state in orders if state.decided]
+    return proportion_interval(sum(state is LOSS for state in states), len(states))
 
 
 def _share_not_won(verdicts: Sequence[Orders]) -> Interval:
@@ -128,7 +128,7 @@ def _demands(
     beside_people: Agreement,
     padded: Interval,
     canaries: Mapping[str, Interval],
-    own: Interval | None,
+    own_family: Interval | None,
 ) -> tuple[Demand, ...]:
     worst = max((share.value for share in canaries.values() if share.value is not None), default=None)
     order = None if beside_people.order_agreement is None else beside_people.order_agreement.value
@@ -137,7 +137,7 @@ def _demands(
         ("min_order_agreement", settings.min_order_agreement, order),
         ("max_padded_wins", settings.max_padded_wins, padded.value),
         ("max_canary_wins", settings.max_canary_wins, worst),
-        ("max_own_family", settings.max_own_family, None if own is None else own.value),
+        ("max_own_family", settings.max_own_family, None if own_family is None else own_family.value),
         ("max_missing", settings.max_missing, beside_people.missing.value),
     )
     return tuple(_demand(name, bound, value) for name, bound, value in measured if bound is not None)

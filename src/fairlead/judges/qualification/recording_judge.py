@@ -43,9 +43,9 @@ def checked_rows(verdicts: dict[str, Verdict], rows: Sequence[LabelledComparison
     """
     checked = []
     for row in rows:
-        shown = row.comparison
-        one = verdicts.get(shown.id)
-        other = verdicts.get(Comparison(shown.prompt, shown.second, shown.first).id)
+        judged = row.comparison
+        one = verdicts.get(judged.id)
+        other = verdicts.get(Comparison(judged.prompt, judged.second, judged.first).id)
         if one is None or other is None or {row.human, one.state} - {WIN, LOSS} or other.state is not one.state.swapped:
             continue
         margins = [verdict.margin for verdict in (one, other) if verdict.margin is not None]

@@ -131,7 +131,7 @@ class ReplyStore:
     def totals(self) -> list[Totals]:
         """Replies, tokens and cost of every model and purpose."""
         c, of = replies.c, (replies.c.model, replies.c.endpoint, replies.c.purpose)
-        told = sa.case((c.input_tokens.is_(None), 0), else_=sa.func.length(c.request))
+        characters_with_count = sa.case((c.input_tokens.is_(None), 0), else_=sa.func.length(c.request))
         query = sa.select(
             *of,
             sa.func.count(),
@@ -139,7 +139,7 @@ class ReplyStore:
             sa.cast(sa.func.sum(c.input_tokens), sa.BigInteger),
             sa.cast(sa.func.sum(c.output_tokens), sa.BigInteger),
             sa.func.count(c.input_tokens),
-            sa.func.sum(told),
+            sa.func.sum(characters_with_count),
             sa.func.sum(c.cost),
             sa.func.avg(c.latency),
         )

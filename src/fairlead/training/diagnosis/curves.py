@@ -63,7 +63,7 @@ class Curves:
     @property
     def comparable_passes(self) -> tuple[ValidationPass, ...]:
         """Validation passes over as many pairs as the first one, which may not be all; others are no trend with it."""
-        return tuple(each for each in self.validation if each.pairs == self.validation[0].pairs)
+        return tuple(result for result in self.validation if result.pairs == self.validation[0].pairs)
 
     @property
     def step(self) -> int:
@@ -101,7 +101,7 @@ class Curves:
     @property
     def last_validation_gap(self) -> float | None:
         """Newest reward gap on validation pairs, β included."""
-        return last(each.gap for each in self.validation)
+        return last(result.gap for result in self.validation)
 
     @property
     def log_ratio_gap(self) -> float | None:
@@ -131,8 +131,8 @@ def last(values: Iterable[float | None]) -> float | None:
 
 def recent(values: Sequence[float], share: float = 0.25) -> float | None:
     """Mean over the last part; a single batch says little."""
-    kept = values[-max(1, round(share * len(values))) :]
-    return sum(kept) / len(kept) if kept else None
+    last_values = values[-max(1, round(share * len(values))) :]
+    return sum(last_values) / len(last_values) if last_values else None
 
 
 def _by_step(values: Iterable[_Value]) -> tuple[_Value, ...]:

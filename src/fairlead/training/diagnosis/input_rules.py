@@ -60,9 +60,9 @@ def formatting(curves: Curves, limits: Thresholds) -> Finding | None:
 
 def label_noise(curves: Curves, limits: Thresholds) -> Finding | None:
     """The policy moved, yet ranks validation pairs little better than a coin, wrongly even where it is sure."""
-    accuracy = last(each.accuracy for each in curves.validation)
-    wrong = last(each.confidently_wrong for each in curves.validation)
-    pairs = last(each.pairs for each in curves.validation) or curves.facts.validation_pairs
+    accuracy = last(result.accuracy for result in curves.validation)
+    wrong = last(result.confidently_wrong for result in curves.validation)
+    pairs = last(result.pairs for result in curves.validation) or curves.facts.validation_pairs
     if accuracy is None or not pairs or too_early(curves, limits) or not has_moved(curves, limits):
         return None
     # The accuracy's own sampling error must not raise an alarm.

@@ -16,7 +16,10 @@ SMALLEST_GAP = 1.0  # nats; a fall of a smaller validation gap is noise
 def overfitting(curves: Curves, limits: Thresholds) -> Finding | None:
     """Validation gets worse, or stands still, while training goes on."""
     passes = curves.comparable_passes
-    gaps, losses = known(each.gap for each in passes), known(each.loss for each in passes)
+    gaps, losses = (
+        known(result.gap for result in passes),
+        known(result.loss for result in passes),
+    )
     train = curves.recent_loss
     if len(gaps) < FEWEST_PASSES or not losses or train is None or too_early(curves, limits):
         return None
@@ -167,7 +170,7 @@ def _training_gap_grows(curves: Curves) -> bool:
 
 def _fewer_epochs(curves: Curves, limits: Thresholds) -> float | None:
     """The first epoch at which validation was as good as it became, but for a plateau."""
-    passes = [(each.gap, each.epoch) for each in curves.comparable_passes if each.gap is not None]
+    passes = [(result.gap, result.epoch) for result in curves.comparable_passes if result.gap is not None]
     enough = max(gap for gap, _ in passes) / (1 + limits.stall)
     epoch = next(epoch for gap, epoch in passes if gap >= enough)
     return None if epoch is None else round(epoch, 2)

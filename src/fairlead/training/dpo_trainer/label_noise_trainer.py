@@ -69,19 +69,19 @@ class WatchedDPOTrainer(DPOTrainer):
     def batch_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         inputs = dict(inputs)
         error, weight = inputs.pop(ERROR, None), inputs.pop(WEIGHT, None)
-        kept: list[Tensor] = []
+        captured: list[Tensor] = []
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             outputs = model(*args, **kwargs)
             if getattr(outputs, "log_probs", None) is not None:
-                kept.append(outputs.log_probs)
+                captured.append(outputs.log_probs)
             return outputs
 
         result = super().batch_loss(forward, inputs, return_outputs)
         training = self.model.training
-        if not kept or "ref_chosen_logps" not in inputs or (training and error is None):
+        if not captured or "ref_chosen_logps" not in inputs or (training and error is None):
             return result
-        margins = self._pair_margins(kept[0], inputs)
+        margins = self._pair_margins(captured[0], inputs)
         if not training:
             self._margins += self.accelerator.gather_for_metrics(margins.detach()).tolist()
             return result
@@ -96,8 +96,8 @@ class WatchedDPOTrainer(DPOTrainer):
         return margin(chosen, rejected, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], self.beta)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        own = eval_dataset is None or eval_dataset is self.eval_dataset
-        loader: DataLoader[Any] = super().get_eval_dataloader(self._pairs_of_pass() if own else eval_dataset)
+        of_validation = eval_dataset is None or eval_dataset is self.eval_dataset
+        loader: DataLoader[Any] = super().get_eval_dataloader(self._pairs_of_pass() if of_validation else eval_dataset)
         return loader
 
     def _pairs_of_pass(self) -> Any:

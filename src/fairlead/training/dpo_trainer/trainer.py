@@ -217,8 +217,8 @@ class DPOTrainer(OpenDPOTrainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         microbatches = split(inputs, self._max_tokens())
         if len(microbatches) == 1:
-            whole: Tensor = super().training_step(model, inputs, *args, **kwargs)
-            return whole
+            batch_loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
+            return batch_loss
         metrics = self.batch_metrics("train")
         before = {name: len(values) for name, values in metrics.items()}
         weights, losses = self.loss_weights, []
@@ -241,7 +241,7 @@ class DPOTrainer(OpenDPOTrainer):
     def _max_tokens(self) -> float:
         """How many tokens a step computes at once; without bound where only the whole batch has the loss."""
         assert self.packed is not None
-        whole = (
+        needs_whole_batch = (
             self.packed.reason is not None
             or self.packed.length_dependent
             or self.aux_loss_enabled
@@ -251,7 +251,7 @@ class DPOTrainer(OpenDPOTrainer):
             or self.is_fsdp_enabled
             or self.is_deepspeed_enabled
         )
-        if whole:
+        if needs_whole_batch:
             return math.inf
         if self._tokens_at_once is None:
             config = self.accelerator.unwrap_model(self.model).config.get_text_config()
@@ -268,8 +268,8 @@ class DPOTrainer(OpenDPOTrainer):
         pairs = super().tokenize_pairs(dataset, processing_class, args, dataset_name)
         pairs = pairs.filter(lambda row: why_unusable(row, args.max_length, args.truncation_mode) is None)
         if numbered:
-            kept = set(pairs["_row"])
-            self.dropped[dataset_name] = dropped = [row for row in range(len(dataset)) if row not in kept]
+            remaining = set(pairs["_row"])
+            self.dropped[dataset_name] = dropped = [row for row in range(len(dataset)) if row not in remaining]
             pairs = pairs.remove_columns("_row")
             report_dropped(dropped, len(dataset), max_dropped=self._max_dropped, max_length=args.max_length)
         return pairs

@@ -72,7 +72,7 @@ def _log_nothing(*args: Any, **kwargs: Any) -> None:
 def take_trackers(trainer: Trainer) -> list[Tracker]:
     """The trainer's trackers; the trainer itself logs nothing to them any more."""
     callbacks = trainer.callback_handler.callbacks
-    return [Tracker(each) for each in callbacks if type(each).__module__ == integration_utils.__name__]
+    return [Tracker(callback) for callback in callbacks if type(callback).__module__ == integration_utils.__name__]
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class RunOutputs:
 
     def cut_back(self, step: int) -> list[dict[str, Metric]]:
         """Drops the rows after a step, so that the curve of a resumed training is that of one run; returns the rest."""
-        kept = [row for row in read_metrics(self.metrics) if int(row["step"] or 0) <= step]
-        write_atomic(self.metrics, "".join(dump_json(row) + "\n" for row in kept))
-        return kept
+        earlier = [row for row in read_metrics(self.metrics) if int(row["step"] or 0) <= step]
+        write_atomic(self.metrics, "".join(dump_json(row) + "\n" for row in earlier))
+        return earlier
 
     def write(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, row: Metrics, **kwargs: Any

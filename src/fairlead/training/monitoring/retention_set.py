@@ -33,9 +33,9 @@ def read_retention_set(path: Path, tokenizer: Any, max_length: int) -> list[tupl
     for row in read_rows(path):
         text, answer = row.read(prompt_and_answer)
         prompt = prompt_tokens(Prompt.of(text), tokenizer)
-        whole = conversation_tokens(Prompt.of(text), answer, tokenizer)[:max_length]
-        if len(whole) > len(prompt):
-            rows.append((prompt, whole[len(prompt) :]))
+        tokens = conversation_tokens(Prompt.of(text), answer, tokenizer)[:max_length]
+        if len(tokens) > len(prompt):
+            rows.append((prompt, tokens[len(prompt) :]))
         if len(rows) == MOST_ROWS:
             break
     if not rows:

@@ -70,10 +70,10 @@ def with_prompt_gain(facts: RunFacts, trainer: Any, samples: PolicySamples, *, w
     prompts, answers = [list(p) for p in rows["prompt_ids"]], [list(a) for a in rows["chosen_ids"]]
     if len({tuple(p) for p in prompts}) < 2:
         return facts
-    own = samples.reference_log_probs(prompts, answers)
+    log_probs = samples.reference_log_probs(prompts, answers)
     other = samples.reference_log_probs(prompts[1:] + prompts[:1], answers)
-    tokens = sum(map(len, own))
-    gains = [float(x.sum() - y.sum()) for x, y in zip(own, other, strict=True)]
+    tokens = sum(map(len, log_probs))
+    gains = [float(x.sum() - y.sum()) for x, y in zip(log_probs, other, strict=True)]
     return replace(
         facts,
         prompt_gain=sum(gains) / tokens,

@@ -95,7 +95,7 @@ def one_pass(folder: Path, views: dict[ModelName, ModelVariant], prompts: list[P
 def three_runs(folder: Path, views: dict[ModelName, ModelVariant], prompts: list[Prompt], width: int) -> list[Answer]:
     section = ModelSection(name=str(folder / "base"))
     requests = [CompletionRequest(prompt, SAMPLING) for prompt in prompts]
-    found: list[Answer] = []
+    answers: list[Answer] = []
     for view in views.values():
         model: Any = load_base(section, folder)
         if view.adapter is not None:
@@ -104,8 +104,8 @@ def three_runs(folder: Path, views: dict[ModelName, ModelVariant], prompts: list
         rows = [DecodeRequest(encode(r, model, tokenizer), SAMPLING, row_seed(SEED, r)) for r in requests]
         ids = {"eos_ids": eos_token_ids(model, tokenizer), "pad_id": pad_token_id(tokenizer)}
         for tokens in generate_in_batches(model, rows, batch_size=width, **ids):
-            found.append((tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)))
-    return found
+            answers.append((tokenizer.decode(tokens, skip_special_tokens=True), len(tokens)))
+    return answers
 
 
 def main() -> None:
@@ -137,7 +137,7 @@ def main() -> None:
     lengths = [tokens for _, tokens in answers]
     median = {way: statistics.median(times) for way, times in seconds.items()}
     same = sum(a == b for a, b in zip(texts["one pass"], texts["three runs"], strict=True))
-    found = {
+    figures = {
         "shape": options.shape,
         "answers": len(lengths),
         "mean_tokens": statistics.mean(lengths),
@@ -147,12 +147,13 @@ def main() -> None:
         "ratio": median["three runs"] / median["one pass"],
         "same_text": same,
     }
-    write_json(OUT, found)
+    write_json(OUT, figures)
     for way, time_ in median.items():
         print(f"{way}: {time_:.1f} s, {sum(lengths) / time_:.0f} tokens/s")
     print(
-        f"ratio {found['ratio']:.2f}; {same} of {len(lengths)} texts are equal; answers of {found['mean_tokens']:.0f} "
-        f"tokens on average, the longest {found['longest_over_mean']:.1f} times that"
+        f"ratio {figures['ratio']:.2f}; {same} of {len(lengths)} texts are equal; "
+        f"answers of {figures['mean_tokens']:.0f} tokens "
+        f"on average, the longest {figures['longest_over_mean']:.1f} times that"
     )
 
 

@@ -71,30 +71,32 @@ def best_of_n_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def trained(lab: Lab, method: str, setting: str, settings: dict[str, Any], seed: int, held: list[Prompt]) -> Measured:
+def trained(
+    lab: Lab, method: str, setting: str, settings: dict[str, Any], seed: int, eval_prompts: list[Prompt]
+) -> Measured:
     trainer, context = lab.trainer(Case(f"{method} {setting}", LEARNING | settings, pairs=PAIRS), seed)
     hf_trainer.train(trainer, context, method)
-    scores, ratios = lab.sampled(trainer, held)
-    return Measured(method, setting, seed, [prompt.id for prompt in held], scores, ratios)
+    scores, ratios = lab.sampled(trainer, eval_prompts)
+    return Measured(method, setting, seed, [prompt.id for prompt in eval_prompts], scores, ratios)
 
 
-def best_of_n(lab: Lab, held: list[Prompt]) -> list[Measured]:
+def best_of_n(lab: Lab, eval_prompts: list[Prompt]) -> list[Measured]:
     """One draw of 64 answers a prompt of the SFT model serves every n; n 1 is that model itself. Nothing is trained."""
     trainer, _ = lab.trainer(Case("start"), 0)
     generator = LocalGenerator.of(trainer.model.eval(), trainer.processing_class, name="sft", batch_size=128)
     sampling = Sampling(1.0, 1.0, LONGEST)
-    requests = [CompletionRequest(prompt, sampling, i, "sft") for prompt in held for i in range(max(BEST_OF))]
+    requests = [CompletionRequest(prompt, sampling, i, "sft") for prompt in eval_prompts for i in range(max(BEST_OF))]
     texts = [completion.text for completion in generator.generate(requests, seed=0)]
     scores = lab.scores([request.prompt for request in requests], texts)
-    each = [scores[i : i + max(BEST_OF)] for i in range(0, len(scores), max(BEST_OF))]
-    ids = [prompt.id for prompt in held]
+    groups = [scores[i : i + max(BEST_OF)] for i in range(0, len(scores), max(BEST_OF))]
+    ids = [prompt.id for prompt in eval_prompts]
     return [
-        Measured("best of n", f"n {n}", 0, ids, [expected_best(s, n) for s in each], [best_of_n_kl(n)] * len(each))
+        Measured("best of n", f"n {n}", 0, ids, [expected_best(s, n) for s in groups], [best_of_n_kl(n)] * len(groups))
         for n in (1, *BEST_OF)
     ]
 
 
-def rloo(lab: Lab, beta: float, seed: int, held: list[Prompt], steps: int) -> Measured:
+def rloo(lab: Lab, beta: float, seed: int, eval_prompts: list[Prompt], steps: int) -> Measured:
     """TRL's RLOO from the SFT adapter on the prompts of DPO's pairs, with the task's own score as its reward."""
     model = lab.project.config.model
     base = load_base(model, lab.project.folder)
@@ -131,15 +133,15 @@ def rloo(lab: Lab, beta: float, seed: int, held: list[Prompt], steps: int) -> Me
     )
     trainer.train()
     trainer.tokenizer = trainer.processing_class
-    scores, ratios = lab.sampled(trainer, held)
-    return Measured("RLOO", f"beta {beta:g}", seed, [prompt.id for prompt in held], scores, ratios)
+    scores, ratios = lab.sampled(trainer, eval_prompts)
+    return Measured("RLOO", f"beta {beta:g}", seed, [prompt.id for prompt in eval_prompts], scores, ratios)
 
 
-def table(found: Sequence[Measured]) -> list[dict[str, Any]]:
+def table(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     """One row per method and setting over its seeds; prompts are the clusters."""
     table_rows = []
-    for method, setting in dict.fromkeys((m.method, m.setting) for m in found):
-        of = [m for m in found if (m.method, m.setting) == (method, setting)]
+    for method, setting in dict.fromkeys((m.method, m.setting) for m in measured):
+        of = [m for m in measured if (m.method, m.setting) == (method, setting)]
         ids = [i for m in of for i in m.prompts]
         score = mean_interval([s for m in of for s in m.scores], ids)
         kl = mean_interval([r for m in of for r in m.ratios], ids)
@@ -162,11 +164,11 @@ def markdown(table_rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def settings_of(found: Sequence[Measured]) -> list[Setting]:
+def settings_of(measured: Sequence[Measured]) -> list[Setting]:
     """Every method and setting with its seeds side by side."""
     made = []
-    for method, setting in dict.fromkeys((m.method, m.setting) for m in found):
-        of = [m for m in found if (m.method, m.setting) == (method, setting)]
+    for method, setting in dict.fromkeys((m.method, m.setting) for m in measured):
+        of = [m for m in measured if (m.method, m.setting) == (method, setting)]
         scores, ratios = np.array([m.scores for m in of]), np.array([m.ratios for m in of])
         made.append(Setting(method, setting, scores, ratios))
     return made
@@ -181,22 +183,22 @@ def main() -> None:
     options = parser.parse_args()
     make_project(options.project, seed=0, progress=Lines(Console(stderr=True)))
     lab = Lab(options.project, OUT / "frontier-scratch", well_formed=False)
-    held = datasets.prompts(lab.made["prepare"].file("eval.jsonl"))[: options.held_out]
-    found = best_of_n(lab, held)
+    eval_prompts = datasets.prompts(lab.made["prepare"].file("eval.jsonl"))[: options.held_out]
+    measured = best_of_n(lab, eval_prompts)
     for seed in range(options.seeds):
         for beta in BETAS:
-            found.append(trained(lab, "DPO", f"beta {beta:g}", {"beta": beta}, seed, held))
+            measured.append(trained(lab, "DPO", f"beta {beta:g}", {"beta": beta}, seed, eval_prompts))
         for epochs in (1, 3):
             settings = {"loss_type": ["sft"], "epochs": epochs}
-            found.append(trained(lab, "SFT on chosen", f"{epochs} epochs", settings, seed, held))
+            measured.append(trained(lab, "SFT on chosen", f"{epochs} epochs", settings, seed, eval_prompts))
         for beta in (0.03, 0.3):
-            found.append(rloo(lab, beta, seed, held, options.rloo_steps))
+            measured.append(rloo(lab, beta, seed, eval_prompts, options.rloo_steps))
         print(f"seed {seed} done", flush=True)
-    start, *others = settings_of(found)
+    start, *others = settings_of(measured)
     differences = compare(others, start)
-    print(f"\n{markdown(table(found))}\n\n{verdict_markdown(differences)}\n")
+    print(f"\n{markdown(table(measured))}\n\n{verdict_markdown(differences)}\n")
     verdicts = [{**asdict(one), "word": one.word} for one in differences]
-    write_json(OUT / "frontier.json", {"rows": table(found), "differences": verdicts})
+    write_json(OUT / "frontier.json", {"rows": table(measured), "differences": verdicts})
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ def confusion(lab: Lab, cases: list[Case], seeds: int) -> list[dict[str, Any]]:
             started = time.monotonic()
             log = train_and_read(lab, case, seed, WatchSettings())
             write_jsonl(OUT / "diagnosis" / f"{case.name.replace(' ', '-')}-{seed}.jsonl", log)
-            found = [finding.rule for finding in actionable(diagnose(log))]
-            rows.append({"case": case.name, "seed": seed, "named": found})
-            print(f"  {case.name:<22} seed {seed}  {time.monotonic() - started:5.1f} s  {', '.join(found)}", flush=True)
+            named = [finding.rule for finding in actionable(diagnose(log))]
+            rows.append({"case": case.name, "seed": seed, "named": named})
+            print(f"  {case.name:<22} seed {seed}  {time.monotonic() - started:5.1f} s  {', '.join(named)}", flush=True)
     return rows
 
 
@@ -71,13 +71,13 @@ def table(rows: list[dict[str, Any]], seeds: int) -> str:
     head = ["made", "its own is named", "named first", "alone", *rules]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name in dict.fromkeys(row["case"] for row in rows):
-        of_case, own = [row["named"] for row in rows if row["case"] == name], OWN[name]
-        wanted = [] if own is None else [own]
-        counts = Counter(rule for found in of_case for rule in found)
+        of_case, own_rule = [row["named"] for row in rows if row["case"] == name], OWN[name]
+        expected = [] if own_rule is None else [own_rule]
+        counts = Counter(rule for named in of_case for rule in named)
         cells = [
-            "—" if own is None else f"{counts[own]} of {seeds}",
-            "—" if own is None else f"{sum(found[:1] == wanted for found in of_case)} of {seeds}",
-            f"{sum(found == wanted for found in of_case)} of {seeds}",
+            "—" if own_rule is None else f"{counts[own_rule]} of {seeds}",
+            "—" if own_rule is None else f"{sum(named[:1] == expected for named in of_case)} of {seeds}",
+            f"{sum(named == expected for named in of_case)} of {seeds}",
             *(str(counts[rule] or "") for rule in rules),
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
@@ -86,20 +86,20 @@ def table(rows: list[dict[str, Any]], seeds: int) -> str:
 
 def noise(lab: Lab, case: Case, seeds: int) -> dict[str, Any]:
     """Plain DPO and `label_noise: measured` on the same flipped pairs, by the task's own score of sampled answers."""
-    found: dict[str, list[float]] = {"plain": [], "measured": []}
+    scores_of: dict[str, list[float]] = {"plain": [], "measured": []}
     accuracy: dict[str, list[float]] = {"plain": [], "measured": []}
     prompts: list[str] = []
     for seed in range(1, seeds + 1):
-        for name in found:
-            scores, right, ids, known = label_noise_run(lab, case, seed, told=name == "measured")
-            found[name] += scores
+        for name in scores_of:
+            scores, right, ids, known = label_noise_run(lab, case, seed, measured_noise=name == "measured")
+            scores_of[name] += scores
             accuracy[name] += right
             print(f"  {case.name}  {name:<9} seed {seed}  score {sum(scores) / len(scores):.3f}  {known}", flush=True)
         prompts += ids
-    score = paired_difference(found["measured"], found["plain"], prompts, bounds=(0, 1))
+    score = paired_difference(scores_of["measured"], scores_of["plain"], prompts, bounds=(0, 1))
     right = paired_difference(accuracy["measured"], accuracy["plain"], bounds=(0, 1))
     return {
-        "score": {name: sum(values) / len(values) for name, values in found.items()},
+        "score": {name: sum(values) / len(values) for name, values in scores_of.items()},
         "accuracy": {name: sum(values) / len(values) for name, values in accuracy.items()},
         "score_difference": [score.value, score.low, score.high, score.n],
         "accuracy_difference": [right.value, right.low, right.high, right.n],
@@ -121,10 +121,10 @@ def main() -> None:
         results = {case.name: noise(labs[case.well_formed], case, options.seeds) for case in cases}
         for name, result in results.items():
             for figure in ("score", "accuracy"):
-                plain, told = (result[figure][way] for way in ("plain", "measured"))
+                plain, measured = (result[figure][loss] for loss in ("plain", "measured"))
                 value, low, high, n = result[f"{figure}_difference"]
                 change = f"{value:+.3f} [{low:+.3f}, {high:+.3f}], n {n}"
-                print(f"| {name} | {figure} | {plain:.3f} | {told:.3f} | {change} |")
+                print(f"| {name} | {figure} | {plain:.3f} | {measured:.3f} | {change} |")
         write_json(OUT / "label-noise.json", results)
         return
     cases = [case for case in CASES if not options.cases or case.name in options.cases]

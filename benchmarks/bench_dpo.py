@@ -149,9 +149,9 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     tokenizer = tokenizer_of(case) if case else word_tokenizer()
     if case:
         fits = (row for row in rows_of(case) if len(tokenizer(row["prompt"])["input_ids"]) <= MAX_LENGTH - ROOM)
-        given = list(islice(fits, spec["pairs"]))
+        pairs = list(islice(fits, spec["pairs"]))
     else:
-        given = synthetic(**{name: spec[name] for name in ("prompt", "answer", "completions", "prompts", "system")})
+        pairs = synthetic(**{name: spec[name] for name in ("prompt", "answer", "completions", "prompts", "system")})
     torch.manual_seed(0)
     shape = {**SHAPES[spec["shape"]], **({"vocab_size": spec["vocabulary"]} if "vocabulary" in spec else {})}
     config = LlamaConfig(**shape, max_position_embeddings=8192, tie_word_embeddings=True)
@@ -188,7 +188,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         dataset = Dataset.from_list(rows)
         return trainer_class(model=policy, args=args, train_dataset=dataset, processing_class=tokenizer, **cache)
 
-    warm = trainer_of(given[:2], "warm")
+    warm = trainer_of(pairs[:2], "warm")
     warm.train()
     policy.delete_adapter("ref") if "ref" in policy.peft_config else None
     if cuda:
@@ -196,7 +196,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         torch.cuda.synchronize()
     before = product_peak(spec["bf16"])
     started = time.perf_counter()
-    trainer = trainer_of(given, "timed")
+    trainer = trainer_of(pairs, "timed")
     trainer.train()
     if cuda:
         torch.cuda.synchronize()
@@ -284,11 +284,11 @@ def profile_of(trainer: Any) -> dict[str, float]:
     """Share of each operation in the time of a reference pass and the steps, the largest first."""
     from torch.profiler import profile
 
-    with profile() as found:
+    with profile() as profiled:
         reference_and_steps(trainer)
-    times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in found.key_averages()}
-    whole = sum(times.values())
-    return {name: times[name] / whole for name in sorted(times, key=lambda name: -times[name])[:12]}
+    times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(times.values())
+    return {name: times[name] / total for name in sorted(times, key=lambda name: -times[name])[:12]}
 
 
 def product_peak(bf16: bool, seconds: float = 2.0) -> float:
@@ -328,8 +328,12 @@ def run(**spec: Any) -> dict[str, Any] | None:
     return result
 
 
-def said(name: str, found: dict[str, Any] | None) -> None:
-    what = "out of memory" if found is None else f"{found['seconds']:8.1f} s  {found['peak_gib']:5.2f} GiB"
+def print_measurement(name: str, measurement: dict[str, Any] | None) -> None:
+    what = (
+        "out of memory"
+        if measurement is None
+        else f"{measurement['seconds']:8.1f} s  {measurement['peak_gib']:5.2f} GiB"
+    )
     print(f"  {name:34} {what}", flush=True)
 
 
@@ -340,10 +344,10 @@ def best_of_trl(spec: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """
     ranks = {name: run(contender=name, **{**spec, "pairs": 2}) for name in TRL}
     for name in sorted(TRL, key=lambda name: (ranks[name] or {"seconds": math.inf})["seconds"]):
-        found = run(contender=name, **spec)
-        said(name, found)
-        if found is not None:
-            return name, found
+        measurement = run(contender=name, **spec)
+        print_measurement(name, measurement)
+        if measurement is not None:
+            return name, measurement
     sys.exit("no setting of TRL fits into memory")
 
 
@@ -357,19 +361,19 @@ def compare(case: str, shape: str, pairs: int, rounds: int, bf16: bool) -> dict[
     for number in range(rounds):
         if len(ours) == len(theirs):
             theirs.append(run(contender=best, **spec) or sys.exit(f"{best} ran out of memory"))
-            said(best, theirs[-1])
+            print_measurement(best, theirs[-1])
         counting = number == rounds - 1  # after its timing; the operations are the same in every round
         ours.append(run(contender="fairlead", flops=counting, **spec) or sys.exit("Fairlead ran out of memory"))
-        said("fairlead", ours[-1])
+        print_measurement("fairlead", ours[-1])
     lean = run(contender="fairlead, checkpointing", **spec)
-    said("fairlead, checkpointing", lean)
+    print_measurement("fairlead, checkpointing", lean)
     median = statistics.median(row["seconds"] for row in ours)
     flops = ours[-1]["flops"]
     shares = [flops / row["seconds"] / row["product_peak"] for row in ours]
     ratios = sorted(b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True))
     work = [[row["seconds"] * row["product_peak"] for row in rows] for rows in (ours, theirs)]
     at_rate = statistics.median(b / a for a, b in zip(*work, strict=True))
-    found = {
+    summary = {
         "case": case,
         "best_trl": best,
         "ratio": statistics.median(ratios),
@@ -386,25 +390,28 @@ def compare(case: str, shape: str, pairs: int, rounds: int, bf16: bool) -> dict[
         "runs": {"fairlead": ours, best: theirs, "fairlead, checkpointing": [lean]},
     }
     print(
-        f"  {found['ratio']:.1f}x as fast as {best} ({ratios[0]:.1f} to {ratios[-1]:.1f}; "
+        f"  {summary['ratio']:.1f}x as fast as {best} ({ratios[0]:.1f} to {ratios[-1]:.1f}; "
         f"{at_rate:.1f}x in products of each run's own rate), "
-        f"{found['pairs_per_second']:.2f} pairs/s, {found['tokens_per_second']:.0f} tokens of TRL's count a second, "
-        f"{found['share_of_peak']:.0%} of the matrix-product peak, {found['memory_ratio']:.2f} of the memory "
-        f"({found['memory_ratio_checkpointing'] or math.nan:.2f} with checkpointing)",
+        f"{summary['pairs_per_second']:.2f} pairs/s, "
+        f"{summary['tokens_per_second']:.0f} tokens a second by TRL's count, "
+        f"{summary['share_of_peak']:.0%} of the matrix-product peak, {summary['memory_ratio']:.2f} of the memory "
+        f"({summary['memory_ratio_checkpointing'] or math.nan:.2f} with checkpointing)",
         flush=True,
     )
-    return found
+    return summary
 
 
 def show_profile(contender: str, **spec: Any) -> None:
     """Prints where a contender's time goes, and how much of it the matrix products must take."""
-    found = run(contender=contender, profile=True, flops=True, **spec) or sys.exit(f"{contender} ran out of memory")
-    print(f"({spec['case']}) {contender}, {spec['pairs']} pairs, {found['peak_gib']:.1f} GiB")
-    print("  tokens of the first batch: " + ", ".join(f"{n} {name}" for name, n in found["counts"].items()))
-    rate = found["flops"] / found["seconds"]
-    print(f"  {found['flops'] / 1e12:.2f} TFLOP of products in {found['seconds']:.1f} s: "
-          f"{rate / found['product_peak']:.0%} of {found['product_peak'] / 1e9:.0f} GFLOP/s")  # fmt: skip
-    for name, share in found["profile"].items():
+    measurement = run(contender=contender, profile=True, flops=True, **spec) or sys.exit(
+        f"{contender} ran out of memory"
+    )
+    print(f"({spec['case']}) {contender}, {spec['pairs']} pairs, {measurement['peak_gib']:.1f} GiB")
+    print("  tokens of the first batch: " + ", ".join(f"{n} {name}" for name, n in measurement["counts"].items()))
+    rate = measurement["flops"] / measurement["seconds"]
+    print(f"  {measurement['flops'] / 1e12:.2f} TFLOP of products in {measurement['seconds']:.1f} s: "
+          f"{rate / measurement['product_peak']:.0%} of {measurement['product_peak'] / 1e9:.0f} GFLOP/s")  # fmt: skip
+    for name, share in measurement["profile"].items():
         print(f"  {share:6.1%}  {name}")
 
 
@@ -424,8 +431,8 @@ def scaling(bf16: bool, shape: str) -> list[dict[str, Any]]:
     for change in series:
         settings = {**base, **change}
         pairs = settings["prompts"] * settings["completions"] * (settings["completions"] - 1) // 2
-        found = [run(contender=name, once_more=True, **settings) for name in ("fairlead", "trl, precomputed")]
-        ours, theirs = (each and each["once_more"] / pairs for each in found)
+        measurements = [run(contender=name, once_more=True, **settings) for name in ("fairlead", "trl, precomputed")]
+        ours, theirs = (measurement and measurement["once_more"] / pairs for measurement in measurements)
         rows.append({**change, "fairlead_s": ours, "trl_s": theirs, "ratio": ours and theirs and theirs / ours})
         print(
             f"  {change!s:44} "

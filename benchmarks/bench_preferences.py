@@ -40,10 +40,10 @@ def main() -> int:
             file.writelines(json.dumps(row) + "\n" for row in rows(arguments.pairs, arguments.words))
         size = path.stat().st_size / 2**20
         started = time.monotonic()
-        found = subprocess.run([sys.executable, "-c", CHECK, str(path)], stdout=subprocess.PIPE, check=False)
+        process = subprocess.run([sys.executable, "-c", CHECK, str(path)], stdout=subprocess.PIPE, check=False)
         seconds = time.monotonic() - started
     used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    by_name = {finding["check"]: finding for finding in json.loads(found.stdout)["findings"]}
+    by_name = {finding["check"]: finding for finding in json.loads(process.stdout)["findings"]}
     near, secrets = (by_name[name]["figures"]["pairs"] for name in ("near_duplicates", "secrets"))
     planted_near, planted_secrets = arguments.pairs // 100, arguments.pairs // 1000
     write_json(

@@ -73,8 +73,8 @@ def length_adjusted(quality: float, n: int) -> Draw:
         difference = rng.normal(0.5, 1, n)
         x = np.tanh(difference / difference.std(ddof=1))
         outcomes = (rng.random(n) < special.expit(quality + x)).astype(float)
-        found = length_adjusted_win_rate(outcomes, difference, np.zeros(n), rng, draws=1000)
-        return found, float(special.expit(quality))
+        rate = length_adjusted_win_rate(outcomes, difference, np.zeros(n), rng, draws=1000)
+        return rate, float(special.expit(quality))
 
     return draw
 
@@ -116,29 +116,29 @@ def cases() -> Iterator[tuple[str, Draw]]:
 def coverage(draw: Draw, times: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     hits = undefined = 0
-    width = 0.0
+    total_width = 0.0
     for _ in range(times):
-        found, truth = draw(rng)
-        if found.low is None or found.high is None:
+        interval, truth = draw(rng)
+        if interval.low is None or interval.high is None:
             undefined += 1
             continue
-        hits += found.low - 1e-9 <= truth <= found.high + 1e-9
-        width += found.high - found.low
+        hits += interval.low - 1e-9 <= truth <= interval.high + 1e-9
+        total_width += interval.high - interval.low
     defined = times - undefined
-    return {"coverage": hits / defined, "width": width / defined, "undefined": undefined, "times": times}
+    return {"coverage": hits / defined, "width": total_width / defined, "undefined": undefined, "times": times}
 
 
 def error_rates(times: int) -> dict[str, float]:
     """Share of rejections under the null; 5 % is nominal, 2.5 % for one end of an interval."""
     rng = np.random.default_rng(1)
-    found: dict[str, float] = {}
+    rates: dict[str, float] = {}
     for n in (12, 30, 200):
         samples = [rng.laplace(size=n) for _ in range(times)]
-        rejected = sum((permutation_test(each, rng, draws=500).p or 1) <= 0.05 for each in samples)
-        found[f"permutation_test: n={n}"] = rejected / times
-        shown = sum((mean_interval(each - 0.5).low or 0) > -0.5 for each in samples)
-        found[f"lower end of mean_interval above the truth: n={n}"] = shown / times
-    return found
+        rejected = sum((permutation_test(sample, rng, draws=500).p or 1) <= 0.05 for sample in samples)
+        rates[f"permutation_test: n={n}"] = rejected / times
+        not_worse = sum((mean_interval(sample - 0.5).low or 0) > -0.5 for sample in samples)
+        rates[f"lower end of mean_interval above the truth: n={n}"] = not_worse / times
+    return rates
 
 
 def seconds() -> dict[str, float]:

@@ -25,16 +25,16 @@ def demo(folder: Path) -> subprocess.Popen[bytes]:
 def figures(folder: Path) -> Any:
     """report.json without what depends on the clock: `stages`, the files' hashes in `lineage`, the decision's times."""
     report = read_json(folder / "report" / "report.json")
-    kept = {key: value for key, value in report.items() if key not in ("stages", "lineage", "versions", "decision")}
+    stable = {key: value for key, value in report.items() if key not in ("stages", "lineage", "versions", "decision")}
     tried = report["decision"]["candidates"]
-    return kept | {"decision": [report["decision"]["verdict"], [c["figures"] for c in tried]]}
+    return stable | {"decision": [report["decision"]["verdict"], [c["figures"] for c in tried]]}
 
 
 def finish(folder: Path) -> None:
     process = demo(folder)
-    _, said = process.communicate()
+    _, output = process.communicate()
     if process.returncode:
-        sys.exit(said.decode()[-3000:])
+        sys.exit(output.decode()[-3000:])
 
 
 def stage_at(folder: Path) -> str:

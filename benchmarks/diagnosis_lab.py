@@ -157,12 +157,12 @@ class Lab:
         settings = self.project.config.judge
         assert isinstance(settings, RubricSettings)
         checks = [(build_check(check, self.project.folder), check.weight) for check in settings.checks]
-        found = []
+        scores = []
         for prompt, answer in zip(prompts, answers, strict=True):
             values = [(check(answer, prompt.gold), weight) for check, weight in checks]
             present = [(value, weight) for value, weight in values if value is not None]
-            found.append(sum(v * w for v, w in present) / sum(w for _, w in present))
-        return found
+            scores.append(sum(v * w for v, w in present) / sum(w for _, w in present))
+        return scores
 
     def sampled(self, trainer: Any, prompts: Sequence[Prompt]) -> tuple[list[float], list[float]]:
         """Of one answer to each prompt at temperature 1: its score, and its log-ratio to the reference."""
@@ -220,7 +220,7 @@ CHECKED, HELD_OUT = 60, 200  # pairs on which the judge is checked, prompts on w
 
 
 def label_noise_run(
-    lab: Lab, case: Case, seed: int, *, told: bool
+    lab: Lab, case: Case, seed: int, *, measured_noise: bool
 ) -> tuple[list[float], list[float], list[str], dict[str, float]]:
     """Trains on noisy pairs and scores samples on held-out prompts by the task's rubric.
 
@@ -234,7 +234,7 @@ def label_noise_run(
     trainer, context = lab.trainer(case, seed)
     known: dict[str, float] = {}
     pairs = random.Random(seed).sample(lab.pairs, len(lab.pairs))
-    if told:
+    if measured_noise:
         checked = pairs[-CHECKED:]
         noisy = case.change(checked, random.Random(f"checked {seed}"))
         correct = [a.chosen == b.chosen for a, b in zip(checked, noisy, strict=True)]

@@ -78,24 +78,24 @@ def compare(
         start: the model that all begin at; the frontier begins there, at a KL of 0.
         frontier: the method whose settings make the frontier.
     """
-    own = [setting for setting in settings if setting.method == frontier]
+    frontier_settings = [setting for setting in settings if setting.method == frontier]
     others: dict[str, list[Setting]] = {}
     for setting in settings:
         if setting.method != frontier:
             others.setdefault(setting.method, []).append(setting)
-    seeds, prompts = len(own[0].scores), own[0].scores.shape[1]
-    whole = np.ones(seeds), np.ones(prompts)
-    farthest = max(point(setting, *whole)[0] for setting in own)
+    seeds, prompts = len(frontier_settings[0].scores), frontier_settings[0].scores.shape[1]
+    unit_weights = np.ones(seeds), np.ones(prompts)
+    farthest = max(point(setting, *unit_weights)[0] for setting in frontier_settings)
     reached = {
-        method: [setting for setting in found if point(setting, *whole)[0] <= farthest]
-        for method, found in others.items()
+        method: [setting for setting in other_settings if point(setting, *unit_weights)[0] <= farthest]
+        for method, other_settings in others.items()
     }
 
     def differences(weights: tuple[Floats, Floats]) -> Mapping[str, float]:
-        line = [(0.0, point(start, *weights)[1]), *(point(setting, *weights) for setting in own)]
+        line = [(0.0, point(start, *weights)[1]), *(point(setting, *weights) for setting in frontier_settings)]
         values = {}
-        for method, found in reached.items():
-            points = [point(setting, *weights) for setting in found]
+        for method, other_settings in reached.items():
+            points = [point(setting, *weights) for setting in other_settings]
             if points:
                 values[method] = float(np.mean([at(line, kl) - score for kl, score in points]))
         return values
@@ -110,26 +110,26 @@ def compare(
         )
         for _ in range(draws)
     ]
-    middle = differences(whole)
+    middle = differences(unit_weights)
     result = []
-    for method, found in others.items():
+    for method, other_settings in others.items():
         compared = tuple(setting.setting for setting in reached[method])
-        beyond = tuple(setting.setting for setting in found if setting.setting not in compared)
+        beyond = tuple(setting.setting for setting in other_settings if setting.setting not in compared)
         if method not in middle:
             result.append(Difference(method, None, None, None, compared, beyond))
             continue
-        low, high = np.quantile([each[method] for each in drawn], [0.025, 0.975])
+        low, high = np.quantile([draw[method] for draw in drawn], [0.025, 0.975])
         result.append(Difference(method, middle[method], float(low), float(high), compared, beyond))
     return result
 
 
-def verdict_markdown(found: Sequence[Difference]) -> str:
+def verdict_markdown(comparisons: Sequence[Difference]) -> str:
     """A table of the differences, and what follows for the claim that DPO's frontier lies above."""
     lines = [
         "| against | DPO at equal KL less it | settings compared | beyond DPO's KL | claim |",
         "|---|---|---|---|---|",
     ]
-    for one in found:
+    for one in comparisons:
         value = "—" if one.value is None else f"{one.value:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
         compared, beyond = (", ".join(names) or "—" for names in (one.compared, one.beyond))
         lines.append(f"| {one.method} | {value} | {compared} | {beyond} | {one.word} |")

@@ -25,7 +25,7 @@ def declared(requirements: list[str]) -> set[str]:
 
 def imported() -> dict[str, set[str]]:
     """Top-level modules that the package imports, each with the files that do."""
-    found: dict[str, set[str]] = {}
+    importers: dict[str, set[str]] = {}
     for path in (REPO / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
@@ -34,8 +34,8 @@ def imported() -> dict[str, set[str]]:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for name in names:
-                found.setdefault(name.partition(".")[0], set()).add(path.name)
-    return {name: files for name, files in found.items() if name not in {"fairlead", *sys.stdlib_module_names}}
+                importers.setdefault(name.partition(".")[0], set()).add(path.name)
+    return {name: files for name, files in importers.items() if name not in {"fairlead", *sys.stdlib_module_names}}
 
 
 def test_every_imported_package_is_declared() -> None:

@@ -35,10 +35,10 @@ def is_active(text: str) -> bool:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_a_terminal_would_obey_becomes_visible(text: str) -> None:
-    shown = escape.printable(text)
-    assert "\\" in shown
-    assert not is_active(shown)
-    shown.encode("utf-8")
+    escaped = escape.printable(text)
+    assert "\\" in escaped
+    assert not is_active(escaped)
+    escaped.encode("utf-8")
 
 
 def test_lines_tabs_and_every_script_stay() -> None:
@@ -54,7 +54,7 @@ def test_a_quotation_has_at_most_as_many_characters_as_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ("a & b", "a &amp; b"),
@@ -67,8 +67,8 @@ def test_a_quotation_has_at_most_as_many_characters_as_asked() -> None:
         (TITLE, "\\\\x1b]0;owned\\\\x07"),
     ],
 )
-def test_markdown_and_html_interpret_nothing(text: str, shown: str) -> None:
-    assert escape.markdown(text) == shown
+def test_markdown_and_html_interpret_nothing(text: str, expected: str) -> None:
+    assert escape.markdown(text) == expected
 
 
 def test_a_code_block_is_longer_than_any_fence_inside_it() -> None:

@@ -21,11 +21,11 @@ def table() -> Table:
     return made
 
 
-@pytest.mark.parametrize("shown", [CLIPBOARD, Text(CLIPBOARD), table(), Panel(Text(CLIPBOARD))])
-def test_no_control_character_of_others_reaches_the_terminal(shown: Any) -> None:
+@pytest.mark.parametrize("renderable", [CLIPBOARD, Text(CLIPBOARD), table(), Panel(Text(CLIPBOARD))])
+def test_no_control_character_of_others_reaches_the_terminal(renderable: Any) -> None:
     console = common.SafeConsole()
     with console.capture() as captured:
-        console.print(shown)
+        console.print(renderable)
     assert "\x1b" not in captured.get()
     assert "\\x1b]52" in captured.get()
 

@@ -22,7 +22,7 @@ from tests.support.pairs import SAMPLED, clean, pair
 runner = CliRunner()
 
 
-def said(*arguments: object, status: int = 0) -> str:
+def fairlead_output(*arguments: object, status: int = 0) -> str:
     result = runner.invoke(app, list(map(str, arguments)))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -42,46 +42,46 @@ def row(folder: Path, *rows: dict[str, Any]) -> Path:
 
 def test_check_fails_with_the_rows_and_clean_mends_it(tmp_path: Path) -> None:
     file = written(tmp_path, [*clean(30), pair(500, chosen="AKIAABCDEFGHIJKLMNOP."), pair(3)])
-    report = json.loads(said("check", file, "--json", status=5))
-    found = {finding["check"]: finding for finding in report["findings"]}
+    report = json.loads(fairlead_output("check", file, "--json", status=5))
+    findings = {finding["check"]: finding for finding in report["findings"]}
     assert report["status"] == "fail"
-    assert found["secrets"]["rows"] == ["31"]
-    assert found["exact_duplicates"]["rows"] == ["32"]
-    assert "fairlead data clean" in said("check", file, status=5)
+    assert findings["secrets"]["rows"] == ["31"]
+    assert findings["exact_duplicates"]["rows"] == ["32"]
+    assert "fairlead data clean" in fairlead_output("check", file, status=5)
     out = tmp_path / "cleaned.jsonl"
-    said("clean", file, "--drop", "secrets", "--drop", "exact_duplicates", "--out", out)
+    fairlead_output("clean", file, "--drop", "secrets", "--drop", "exact_duplicates", "--out", out)
     assert read_preferences("cleaned.jsonl", tmp_path).preferences == clean(30)
-    said("check", out)
-    said("check", out, "--strict", status=5)
+    fairlead_output("check", out)
+    fairlead_output("check", out, "--strict", status=5)
 
 
 def test_the_command_that_mends_repeats_what_was_given_and_can_be_pasted(tmp_path: Path) -> None:
     odd = written(tmp_path, [*clean(30), pair(500, chosen="AKIAABCDEFGHIJKLMNOP.")], "it's odd.jsonl")
-    held = tmp_path / "eval.jsonl"
-    write_jsonl(held, [{"prompt": "Something else"}])
-    given = ("--format", "fairlead", "--eval", held, "--similarity", 0.9)
-    report = json.loads(said("check", odd, *given, "--json", status=5))
+    eval_file = tmp_path / "eval.jsonl"
+    write_jsonl(eval_file, [{"prompt": "Something else"}])
+    options = ("--format", "fairlead", "--eval", eval_file, "--similarity", 0.9)
+    report = json.loads(fairlead_output("check", odd, *options, "--json", status=5))
     [command] = [f["remedy"] for f in report["findings"] if f["check"] == "secrets"]
     words = shlex.split(command)
     assert words[:4] == ["fairlead", "data", "clean", str(odd)]
     words[words.index("--out") + 1] = str(tmp_path / "cleaned.jsonl")
-    said(*words[2:])
-    said("check", tmp_path / "cleaned.jsonl", *given)
+    fairlead_output(*words[2:])
+    fairlead_output("check", tmp_path / "cleaned.jsonl", *options)
 
 
 def test_a_file_without_a_usable_row_is_a_report_that_fails(tmp_path: Path) -> None:
     same = {"prompt": "q", "chosen": "a", "rejected": "a"}
-    report = json.loads(said("check", row(tmp_path, same, same), "--json", status=5))
+    report = json.loads(fairlead_output("check", row(tmp_path, same, same), "--json", status=5))
     assert report["pairs"] == 0
     assert [f["rows"] for f in report["findings"] if f["check"] == "identical"] == [["1", "2"]]
-    assert "identical" in said("check", row(tmp_path, same), status=5)
+    assert "identical" in fairlead_output("check", row(tmp_path, same), status=5)
 
 
 def test_a_split_says_what_it_left_out(tmp_path: Path) -> None:
     file = written(
         tmp_path, [*(pair(n, prompt=Prompt.of(pair(n).prompt.text)) for n in range(60)), pair(0, chosen=" ")]
     )
-    text = said("split", file, "--out", tmp_path / "split", "--similarity", 1)
+    text = fairlead_output("split", file, "--out", tmp_path / "split", "--similarity", 1)
     assert "1 rows left out (empty chosen: 1)" in text
 
 
@@ -90,8 +90,8 @@ def test_pairs_are_rendered_when_the_pager_wants_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], pager: str
 ) -> None:
     texts: list[str] = []
-    shown = pager_module.shown
-    monkeypatch.setattr(pager_module, "shown", lambda text, most: texts.append(text) or shown(text, most))
+    clipped = pager_module.clipped
+    monkeypatch.setattr(pager_module, "clipped", lambda text, limit: texts.append(text) or clipped(text, limit))
     monkeypatch.setattr("fairlead.cli.data.out", Console(force_terminal=True, width=100))
     monkeypatch.setenv("PAGER", pager)
     show(str(written(tmp_path, clean(300))), start=1, count=None, most_chars=200)
@@ -101,18 +101,18 @@ def test_pairs_are_rendered_when_the_pager_wants_them(
 
 def test_a_waiver_on_the_command_line(tmp_path: Path) -> None:
     file = written(tmp_path, [*clean(30), pair(500, chosen="AKIAABCDEFGHIJKLMNOP.")])
-    report = json.loads(said("check", file, "--waive", "secrets=published", "--json"))
+    report = json.loads(fairlead_output("check", file, "--waive", "secrets=published", "--json"))
     assert [f["waived"] for f in report["findings"] if f["check"] == "secrets"] == ["published"]
     with pytest.raises(ConfigError, match="--waive"):
-        said("check", file, "--waive", "secrets")
+        fairlead_output("check", file, "--waive", "secrets")
     with pytest.raises(ConfigError, match="--purpose"):
-        said("check", file, "--purpose", "fun")
+        fairlead_output("check", file, "--purpose", "fun")
 
 
 def test_equal_ratings_never_make_a_pair(tmp_path: Path) -> None:
     rated = {"instruction": "q", "generations": ["a", "b"], "ratings": [3, 3]}
     good = {"instruction": "other", "generations": ["a", "b"], "ratings": [3, 4]}
-    report = json.loads(said("check", row(tmp_path, rated, good), "--json", status=5))
+    report = json.loads(fairlead_output("check", row(tmp_path, rated, good), "--json", status=5))
     [equal] = [finding for finding in report["findings"] if finding["check"] == "equal_ratings"]
     assert (equal["status"], equal["rows"]) == ("fail", ["1"])
     assert report["pairs"] == 1
@@ -120,29 +120,29 @@ def test_equal_ratings_never_make_a_pair(tmp_path: Path) -> None:
 
 def test_overlap_with_the_eval_set(tmp_path: Path) -> None:
     file = written(tmp_path, clean(30))
-    held = tmp_path / "eval.jsonl"
-    write_jsonl(held, [{"prompt": pair(7).prompt.text}])
-    report = json.loads(said("check", file, "--eval", held, "--json", status=5))
+    eval_file = tmp_path / "eval.jsonl"
+    write_jsonl(eval_file, [{"prompt": pair(7).prompt.text}])
+    report = json.loads(fairlead_output("check", file, "--eval", eval_file, "--json", status=5))
     assert [f["rows"] for f in report["findings"] if f["check"] == "eval_overlap"] == [["8"]]
-    said("clean", file, "--drop", "eval_overlap", "--eval", held, "--out", tmp_path / "out.jsonl")
+    fairlead_output("clean", file, "--drop", "eval_overlap", "--eval", eval_file, "--out", tmp_path / "out.jsonl")
     assert pair(7) not in read_preferences("out.jsonl", tmp_path).preferences
     with pytest.raises(DataError, match="the check eval_overlap was not made"):
-        said("clean", file, "--drop", "eval_overlap", "--out", tmp_path / "x.jsonl")
+        fairlead_output("clean", file, "--drop", "eval_overlap", "--out", tmp_path / "x.jsonl")
 
 
 def test_a_split_is_proved_and_a_leak_is_named(tmp_path: Path) -> None:
     file = written(tmp_path, [pair(n, prompt=Prompt.of(pair(n).prompt.text)) for n in range(60)])
     folder = tmp_path / "split"
-    counts = json.loads(said("split", file, "--out", folder, "--validation", 0.2, "--eval", 0.2, "--json"))
+    counts = json.loads(fairlead_output("split", file, "--out", folder, "--validation", 0.2, "--eval", 0.2, "--json"))
     assert (counts["train"], counts["validation"], counts["eval"]) == (36, 12, 12)
     files = [folder / f"{name}.jsonl" for name in ("train", "validation", "eval")]
-    proof = json.loads(said("split", *files, "--verify", "--json"))
+    proof = json.loads(fairlead_output("split", *files, "--verify", "--json"))
     assert proof["leaks"] == 0
     assert sum(proof["prompts"].values()) == 60
     with files[0].open("a") as train:
         train.write(files[2].read_text().splitlines()[0] + "\n")
     with pytest.raises(LeakError, match="1 prompts stand in two files"):
-        said("split", *files, "--verify")
+        fairlead_output("split", *files, "--verify")
 
 
 def test_a_declared_cluster_in_two_files_is_a_leak(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_declared_cluster_in_two_files_is_a_leak(tmp_path: Path) -> None:
     two = tmp_path / "two.jsonl"
     write_jsonl(two, [{"prompt": "Something else entirely", "cluster": pair(0).prompt.cluster}])
     with pytest.raises(LeakError, match="1 prompts"):
-        said("split", one, two, "--verify")
+        fairlead_output("split", one, two, "--verify")
 
 
 def test_verify_reads_prompts_examples_and_preferences(tmp_path: Path) -> None:
@@ -160,19 +160,21 @@ def test_verify_reads_prompts_examples_and_preferences(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "three things"}, {"role": "assistant", "content": "a"}]
     write_jsonl(files[2], [{"messages": turns}])
     write_jsonl(files[3], [{"prompt": "four things", "chosen": "a", "rejected": "b"}])
-    assert json.loads(said("split", *files, "--verify", "--json"))["prompts"] == dict.fromkeys(map(str, files), 1)
+    assert json.loads(fairlead_output("split", *files, "--verify", "--json"))["prompts"] == dict.fromkeys(
+        map(str, files), 1
+    )
 
 
 def test_near_duplicates_that_cannot_be_parted_are_said(tmp_path: Path) -> None:
     same = [pair(n, prompt=Prompt.of("one question", cluster="c")) for n in range(5)]
     with pytest.raises(DataError, match="nothing is left for validation"):
-        said("split", written(tmp_path, same), "--out", tmp_path / "s")
+        fairlead_output("split", written(tmp_path, same), "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
 
 def test_export_writes_for_others(tmp_path: Path) -> None:
     file = written(tmp_path, clean(5))
-    assert "5 pairs" in said("export", file, "--to", "parquet", "--out", tmp_path / "a.parquet")
+    assert "5 pairs" in fairlead_output("export", file, "--to", "parquet", "--out", tmp_path / "a.parquet")
     assert read_preferences("a.parquet", tmp_path).preferences == clean(5)
 
 
@@ -182,7 +184,7 @@ def test_show_puts_chosen_beside_rejected_with_the_reason(tmp_path: Path) -> Non
         *clean(2),
         pair(2, chosen=steering, rejected="nope", provenance=SAMPLED),
     ]
-    text = said("show", written(tmp_path, pairs), "--from", 3)
+    text = fairlead_output("show", written(tmp_path, pairs), "--from", 3)
     assert "row 3" in text
     assert "row 1" not in text
     assert "\x1b" not in text
@@ -211,8 +213,10 @@ def test_export_and_show_say_what_was_left_out(tmp_path: Path) -> None:
         {"prompt": [user], "chosen": same, "rejected": same},
     )
     words = "1 rows left out (identical chosen and rejected: 1); fields of messages not read (name in 2 rows)"
-    assert f"1 pairs → {tmp_path / 'a.jsonl'}; {words}" in said("export", file, "--out", tmp_path / "a.jsonl")
-    summary = json.loads(said("export", file, "--out", tmp_path / "a.jsonl", "--json"))
+    assert f"1 pairs → {tmp_path / 'a.jsonl'}; {words}" in fairlead_output(
+        "export", file, "--out", tmp_path / "a.jsonl"
+    )
+    summary = json.loads(fairlead_output("export", file, "--out", tmp_path / "a.jsonl", "--json"))
     assert summary["dropped"] == {"identical chosen and rejected": 1}
     assert summary["ignored_fields"] == {"name": 2}
     result = runner.invoke(app, ["show", str(file)])
@@ -225,5 +229,5 @@ def test_an_export_to_a_symbolic_link_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(tmp_path / "elsewhere")
         form = "parquet" if name.endswith("parquet") else "trl"
         with pytest.raises(DiskError, match="is a symbolic link and is not replaced"):
-            said("export", file, "--to", form, "--out", tmp_path / name)
+            fairlead_output("export", file, "--to", form, "--out", tmp_path / name)
         assert (tmp_path / name).is_symlink()

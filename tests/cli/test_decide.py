@@ -45,9 +45,9 @@ def make(folder: Path, model: Path, **decide: Any) -> Path:
 @pytest.mark.slow
 def test_sft_refuses_what_prompting_can_do_and_a_waiver_lets_it_go_on(tmp_path: Path, reader: Path) -> None:
     folder = make(tmp_path / "project", reader)
-    shown = fairlead("decide", str(folder))
-    assert shown.returncode == 0, shown.stderr
-    assert "decision: prompting is enough" in shown.stdout
+    output = fairlead("decide", str(folder))
+    assert output.returncode == 0, output.stderr
+    assert "decision: prompting is enough" in output.stdout
     refused = fairlead("sft", str(folder))
     assert refused.returncode == 3
     assert "sft does not start: the decision is prompting is enough" in refused.stderr

@@ -101,17 +101,17 @@ PROSE = {
 
 def commands() -> dict[str, tuple[set[str], bool]]:
     """Every command with its options, and whether it has subcommands."""
-    found: dict[str, tuple[set[str], bool]] = {}
+    options_of: dict[str, tuple[set[str], bool]] = {}
 
     def walk(command: Any, name: str) -> None:
         options = {option for parameter in command.params for option in getattr(parameter, "opts", [])}
         subcommands = getattr(command, "commands", {})
-        found[name] = ({"--help", *options}, bool(subcommands))
+        options_of[name] = ({"--help", *options}, bool(subcommands))
         for inner, part in subcommands.items():
             walk(part, f"{name} {inner}".strip())
 
     walk(typer.main.get_command(app), "")
-    return found
+    return options_of
 
 
 def texts() -> list[tuple[str, str]]:

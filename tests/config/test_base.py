@@ -155,12 +155,12 @@ def test_every_number_of_the_config_refuses_booleans() -> None:
 
 def sections() -> list[type[Section]]:
     """All sections of the config, those with base classes of their own too."""
-    found, todo = set[type[Section]](), [Section]
+    all_sections, todo = set[type[Section]](), [Section]
     while todo:
         classes = todo.pop().__subclasses__()
-        found.update(classes)
+        all_sections.update(classes)
         todo.extend(classes)
-    return sorted((section for section in found if section.__module__.startswith("fairlead.")), key=repr)
+    return sorted((section for section in all_sections if section.__module__.startswith("fairlead.")), key=repr)
 
 
 def accepts(adapter: TypeAdapter[Any], *values: object) -> bool:

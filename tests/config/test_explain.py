@@ -24,7 +24,7 @@ def message(**sections: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "expected"),
     [
         ({"judge": {**OPENAI, "base_url": "h/v1"}}, "judge.base_url: must begin with http"),
         ({"judge": {"kind": "openai"}}, "judge.model: is missing"),
@@ -49,8 +49,8 @@ def message(**sections: Any) -> str:
         ({"judge": None}, "judge is missing"),
     ],
 )  # fmt: skip
-def test_a_message_names_the_key_as_it_is_written(sections: dict[str, Any], told: str) -> None:
-    assert told in message(**sections)
+def test_a_message_names_the_key_as_it_is_written(sections: dict[str, Any], expected: str) -> None:
+    assert expected in message(**sections)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_a_message_names_the_key_as_it_is_written(sections: dict[str, Any], told
     ],
 )
 def test_a_list_of_choices_stays_short(sections: dict[str, Any]) -> None:
-    told = message(**sections)
-    assert "known: " in told
-    assert len(told.partition("known: ")[2]) < 200
+    explained = message(**sections)
+    assert "known: " in explained
+    assert len(explained.partition("known: ")[2]) < 200
 
 
 def test_the_most_similar_names_come_first_where_none_is_near() -> None:
@@ -82,8 +82,8 @@ def test_a_quotation_is_short(sections: dict[str, Any]) -> None:
 
 
 def test_many_problems_are_counted_after_the_first_few() -> None:
-    told = message(**{f"dpo{n}": 1 for n in range(40)})
-    assert told.endswith("and 32 more problems")
+    explained = message(**{f"dpo{n}": 1 for n in range(40)})
+    assert explained.endswith("and 32 more problems")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_many_problems_are_counted_after_the_first_few() -> None:
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
 def test_a_key_is_refused_and_never_quoted(judge: dict[str, Any], kind: str) -> None:
     for sections in ({"judge": {**OPENAI, "kind": kind, **judge}}, {"decide": {"models": [{**OPENAI, **judge}]}}):
-        told = message(**sections)
-        assert next(iter(judge)) in told
-        assert "SECRET" not in told
+        explained = message(**sections)
+        assert next(iter(judge)) in explained
+        assert "SECRET" not in explained
 
 
 def test_a_renamed_key_is_refused_with_its_new_name() -> None:

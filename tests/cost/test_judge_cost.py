@@ -48,31 +48,31 @@ def test_after_a_few_replies_the_cost_is_known_from_them(ledger: ReplyStore) -> 
 
 def test_without_prices_there_is_no_cost(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
-        [found] = estimate(openai_judge(server, ledger), answers(3))
-    assert (found.calls, found.cost, found.most_cost) == (3, None, None)
+        [estimates] = estimate(openai_judge(server, ledger), answers(3))
+    assert (estimates.calls, estimates.cost, estimates.most_cost) == (3, None, None)
 
 
 def test_the_same_question_twice_is_one_call(ledger: ReplyStore) -> None:
     twice = [Comparison(Prompt.of("q"), "quality=1", "quality=2")] * 2
     with JudgeServer() as server:
-        [found] = estimate(openai_judge(server, ledger), twice)
-    assert found.questions == 2
+        [estimates] = estimate(openai_judge(server, ledger), twice)
+    assert estimates.questions == 2
 
 
 def test_an_estimate_needs_no_key_and_loads_no_weights(
     ledger: ReplyStore, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    [found] = estimate(openai_judge("http://127.0.0.1:1/v1", ledger, api_key_env="OPENAI_API_KEY"), pairs(1))
-    assert found.calls == 2
+    [estimates] = estimate(openai_judge("http://127.0.0.1:1/v1", ledger, api_key_env="OPENAI_API_KEY"), pairs(1))
+    assert estimates.calls == 2
     (shutil.copytree(tiny_model, tmp_path / "model") / "model.safetensors").write_bytes(b"no weights")
     local = LocalSettings(kind="local", model="./model")
-    [found] = estimate(build_judge(local, store=ledger, folder=tmp_path), pairs(1))
-    assert found.calls == 2
+    [estimates] = estimate(build_judge(local, store=ledger, folder=tmp_path), pairs(1))
+    assert estimates.calls == 2
 
 
 def test_a_panel_is_estimated_member_by_member(ledger: ReplyStore) -> None:
     with JudgeServer() as server:
         members = [openai_judge(server, ledger, model=model) for model in ("m", "n")]
-        found = estimate(PanelJudge(members, "majority"), pairs(1))
-    assert [row.calls for row in found] == [2, 2]
+        estimates = estimate(PanelJudge(members, "majority"), pairs(1))
+    assert [row.calls for row in estimates] == [2, 2]

@@ -266,8 +266,8 @@ def test_alpaca_eval_without_a_verdict_makes_no_pair(preference: float | None) -
 
 
 def test_gold_and_provenance_may_be_json_text() -> None:
-    own = '{"kind": "imported", "source": "a.jsonl", "row": 3}'
-    pair = FORMATS["standard"]({**ROWS["standard"], "gold": '{"a": 1}', "provenance": own})
+    origin = '{"kind": "imported", "source": "a.jsonl", "row": 3}'
+    pair = FORMATS["standard"]({**ROWS["standard"], "gold": '{"a": 1}', "provenance": origin})
     assert (pair.prompt.gold, pair.provenance) == ({"a": 1}, Imported("a.jsonl", 3))
 
 

@@ -20,20 +20,20 @@ from tests.support.pairs import ACTS, SAMPLED, THINGS, clean, pair
 TRIAL = DataCheckSettings()
 
 
-def report(pairs: Sequence[Preference], settings: DataCheckSettings = TRIAL, **given: Any) -> DataCheck:
+def report(pairs: Sequence[Preference], settings: DataCheckSettings = TRIAL, **options: Any) -> DataCheck:
     places = [str(n) for n in range(1, len(pairs) + 1)]
-    return check_pairs(pairs, places, settings, source="pairs.jsonl", similarity=0.8, mend="drop {}".format, **given)
+    return check_pairs(pairs, places, settings, source="pairs.jsonl", similarity=0.8, mend="drop {}".format, **options)
 
 
-def finding(name: str, pairs: Sequence[Preference], settings: DataCheckSettings = TRIAL, **given: Any) -> Finding:
-    return next(found for found in report(pairs, settings, **given).findings if found.check == name)
+def finding(name: str, pairs: Sequence[Preference], settings: DataCheckSettings = TRIAL, **options: Any) -> Finding:
+    return next(candidate for candidate in report(pairs, settings, **options).findings if candidate.check == name)
 
 
 def test_clean_pairs_pass_every_check_that_there_is() -> None:
-    found = report(clean(), eval_texts=["Something else altogether, which nobody asks here?"])
-    assert {f.check: f.status for f in found.findings} == dict.fromkeys(CHECK_NAMES, "pass")
+    data_check = report(clean(), eval_texts=["Something else altogether, which nobody asks here?"])
+    assert {f.check: f.status for f in data_check.findings} == dict.fromkeys(CHECK_NAMES, "pass")
     assert len(CHECK_NAMES) == 18
-    assert found.status == "pass"
+    assert data_check.status == "pass"
 
 
 LONG = "the connection pool of the order service is exhausted and nobody knows why it happens on Mondays"
@@ -70,12 +70,12 @@ CASES: dict[str, tuple[list[Preference], tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_fault_is_found_at_its_rows_with_the_command_that_mends_it(name: str) -> None:
     pairs, rows = CASES[name]
-    found = finding(name, [*clean(20), *pairs])
-    assert found.status in ("warn", "fail")
-    assert found.rows == rows
-    assert found.figures["pairs"] == len(rows)
-    assert found.figures["share"] == pytest.approx(len(rows) / (20 + len(pairs)))
-    assert found.remedy == f"drop {name}"
+    measured = finding(name, [*clean(20), *pairs])
+    assert measured.status in ("warn", "fail")
+    assert measured.rows == rows
+    assert measured.figures["pairs"] == len(rows)
+    assert measured.figures["share"] == pytest.approx(len(rows) / (20 + len(pairs)))
+    assert measured.remedy == f"drop {name}"
 
 
 def test_the_case_of_every_check_of_rows_is_here() -> None:
@@ -110,22 +110,22 @@ def test_answers_in_two_languages_are_mixed_where_the_prompt_tells_none() -> Non
     german = "Der Grund ist nicht klar und das ist für die Leute nicht gut."
     english = "The reason for this is not clear and it is not good for the people."
     pairs = [pair(500, prompt=Prompt.of("disk 7?"), chosen=german, rejected=english)]
-    found = finding("mixed_languages", [*clean(10), *pairs])
-    assert (found.rows, found.figures["kinds"]) == (("11",), {"German preferred to English": 1})
+    measured = finding("mixed_languages", [*clean(10), *pairs])
+    assert (measured.rows, measured.figures["kinds"]) == (("11",), {"German preferred to English": 1})
     part = english + " 数据库的连接不够，需要更多的空间，请重新启动服务器和数据库"
     assert finding("mixed_languages", [*clean(10), pair(500, chosen=part)]).rows == ("11",)
 
 
 def test_nothing_at_all_is_a_report_too() -> None:
-    found = report([], dropped=[("1", DropReason.NO_VERDICT), ("2", DropReason.NO_VERDICT)])
-    assert (found.pairs, found.status) == (0, "fail")
+    data_check = report([], dropped=[("1", DropReason.NO_VERDICT), ("2", DropReason.NO_VERDICT)])
+    assert (data_check.pairs, data_check.status) == (0, "fail")
 
 
 def test_an_eval_prompt_among_the_pairs_fails_with_its_rows() -> None:
     prompt = Prompt.of(f"{LONG} today?")
     pairs = [*clean(20), pair(500, prompt=prompt)]
-    found = finding("eval_overlap", pairs, eval_texts=[f"{LONG}, today?", "Another"])
-    assert (found.status, found.rows) == ("fail", ("21",))
+    measured = finding("eval_overlap", pairs, eval_texts=[f"{LONG}, today?", "Another"])
+    assert (measured.status, measured.rows) == ("fail", ("21",))
 
 
 def test_without_eval_prompts_the_overlap_is_not_said_to_be_checked() -> None:
@@ -139,12 +139,12 @@ def test_rows_that_reading_dropped_are_counted_by_what_is_wrong_with_them() -> N
         ("7", DropReason.EMPTY_CHOSEN),
         ("8", DropReason.NO_VERDICT),
     ]
-    found = {f.check: f for f in report(clean(20), dropped=dropped).findings}
-    assert found["equal_ratings"].rows == ("3",)
-    assert found["identical"].rows == ("5",)
-    assert found["empty"].rows == ("7",)
-    assert found["unusable"].figures["kinds"] == {"no verdict": 1}
-    assert found["unusable"].figures["share"] == pytest.approx(1 / 24)
+    by_check = {f.check: f for f in report(clean(20), dropped=dropped).findings}
+    assert by_check["equal_ratings"].rows == ("3",)
+    assert by_check["identical"].rows == ("5",)
+    assert by_check["empty"].rows == ("7",)
+    assert by_check["unusable"].figures["kinds"] == {"no verdict": 1}
+    assert by_check["unusable"].figures["share"] == pytest.approx(1 / 24)
 
 
 def of_lengths(longer: int, shorter: int) -> list[Preference]:
@@ -154,8 +154,8 @@ def of_lengths(longer: int, shorter: int) -> list[Preference]:
 
 
 def test_length_alone_is_the_auc_of_the_pairs() -> None:
-    found = finding("length", of_lengths(30, 10))
-    auc = found.figures["auc"]
+    measured = finding("length", of_lengths(30, 10))
+    auc = measured.figures["auc"]
     assert isinstance(auc, Interval)
     assert auc.low is not None
     assert auc.high is not None
@@ -169,17 +169,17 @@ def test_length_alone_is_the_auc_of_the_pairs() -> None:
 
 
 def test_margins_are_summarised_and_one_that_is_not_positive_fails() -> None:
-    found = finding("margins", [pair(n, margin=None if n < 2 else float(n)) for n in range(7)])
-    assert (found.figures["known"], found.figures["median"], found.figures["least"]) == (5, 4.0, 2.0)
+    measured = finding("margins", [pair(n, margin=None if n < 2 else float(n)) for n in range(7)])
+    assert (measured.figures["known"], measured.figures["median"], measured.figures["least"]) == (5, 4.0, 2.0)
     wrong = finding("margins", [pair(0), pair(1, margin=-1.0)])
     assert (wrong.status, wrong.rows, wrong.remedy) == ("fail", ("2",), "drop margins")
 
 
 def test_one_topic_that_has_most_prompts_is_warned_of() -> None:
     pairs = [pair(n, prompt=Prompt.of(f"q{n}", cluster="a" if n else "b")) for n in range(10)]
-    found = finding("topics", pairs)
-    assert found.status == "warn"
-    assert found.figures["largest"] == {"a": 0.9, "b": 0.1}
+    measured = finding("topics", pairs)
+    assert measured.status == "warn"
+    assert measured.figures["largest"] == {"a": 0.9, "b": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_a_waived_failure_stays_a_failure_and_no_longer_counts() -> None:
     pairs = [*clean(20), pair(500, rejected="Use AKIAABCDEFGHIJKLMNOP.")]
     assert report(pairs).status == "fail"
     waived = report(pairs, DataCheckSettings.model_validate({"waive": {"secrets": "a published example"}}))
-    found = next(f for f in waived.findings if f.check == "secrets")
-    assert (found.status, found.waived) == ("fail", "a published example")
+    finding = next(f for f in waived.findings if f.check == "secrets")
+    assert (finding.status, finding.waived) == ("fail", "a published example")
     assert waived.status == "warn"
     assert waived.failed() == []
 
@@ -218,5 +218,5 @@ def test_a_waiver_needs_a_name_and_a_reason(waive: dict[str, str]) -> None:
 def test_who_sampled_an_answer_says_how_it_ended() -> None:
     whole = pair(500, chosen=f"{LONG}, and then", provenance=SAMPLED)
     cut = pair(501, provenance=replace(SAMPLED, rejected=replace(SAMPLED.rejected, finish="length")))
-    found = finding("truncated", [*clean(10), whole, cut])
-    assert (found.rows, found.figures["kinds"]) == (("12",), {"rejected": 1})
+    measured = finding("truncated", [*clean(10), whole, cut])
+    assert (measured.rows, measured.figures["kinds"]) == (("12",), {"rejected": 1})

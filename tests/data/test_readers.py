@@ -100,8 +100,8 @@ def test_json_jsonl_and_parquet_give_the_same_pairs(tmp_path: Path) -> None:
 def test_provenance_names_source_row_format_and_keeps_the_other_columns(tmp_path: Path) -> None:
     lines(tmp_path / "a.jsonl", {**PAIR, "id": 7, "source": "web", "tags": ["x"], "note": None})
     (pair,) = read_preferences("a.jsonl", tmp_path).preferences
-    kept = {"id": 7, "source": "web", "tags": ["x"]}
-    assert pair.provenance == Imported("a.jsonl", 1, "standard", kept)
+    extra = {"id": 7, "source": "web", "tags": ["x"]}
+    assert pair.provenance == Imported("a.jsonl", 1, "standard", extra)
 
 
 def test_fairlead_rows_keep_their_provenance(tmp_path: Path) -> None:
@@ -255,8 +255,10 @@ def test_fields_of_messages_that_are_not_read_are_counted(tmp_path: Path) -> Non
     user = {"role": "user", "content": "hi", "name": "ann"}
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     calling = {"role": "assistant", "content": "I look.", "tool_calls": [call], "weight": 1}
-    found = {"role": "tool", "content": "42", "tool_call_id": "c"}
-    prompts = load_prompts(lines(tmp_path / "p.jsonl", {"messages": [user, calling, found]}, {"messages": [user]}))
+    tool_message = {"role": "tool", "content": "42", "tool_call_id": "c"}
+    prompts = load_prompts(
+        lines(tmp_path / "p.jsonl", {"messages": [user, calling, tool_message]}, {"messages": [user]})
+    )
     assert prompts.ignored_fields == {"name": 2, "tool_call_id": 1, "tool_calls": 1, "weight": 1}
     answers = {"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}
     lines(tmp_path / "pairs.jsonl", {"prompt": [user], **answers})

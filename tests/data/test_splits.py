@@ -28,8 +28,10 @@ def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
 def test_the_order_of_the_rows_does_not_matter() -> None:
     prompts = distinct(40)
     shuffled = random.Random(5).sample(prompts, 40)
-    held = [{rows[i].id for i in split_by_prompt(rows, 0.25, seed=0, threshold=0.8)[1]} for rows in (prompts, shuffled)]
-    assert held[0] == held[1]
+    validation_ids = [
+        {rows[i].id for i in split_by_prompt(rows, 0.25, seed=0, threshold=0.8)[1]} for rows in (prompts, shuffled)
+    ]
+    assert validation_ids[0] == validation_ids[1]
 
 
 @pytest.mark.parametrize("seed", range(10))

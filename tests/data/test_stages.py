@@ -45,8 +45,8 @@ def test_examples_revisions_and_other_models_are_drawn_beside_the_plain_completi
     sample = {"few_shot": 2, "constitution": "principles.yaml", "models": ["model"]}
     project = configured(tiny_project, sample=sample)
     drawn = drawn_by(project)
-    own = {("sft", "plain"): 32, ("sft", "few_shot"): 32, ("sft", "revision"): 16}
-    assert drawn == {**own, ("model", "plain"): 32}
+    counts = {("sft", "plain"): 32, ("sft", "few_shot"): 32, ("sft", "revision"): 16}
+    assert drawn == {**counts, ("model", "plain"): 32}
     rows = [row for _, row in read_jsonl(project.artifact("sample").file("completions.jsonl"))]
     prompts = {row["id"] for _, row in read_jsonl(project.artifact("prepare").file("prompts.jsonl"))}
     assert {row["prompt_id"] for row in rows} == prompts, "variants answer the prompts themselves"
@@ -141,11 +141,11 @@ def test_an_estimate_before_any_stage_is_at_least_what_is_asked(tiny_project: Pa
     assert before["eval"].questions == 8 * 2 + 8 * 3
     assert paid <= before["judge"].calls + before["eval"].calls
     assert before["judge"].most_cost is not None
-    for found in (comparison, scores_alone):
-        assert "shared_judge" in {caveat.name for caveat in found.caveats}
+    for verdicts in (comparison, scores_alone):
+        assert "shared_judge" in {caveat.name for caveat in verdicts.caveats}
         counts: dict[str, Any] = {"data": {}, "data_check": {}, "training": {}, "drift": {}}
-        assert figure_tree(found, DPO_OVER_SFT, leaks=0, **counts)["shared_judge"] == 1
-        assert found.score_states == {"scored": 24, "unreadable": 0, "refused": 0, "failed": 0}
+        assert figure_tree(verdicts, DPO_OVER_SFT, leaks=0, **counts)["shared_judge"] == 1
+        assert verdicts.score_states == {"scored": 24, "unreadable": 0, "refused": 0, "failed": 0}
 
 
 def secret_pairs(folder: Path) -> None:

@@ -14,7 +14,7 @@ SUBJECTS = {
 }
 
 
-def found(counts: dict[str, int]) -> Topics:
+def topics_for(counts: dict[str, int]) -> Topics:
     texts = []
     for subject, count in counts.items():
         words = SUBJECTS[subject].split()
@@ -23,7 +23,7 @@ def found(counts: dict[str, int]) -> Topics:
 
 
 def test_topics_are_found_by_their_words() -> None:
-    topics = found({"cooking": 30, "football": 15, "databases": 15})
+    topics = topics_for({"cooking": 30, "football": 15, "databases": 15})
     assert not topics.declared
     biggest = [name for name, share in topics.sizes.items() if share > 0.05]
     assert any("flour" in name or "yeast" in name or "bread" in name or "oven" in name for name in biggest)
@@ -46,4 +46,4 @@ def test_few_prompts_are_one_topic_at_most(count: int) -> None:
 
 
 def test_the_same_prompts_give_the_same_topics() -> None:
-    assert found({"cooking": 9, "football": 9}) == found({"cooking": 9, "football": 9})
+    assert topics_for({"cooking": 9, "football": 9}) == topics({"cooking": 9, "football": 9})

@@ -34,9 +34,9 @@ def test_examples_are_earlier_turns_and_the_nearest_comes_last() -> None:
 
 
 def test_an_instruction_takes_the_place_of_the_system_turn_or_stands_first() -> None:
-    own = Prompt((Message("system", "old"), Message("user", "now")))
-    assert texts(build(own, None)) == ["old", "now"]
-    assert texts(build(own, "new")) == ["new", "now"]
+    with_system = Prompt((Message("system", "old"), Message("user", "now")))
+    assert texts(build(with_system, None)) == ["old", "now"]
+    assert texts(build(with_system, "new")) == ["new", "now"]
     assert texts(build(Prompt.of("now"), "new", SHOTS[:1])) == ["new\n\nq0", "a0", "now"]
 
 
@@ -78,10 +78,10 @@ def test_fixed_examples_are_the_same_for_all_and_random_ones_follow_the_prompt()
 
 def test_recall_counts_a_passage_by_its_document_or_its_words() -> None:
     material = PromptMaterial(gold_passage="page")
-    found = [Passage("cvss.md", "High is  7.0\nto 8.9")]
+    passages = [Passage("cvss.md", "High is  7.0\nto 8.9")]
 
     def recall(gold: object) -> float | None:
-        return material.recall(Prompt.of("q", gold={} if gold is None else {"page": gold}), found)
+        return material.recall(Prompt.of("q", gold={} if gold is None else {"page": gold}), passages)
 
     assert recall("cvss.md") == 1
     assert recall("high is 7.0 to") == 1
@@ -125,7 +125,7 @@ def test_an_outage_takes_no_time_from_the_mean_of_those_that_answered() -> None:
     replies = (Reply("a", False, 10, 2, 4.0, None), Reply(None, False, None, None, 0.0, None, "refused"))
     result = CandidateResult(Recipe(), "m", replies, (0, 0), (0, 0), (None, None))
     prompts = [Prompt.of("one"), Prompt.of("two")]
-    found = Scorer([], [], None, Path()).candidate(result, {}, prompts)
-    assert found.usage.seconds == 4000
+    scored = Scorer([], [], None, Path()).candidate(result, {}, prompts)
+    assert scored.usage.seconds == 4000
     silent = replace(result, replies=(replies[1], replies[1]))
     assert Scorer([], [], None, Path()).candidate(silent, {}, prompts).usage.seconds is None

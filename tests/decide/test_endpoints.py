@@ -38,8 +38,8 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def knows(messages: Messages) -> str:
     """Answers tickets in the wanted form."""
-    found = re.findall(r"light is (\w+)", messages[-1]["content"])
-    return f"severity : {found[-1]}"
+    colours = re.findall(r"light is (\w+)", messages[-1]["content"])
+    return f"severity : {colours[-1]}"
 
 
 def obeys(messages: Messages) -> str:
@@ -138,10 +138,10 @@ def test_an_instruction_optimizer_improves_on_prompts_that_no_candidate_is_score
     requests = [text for text in seen if text.startswith("Write an instruction")]
     assert 1 <= len(requests) <= 4, "the budget is rounds × per_round"
     assert all("FAILED" in text for text in requests)
-    shown = {p.text for p in dev if any(p.text in text for text in requests)}
+    prompts_sent = {p.text for p in dev if any(p.text in text for text in requests)}
     scored, tuning = split_dev(dev, optimizing=True)
-    assert shown <= {p.text for p in tuning}
-    assert not shown & {p.text for p in scored}
+    assert prompts_sent <= {p.text for p in tuning}
+    assert not prompts_sent & {p.text for p in scored}
 
 
 def test_the_reply_of_an_optimizer_is_an_instruction_only_between_its_tags() -> None:

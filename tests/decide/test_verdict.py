@@ -62,8 +62,8 @@ def test_of_those_that_are_enough_the_cheapest_is_named() -> None:
 
 
 def test_a_few_prompts_are_not_enough_whatever_they_say() -> None:
-    found = verdict(candidate(0, 12), prompts=12)
-    assert (found.conclusion, found.needed) == ("not enough evidence", 50)
+    decision = verdict(candidate(0, 12), prompts=12)
+    assert (decision.conclusion, decision.needed) == ("not enough evidence", 50)
 
 
 def test_the_number_of_prompts_is_that_of_the_gap() -> None:
@@ -77,42 +77,48 @@ def test_the_number_of_prompts_is_that_of_the_gap() -> None:
 
 
 def test_equal_values_still_give_a_number() -> None:
-    found = prompts_to_settle("good", [1.0] * 4, 0.9, 0.95)
-    assert found is not None
-    assert 50 < found < 120
+    needed = prompts_to_settle("good", [1.0] * 4, 0.9, 0.95)
+    assert needed is not None
+    assert 50 < needed < 120
     assert prompts_to_settle(JUDGE_SCORE, [7.0, 8.0, 6.0], 7.5, 0.95) is not None
 
 
 def test_an_undefined_metric_says_what_is_missing() -> None:
     figures = figures_of({"good": [None, None]}, ["a", "b"], TARGET, candidates=1)
     nothing = Candidate("as given", "base", "instructions", tuple(figures), Usage(None, None, None, None))
-    found = verdict(nothing)
-    assert (found.conclusion, found.needed) == ("not enough evidence", None)
-    assert "good is undefined on every dev prompt" in found.why
+    decision = verdict(nothing)
+    assert (decision.conclusion, decision.needed) == ("not enough evidence", None)
+    assert "good is undefined on every dev prompt" in decision.why
 
 
 def test_the_four_conditions_carry_their_evidence() -> None:
     tried = [candidate(30, 70, malformed=proportion_interval(40, 100)), candidate(40, 60, family="retrieval")]
-    found = conditions(tried, TRAINING, min_examples=1000, targets="good ≥ 0.6")
-    assert [c.holds for c in found] == ["yes", "yes", "not measured", "yes"]
-    assert "1 tried; nearest to good ≥ 0.6: instructions 30, base with good 0.30 [0.22, 0.40]" in found[0].evidence
-    assert "1,500 distinct prompts; 500 SFT rows, 1,000 prompts for pairs; dropped: 2 duplicates" in found[3].evidence
+    holding = conditions(tried, TRAINING, min_examples=1000, targets="good ≥ 0.6")
+    assert [c.holds for c in holding] == ["yes", "yes", "not measured", "yes"]
+    assert "1 tried; nearest to good ≥ 0.6: instructions 30, base with good 0.30 [0.22, 0.40]" in holding[0].evidence
+    assert "1,500 distinct prompts; 500 SFT rows, 1,000 prompts for pairs; dropped: 2 duplicates" in holding[3].evidence
     [_, none, form, few] = conditions(tried[:1], TRAINING, min_examples=2000, targets="")
     assert (none.holds, form.holds, few.holds) == ("not measured", "yes", "no")
     assert "0.40 [0.31, 0.50] of the answers are malformed" in form.evidence
 
 
 def lines(*candidates: Candidate) -> Sequence[str]:
-    found = verdict(*candidates)
+    decision = verdict(*candidates)
     return five_lines(
-        found, candidates, Usage(20.0, 5.0, 1.0, None), TRAINING, prompts=100, min_examples=1000, targets="good ≥ 0.6"
+        decision,
+        candidates,
+        Usage(20.0, 5.0, 1.0, None),
+        TRAINING,
+        prompts=100,
+        min_examples=1000,
+        targets="good ≥ 0.6",
     )
 
 
 def test_a_manager_reads_five_lines() -> None:
-    for found in (lines(candidate(10, 90)), lines(candidate(90, 10)), lines(candidate(62, 38))):
-        assert len(found) == 5
-        assert not any("\n" in line for line in found)
+    for summary in (lines(candidate(10, 90)), lines(candidate(90, 10)), lines(candidate(62, 38))):
+        assert len(summary) == 5
+        assert not any("\n" in line for line in summary)
     assert lines(candidate(10, 90))[0].startswith("Fine-tune: every candidate")
     assert "100 thousand tokens read" in lines(candidate(10, 90))[3]
     assert "without a long prompt, 20 thousand tokens read" in lines(candidate(10, 90))[3]
@@ -126,8 +132,8 @@ def test_targets_come_from_the_gate_where_none_are_given() -> None:
         Criterion(figure="leaks", at_most=0),
     ]
     assert targets_of(DecideSection(), gate, ["good"]) == [Target(metric="good", at_least=0.7)]
-    own = DecideSection.model_validate({"targets": [{"metric": "good", "at_least": 0.5}]})
-    assert targets_of(own, gate, ["good"])[0].at_least == 0.5
+    section = DecideSection.model_validate({"targets": [{"metric": "good", "at_least": 0.5}]})
+    assert targets_of(section, gate, ["good"])[0].at_least == 0.5
 
 
 @pytest.mark.parametrize(

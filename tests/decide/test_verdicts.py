@@ -144,9 +144,9 @@ def test_every_answer_behind_a_figure_is_kept(tmp_path: Path, reader: Path) -> N
         section={"targets": TRIAGE, "few_shot": None},
         metrics=[FORMAT, COLOR],
     )
-    found = [row for _, row in read_jsonl(artifact.file("answers.jsonl"))]
-    assert len(found) == 12
-    mean = sum(row["values"]["format"] for row in found) / 12
+    rows = [row for _, row in read_jsonl(artifact.file("answers.jsonl"))]
+    assert len(rows) == 12
+    mean = sum(row["values"]["format"] for row in rows) / 12
     assert decision["candidates"][0]["figures"]["format"]["value"] == pytest.approx(mean)
 
 

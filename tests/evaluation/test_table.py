@@ -35,22 +35,22 @@ def pair(states: str, **kwargs: Any) -> PairResult:
 
 
 def test_missing_verdicts_bound_the_win_rate_and_are_no_part_of_it():
-    found = pair("wwwltfu")
-    assert (found.win_rate.value, found.win_rate.n, found.missing) == (3.5 / 5, 5, 2)
-    assert (found.worst, found.best) == (3.5 / 7, 5.5 / 7)
+    result = pair("wwwltfu")
+    assert (result.win_rate.value, result.win_rate.n, result.missing) == (3.5 / 5, 5, 2)
+    assert (result.worst, result.best) == (3.5 / 7, 5.5 / 7)
 
 
 def test_a_pair_whose_orders_disagree_counts_half_and_is_part_of_the_win_rate():
-    found = pair("wwliif")
-    assert (found.win_rate.value, found.win_rate.n, found.missing) == (3 / 5, 5, 1)
-    assert (found.worst, found.best) == (3 / 6, 4 / 6)
-    assert (found.consistent.value, found.consistent.n) == (pytest.approx(2 / 3), 3)
+    result = pair("wwliif")
+    assert (result.win_rate.value, result.win_rate.n, result.missing) == (3 / 5, 5, 1)
+    assert (result.worst, result.best) == (3 / 6, 4 / 6)
+    assert (result.consistent.value, result.consistent.n) == (pytest.approx(2 / 3), 3)
 
 
 def test_thirty_wins_beside_seventy_pairs_without_agreement_are_no_certain_win():
-    found = pair("w" * 30 + "i" * 70)
-    assert (found.win_rate.value, found.win_rate.n, found.consistent.value) == (0.65, 100, 1.0)
-    assert found.win_rate.high < 0.75
+    result = pair("w" * 30 + "i" * 70)
+    assert (result.win_rate.value, result.win_rate.n, result.consistent.value) == (0.65, 100, 1.0)
+    assert result.win_rate.high < 0.75
 
 
 def test_every_order_is_one_vote_and_votes_of_a_prompt_are_one_group():
@@ -58,13 +58,13 @@ def test_every_order_is_one_vote_and_votes_of_a_prompt_are_one_group():
     win, loss, tie = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE
     orders = [(win, tie), (win, win), (loss, win), ()]
     states = [VerdictState.INCONSISTENT, VerdictState.WIN, VerdictState.INCONSISTENT, VerdictState.TIE]
-    given = [Verdict(str(n), s, "judge", orders=o) for n, (s, o) in enumerate(zip(states, orders, strict=True))]
-    assert [verdict.outcome for verdict in given] == [0.75, 1.0, 0.5, 0.5]
-    found = pair_result(DPO_OVER_SFT, given, list("abcd"))
-    assert found.win_rate.value == pytest.approx(2.75 / 4)
+    verdicts = [Verdict(str(n), s, "judge", orders=o) for n, (s, o) in enumerate(zip(states, orders, strict=True))]
+    assert [verdict.outcome for verdict in verdicts] == [0.75, 1.0, 0.5, 0.5]
+    result = pair_result(DPO_OVER_SFT, verdicts, list("abcd"))
+    assert result.win_rate.value == pytest.approx(2.75 / 4)
     expected = win_rate([1, 0.5, 1, 1, 0, 1, 0.5, 0.5], list("aabbccdd"))
-    assert found.pooled == expected
-    assert verdict_from_json(to_json(given[0])) == given[0]
+    assert result.pooled == expected
+    assert verdict_from_json(to_json(verdicts[0])) == verdicts[0]
 
 
 def test_the_means_of_a_row_and_its_difference_are_of_the_same_prompts_and_have_intervals():
@@ -89,9 +89,9 @@ def test_scores_that_all_differ_alike_have_an_interval():
 def test_the_word_says_what_could_have_been_seen():
     assert pair("w" * 30).text == "better"
     assert pair("l" * 30).text == "worse"
-    even = pair("wl" * 50)
-    assert even.text == f"no difference shown (could have seen ±{even.detectable:.3f})"
-    assert even.detectable == pytest.approx(0.14, abs=0.005)  # 2.8 standard errors of 0.05
+    tied = pair("wl" * 50)
+    assert tied.text == f"no difference shown (could have seen ±{tied.detectable:.3f})"
+    assert tied.detectable == pytest.approx(0.14, abs=0.005)  # 2.8 standard errors of 0.05
     assert conclude(Interval(0.1, None, None, 1, "undefined: one value")) is Conclusion.UNDEFINED
     assert detectable(Interval(0.1, None, None, 1, "undefined: one value")) is None
 
@@ -140,17 +140,19 @@ def difference(metric: str, conclusion: Conclusion, p: float, p_holm: float | No
 
 
 def names(**changes: Any) -> list[str]:
-    given: dict[str, Any] = {"table": [], "pairwise": [], "answers": {}, "prompts": 100, "missing": 0.0, **changes}
-    return [c.name for c in caveats_of(given.pop("table"), given.pop("pairwise"), given.pop("answers"), **given)]
+    content: dict[str, Any] = {"table": [], "pairwise": [], "answers": {}, "prompts": 100, "missing": 0.0, **changes}
+    return [
+        c.name for c in caveats_of(content.pop("table"), content.pop("pairwise"), content.pop("answers"), **content)
+    ]
 
 
 def test_a_sound_comparison_has_no_warnings():
     texts = [f"answer number {n}" for n in range(100)]
     answers = {view: answer_figures(texts, [False] * 100) for view in ("sft", "dpo")}
     lengths = [len(text) for text in texts]
-    found = pair("wwwl" * 25, lengths=lengths, reference_lengths=lengths)
+    result = pair("wwwl" * 25, lengths=lengths, reference_lengths=lengths)
     table = with_holm([difference("m", Conclusion.BETTER, 0.001)])
-    assert names(table=table, pairwise=[found], answers=answers) == []
+    assert names(table=table, pairwise=[result], answers=answers) == []
 
 
 def test_each_doubt_has_its_name():
@@ -184,29 +186,29 @@ def test_longer_answers_that_win_only_by_length_are_named():
     mine = [100 + n % 50 for n in range(120)]
     theirs = [50 + (n * 7) % 90 for n in range(120)]
     states = "".join("w" if a > b else "l" for a, b in zip(mine, theirs, strict=True))
-    found = pair(states, lengths=mine, reference_lengths=theirs)
-    assert found.conclusion is Conclusion.BETTER
-    assert found.length_adjusted.value < found.win_rate.value - 0.1
+    result = pair(states, lengths=mine, reference_lengths=theirs)
+    assert result.conclusion is Conclusion.BETTER
+    assert result.length_adjusted.value < result.win_rate.value - 0.1
     answers = {
         "dpo": answer_figures([f"{n}".ljust(size, "x") for n, size in enumerate(mine)], [False] * 120),
         "sft": answer_figures([f"{n}".ljust(size, "y") for n, size in enumerate(theirs)], [False] * 120),
     }
-    assert "length" in names(pairwise=[found], answers=answers)
+    assert "length" in names(pairwise=[result], answers=answers)
 
 
 @pytest.mark.parametrize(("states", "expected"), [("w" * 80 + "l" * 20, ["length"]), ("l" * 80 + "w" * 20, [])])
 def test_answers_that_are_all_longer_leave_no_way_to_tell_a_win_from_length(states, expected):
-    found = pair(states, lengths=[200] * 100, reference_lengths=[100] * 100)
-    assert found.length_adjusted.value is None
+    result = pair(states, lengths=[200] * 100, reference_lengths=[100] * 100)
+    assert result.length_adjusted.value is None
     answers = {
         view: answer_figures([f"{n}".ljust(size, "x") for n in range(100)])
         for view, size in (("dpo", 200), ("sft", 100))
     }
-    given = names(pairwise=[found], answers=answers)
-    assert [name for name in given if name == "length"] == expected
+    caveat_names = names(pairwise=[result], answers=answers)
+    assert [name for name in caveat_names if name == "length"] == expected
 
 
 def test_pairwise_figures_rest_on_the_statistics():
-    found = pair("wwltw")
+    result = pair("wwltw")
     expected = win_rate([1, 1, 0, 0.5, 1], list("01234"))
-    assert found.win_rate == expected
+    assert result.win_rate == expected

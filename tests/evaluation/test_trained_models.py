@@ -45,8 +45,8 @@ def project(finished: Path, tmp_path: Path) -> Project:
 def test_log_probabilities_are_those_of_the_softmax_token_by_token(tiny_model: Path) -> None:
     model = load_base(ModelSection(name=str(tiny_model), dtype="float32"), tiny_model)
     scored = [Scored((5, 9, 12, 7), 2), Scored((8, 4), 1), Scored((3, 30, 31, 32, 33, 34), 5)]
-    found = log_probs(model, scored, pad_id=0, batch_size=2)
-    for row, value in zip(scored, found, strict=True):
+    computed = log_probs(model, scored, pad_id=0, batch_size=2)
+    for row, value in zip(scored, computed, strict=True):
         with torch.no_grad():
             table = model(input_ids=torch.tensor([row.tokens])).logits.log_softmax(-1)[0]
         first = len(row.tokens) - row.counted
@@ -75,8 +75,8 @@ def test_windows_of_a_text_score_every_token_but_the_first_once(tiny_model: Path
 
 def test_perplexity_of_a_uniform_model_is_its_vocabulary() -> None:
     windows = [Scored(tuple(range(size + 1)), size) for size in (9, 5, 9, 2)]
-    found = perplexity([-size * math.log(300) for size in (9, 5, 9, 2)], windows)
-    assert found.value == pytest.approx(300)
+    interval = perplexity([-size * math.log(300) for size in (9, 5, 9, 2)], windows)
+    assert interval.value == pytest.approx(300)
     spread = perplexity([-9.0, -10.0, -18.0, -1.0], windows)
     assert spread.value == pytest.approx(math.exp(38 / 25))
     assert spread.low is not None
@@ -89,16 +89,16 @@ def test_the_interval_of_the_perplexity_covers_what_it_says() -> None:
     hits = 0
     for _ in range(400):
         means = rng.normal(2.0, 0.3, len(windows))
-        found = perplexity([-m * w.counted for m, w in zip(means, windows, strict=True)], windows)
-        assert found.low is not None
-        hits += found.low <= math.exp(2.0) <= found.high
+        interval = perplexity([-m * w.counted for m, w in zip(means, windows, strict=True)], windows)
+        assert interval.low is not None
+        hits += interval.low <= math.exp(2.0) <= interval.high
     assert 0.92 <= hits / 400 <= 0.98
 
 
 def test_the_accuracy_of_the_implicit_reward_counts_equal_rewards_half() -> None:
-    found = accuracy([(1.0, 0.0)] * 8 + [(0.0, 1.0)] * 2)
+    interval = accuracy([(1.0, 0.0)] * 8 + [(0.0, 1.0)] * 2)
     expected = proportion_interval(8, 10)
-    assert (found.value, found.low, found.high, found.n) == (0.8, expected.low, expected.high, 10)
+    assert (interval.value, interval.low, interval.high, interval.n) == (0.8, expected.low, expected.high, 10)
     assert accuracy([(1.0, 1.0), (1.0, 0.0)]).value == 0.75
     assert accuracy([]).value is None
 
@@ -128,21 +128,27 @@ def test_the_probe_measures_forgetting_drift_and_the_implicit_reward(project: Pr
         }
     )
     figures = drift.run(context(project, section, tmp_path / "probe"))
-    found = read_json(tmp_path / "probe" / "probe.json")
+    drift_result = read_json(tmp_path / "probe" / "probe.json")
     changes = {"perplexity_over_base", "general_short_over_base"}
-    assert set(found) == {"perplexity", "general_short", "implicit_reward_accuracy", "kl_from_reference", *changes}
-    ratio = found["perplexity"]["dpo"]["value"] / found["perplexity"]["base"]["value"]
-    assert found["perplexity_over_base"]["dpo"]["value"] == pytest.approx(ratio)
-    assert set(found["general_short_over_base"]) == {"sft", "dpo"}
+    assert set(drift_result) == {
+        "perplexity",
+        "general_short",
+        "implicit_reward_accuracy",
+        "kl_from_reference",
+        *changes,
+    }
+    ratio = drift_result["perplexity"]["dpo"]["value"] / drift_result["perplexity"]["base"]["value"]
+    assert drift_result["perplexity_over_base"]["dpo"]["value"] == pytest.approx(ratio)
+    assert set(drift_result["general_short_over_base"]) == {"sft", "dpo"}
     for name in ("perplexity", "general_short"):
-        assert set(found[name]) == {"base", "sft", "dpo"}
+        assert set(drift_result[name]) == {"base", "sft", "dpo"}
     # A random model knows nothing: its perplexity is near its vocabulary of about 300.
-    assert 150 < found["perplexity"]["base"]["value"] < 600
-    assert found["perplexity"]["sft"]["value"] != found["perplexity"]["base"]["value"]
-    assert found["general_short"]["dpo"]["n"] == 4
-    assert figures["implicit_reward_accuracy"] == found["implicit_reward_accuracy"]["value"]
-    assert found["kl_from_reference"]["n"] == 4
-    assert found["kl_from_reference"]["value"] > 0
+    assert 150 < drift_result["perplexity"]["base"]["value"] < 600
+    assert drift_result["perplexity"]["sft"]["value"] != drift_result["perplexity"]["base"]["value"]
+    assert drift_result["general_short"]["dpo"]["n"] == 4
+    assert figures["implicit_reward_accuracy"] == drift_result["implicit_reward_accuracy"]["value"]
+    assert drift_result["kl_from_reference"]["n"] == 4
+    assert drift_result["kl_from_reference"]["value"] > 0
 
 
 def test_the_probe_is_read_as_it_was_written(project: Project, tmp_path: Path) -> None:
@@ -177,22 +183,24 @@ def test_the_probe_works_in_the_type_that_auto_means(
 
 
 def test_a_policy_that_is_its_reference_has_no_drift_and_no_reward(project: Project, tmp_path: Path) -> None:
-    given = context(project, ProbeSettings(max_new_tokens=6), tmp_path / "probe")
-    artifacts = given.inputs.artifacts
-    same = replace(given, inputs=replace(given.inputs, artifacts={**artifacts, "dpo": artifacts["sft"]}))
+    stage_context = context(project, ProbeSettings(max_new_tokens=6), tmp_path / "probe")
+    artifacts = stage_context.inputs.artifacts
+    same = replace(
+        stage_context, inputs=replace(stage_context.inputs, artifacts={**artifacts, "dpo": artifacts["sft"]})
+    )
     drift.run(same)
-    found = read_json(tmp_path / "probe" / "probe.json")
-    assert found["kl_from_reference"]["value"] == pytest.approx(0.0, abs=1e-5)
-    assert found["implicit_reward_accuracy"]["value"] == pytest.approx(0.5)
+    drift_result = read_json(tmp_path / "probe" / "probe.json")
+    assert drift_result["kl_from_reference"]["value"] == pytest.approx(0.0, abs=1e-5)
+    assert drift_result["implicit_reward_accuracy"]["value"] == pytest.approx(0.5)
 
 
 def test_the_kl_is_the_same_however_many_logits_are_held(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = context(project, ProbeSettings(max_new_tokens=6, batch_size=2), tmp_path / "whole")
-    drift.run(given)
+    stage_context = context(project, ProbeSettings(max_new_tokens=6, batch_size=2), tmp_path / "whole")
+    drift.run(stage_context)
     monkeypatch.setattr(drift, "_HELD_LOGITS", 1)
-    drift.run(replace(given, out=tmp_path / "apart"))
+    drift.run(replace(stage_context, out=tmp_path / "apart"))
     whole, apart = (read_json(tmp_path / name / "probe.json")["kl_from_reference"] for name in ("whole", "apart"))
     assert apart == pytest.approx(whole, abs=1e-5)
 
@@ -207,7 +215,7 @@ def test_the_kl_is_the_same_however_many_logits_are_held(
     ],
 )
 def test_rows_are_held_together_up_to_a_number_of_tokens(tokens: list[int], most: int, runs: list[list[int]]) -> None:
-    assert [tokens[each] for each in drift.held_together(tokens, most)] == runs
+    assert [tokens[run] for run in drift.held_together(tokens, most)] == runs
 
 
 def test_rows_that_are_too_long_to_be_scored_whole_are_counted(
@@ -216,8 +224,8 @@ def test_rows_that_are_too_long_to_be_scored_whole_are_counted(
     monkeypatch.setattr(reward_model, "_most_tokens", lambda _: 24)
     texts = [("the disk", "full"), ("the disk " * 40, "full"), ("the disk", "full " * 40)]
     write_jsonl(tmp_path / "answers.jsonl", [{"prompt": prompt, "answer": answer} for prompt, answer in texts])
-    found = score_file(project, tmp_path / "answers.jsonl")
-    assert (found["rows"], found["prompt_too_long"], found["answer_cut"]) == (2, [2], [3])
+    scored = score_file(project, tmp_path / "answers.jsonl")
+    assert (scored["rows"], scored["prompt_too_long"], scored["answer_cut"]) == (2, [2], [3])
 
 
 def test_probe_settings_that_cannot_work_are_refused() -> None:
@@ -233,7 +241,7 @@ def pair_rows(project: Project) -> list[dict[str, Any]]:
 def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(project: Project, tmp_path: Path) -> None:
     pairs = pair_rows(project)
     write_jsonl(tmp_path / "pairs.jsonl", pairs)
-    found = score_file(project, tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl")
+    result = score_file(project, tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl")
     inputs, section = trained(project), project.config.model
     tokenizer = load_tokenizer(section, project.folder)
     row = datasets.preferences(tmp_path / "pairs.jsonl")[0]
@@ -252,19 +260,21 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
 
 def test_single_answers_are_scored_too(project: Project, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "answers.jsonl", [{"prompt": "the disk", "answer": text} for text in ("full", "down")])
-    found = score_file(project, tmp_path / "answers.jsonl")
-    assert found["accuracy"] is None
-    assert len({row["reward"] for row in found["scores"]}) == 2
+    scored = score_file(project, tmp_path / "answers.jsonl")
+    assert scored["accuracy"] is None
+    assert len({row["reward"] for row in scored["scores"]}) == 2
     with pytest.raises(DataError, match="no such file"):
         score_file(project, tmp_path / "absent.jsonl")
 
 
 def test_try_gives_what_the_answers_stage_gives(project: Project) -> None:
     prompt = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))[0]
-    found = try_prompt(project, prompt.text)
+    answers = try_prompt(project, prompt.text)
     stored = datasets.completions(project.artifact("answers").file("answers.jsonl"))
-    assert {name: a.text for name, a in found.items()} == {a.model: a.text for a in stored if a.prompt_id == prompt.id}
-    assert list(found) == ["base", "sft", "dpo"]
+    assert {name: a.text for name, a in answers.items()} == {
+        a.model: a.text for a in stored if a.prompt_id == prompt.id
+    }
+    assert list(answers) == ["base", "sft", "dpo"]
 
 
 def foreign(path: Path, model: str, texts: list[str | None], form: str = "alpaca_eval") -> Path:
@@ -278,37 +288,37 @@ def test_answers_from_elsewhere_are_compared_with_each_other(project: Project, t
     """The project's judge prefers the shorter answer."""
     short = foreign(tmp_path / "a.jsonl", "short", ["a"] * 6 + [None, "a"])
     long = foreign(tmp_path / "b.jsonl", "long", ["a long answer"] * 7 + ["a"])
-    found = import_answers(project, [short, long], form="alpaca_eval", to=tmp_path / "out")
-    pair = found.pairwise["short_vs_long"]
+    comparison = import_answers(project, [short, long], form="alpaca_eval", to=tmp_path / "out")
+    pair = comparison.pairwise["short_vs_long"]
     assert (pair.win_rate, pair.n, pair.states["tie"]) == (6.5 / 7, 7, 1)
     assert (pair.missing, pair.worst, pair.best) == (1, 6.5 / 8, 7.5 / 8), "an answer that is null is missing"
-    assert (found.missing, found.plan["short_vs_long"].prompts) == (1 / 8, 8)
-    assert {caveat.name for caveat in found.warnings} == {"few_prompts", "missing_verdicts", "repeated_answer"}
-    assert found.unanswered == {"short": 1}
-    assert found.models == {"short": 7, "long": 8}
-    [row] = found.table
+    assert (comparison.missing, comparison.plan["short_vs_long"].prompts) == (1 / 8, 8)
+    assert {caveat.name for caveat in comparison.warnings} == {"few_prompts", "missing_verdicts", "repeated_answer"}
+    assert comparison.unanswered == {"short": 1}
+    assert comparison.models == {"short": 7, "long": 8}
+    [row] = comparison.table
     assert (row.metric, row.delta, row.n, row.missing, row.p_holm) == ("length", 0.0, 7, 1, None)
-    assert read_json(tmp_path / "out" / "comparison.json") == found.model_dump(mode="json")
+    assert read_json(tmp_path / "out" / "comparison.json") == comparison.model_dump(mode="json")
     assert len((tmp_path / "out" / "verdicts.jsonl").read_text().splitlines()) == 8
 
 
 def test_answers_from_elsewhere_stand_beside_the_projects_own(project: Project, tmp_path: Path) -> None:
     file = foreign(tmp_path / "a.jsonl", "api", ["a"] * 8, "jsonl")
-    found = import_answers(project, [file], form="jsonl", to=tmp_path / "out", own=True)
-    assert set(found.models) == {"api", "base", "sft", "dpo"}
-    assert len(found.pairwise) == 6
-    assert set(found.strengths) == {"api", "base", "sft", "dpo"}
-    assert found.strengths["api"].value == 0.0
+    comparison = import_answers(project, [file], form="jsonl", to=tmp_path / "out", own=True)
+    assert set(comparison.models) == {"api", "base", "sft", "dpo"}
+    assert len(comparison.pairwise) == 6
+    assert set(comparison.strengths) == {"api", "base", "sft", "dpo"}
+    assert comparison.strengths["api"].value == 0.0
 
 
 def test_an_imported_model_cannot_take_the_name_of_the_projects_own(project: Project, tmp_path: Path) -> None:
     file = foreign(tmp_path / "a.jsonl", "dpo", ["a"] * 8)
     with pytest.raises(DataError, match=r"the name dpo is taken.*--name NAME"):
         import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True)
-    found = import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True, name="api")
-    assert set(found.models) == {"api", "base", "sft", "dpo"}
-    assert found.answers["dpo"].cut is not None
-    assert found.answers["api"].cut is None, "nobody knows"
+    comparison = import_answers(project, [file], form="alpaca_eval", to=tmp_path / "out", own=True, name="api")
+    assert set(comparison.models) == {"api", "base", "sft", "dpo"}
+    assert comparison.answers["dpo"].cut is not None
+    assert comparison.answers["api"].cut is None, "nobody knows"
 
 
 def test_the_eval_file_may_lie_in_the_home_folder(
@@ -359,5 +369,5 @@ def test_the_commands_print_json_and_tables(project: Project, tmp_path: Path) ->
         assert plain.exit_code == 0, plain.output
         as_json = CliRunner().invoke(app, [*arguments, "--json"])
         assert isinstance(json.loads(as_json.stdout), dict), name
-        shown = {"score": "reward", "try": "dpo", "import": "one_vs_three"}[name]
-        assert shown in plain.stdout
+        expected = {"score": "reward", "try": "dpo", "import": "one_vs_three"}[name]
+        assert expected in plain.stdout

@@ -52,7 +52,7 @@ def ends_in_a_form(reply: str) -> bool:
     reply = re.split("</(?:think|thinking|reasoning)>", reply)[-1].strip().removesuffix("```").rstrip()
     last = reply.splitlines()[-1] if reply else ""
     words = {word.casefold() for word in re.findall(r"[^\W\d_]+", last)}
-    starts = (found.end() for found in re.finditer(r"^[ \t]*(?=\{)", reply, re.MULTILINE))
+    starts = (match.end() for match in re.finditer(r"^[ \t]*(?=\{)", reply, re.MULTILINE))
     return (bool(last) and words <= KNOWN) or any(is_object(reply[start:]) for start in starts)
 
 

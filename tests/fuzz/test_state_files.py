@@ -32,8 +32,8 @@ def folder(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def state_files(folder: Path) -> list[Path]:
     """The lock file, the remembered hashes, and every manifest and decision."""
-    found = [folder / "fairlead.lock", *folder.glob(".fairlead/*.json"), *folder.glob("artifacts/*/*/manifest.json")]
-    return [*found, *folder.glob("artifacts/decide/*/decision.json")]
+    paths = [folder / "fairlead.lock", *folder.glob(".fairlead/*.json"), *folder.glob("artifacts/*/*/manifest.json")]
+    return [*paths, *folder.glob("artifacts/decide/*/decision.json")]
 
 
 def altered(draw: st.DrawFn, content: bytes) -> bytes:

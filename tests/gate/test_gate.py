@@ -40,13 +40,19 @@ from tests.support.reports import answers_of, difference_of, eval_result, pair_o
 
 
 def figures(**pair: Any) -> dict[str, Any]:
-    found = {"win_rate": 0.6, "low": 0.55, "high": 0.65, "n": 300, **pair}
+    pair_figures = {"win_rate": 0.6, "low": 0.55, "high": 0.65, "n": 300, **pair}
     row = {"dpo": 0.8, "delta": 0.1, "delta_low": 0.05, "delta_high": 0.15, "n": 300}
-    return {"pairwise": {"dpo_vs_sft": found}, "table": {"match": row}, "prompts": 300, "leaks": 0, "missing": 0.0}
+    return {
+        "pairwise": {"dpo_vs_sft": pair_figures},
+        "table": {"match": row},
+        "prompts": 300,
+        "leaks": 0,
+        "missing": 0.0,
+    }
 
 
-def status(criterion: dict[str, Any], found: dict[str, Any], min_prompts: int = 50) -> tuple[str, str]:
-    result = judge_criterion(Criterion.model_validate(criterion), found, DPO_OVER_SFT, min_prompts=min_prompts)
+def status(criterion: dict[str, Any], measured: dict[str, Any], min_prompts: int = 50) -> tuple[str, str]:
+    result = judge_criterion(Criterion.model_validate(criterion), measured, DPO_OVER_SFT, min_prompts=min_prompts)
     return result.status, result.reason
 
 
@@ -65,8 +71,8 @@ def test_a_bound_that_does_not_hold_fails() -> None:
 
 
 def test_an_estimate_above_the_bound_with_an_interval_across_it_needs_more_prompts() -> None:
-    found, reason = status(LOW, figures(win_rate=0.53, low=0.48, high=0.58))
-    assert found == "insufficient"
+    outcome, reason = status(LOW, figures(win_rate=0.53, low=0.48, high=0.58))
+    assert outcome == "insufficient"
     assert "prompts would show it" in reason
 
 
@@ -75,8 +81,8 @@ def test_few_prompts_are_never_enough() -> None:
 
 
 def test_few_verdicts_are_not_enough_however_many_prompts_there_are() -> None:
-    found, reason = status(LOW, figures(n=30))
-    assert found == "insufficient"
+    outcome, reason = status(LOW, figures(n=30))
+    assert outcome == "insufficient"
     assert "30 of 300 eval prompts, at least 50 are needed" in reason
     assert status(LOW, {**figures(n=30), "prompts": 30}, min_prompts=20)[0] == "passed"
 
@@ -84,11 +90,11 @@ def test_few_verdicts_are_not_enough_however_many_prompts_there_are() -> None:
 def test_what_would_be_enough_is_told_in_prompts_not_in_verdicts() -> None:
     """A third of the prompts gave a verdict: three times as many prompts are needed as verdicts."""
     across = {"win_rate": 0.53, "low": 0.48, "high": 0.58}
-    wanted = []
+    refused = []
     for n, prompts in ((300, 300), (300, 900)):
         reason = status(LOW, {**figures(n=n, **across), "prompts": prompts})[1]
-        wanted.append(int(re.findall(r"about (\d+) prompts", reason)[0]))
-    assert wanted[1] == pytest.approx(3 * wanted[0], abs=3)
+        refused.append(int(re.findall(r"about (\d+) prompts", reason)[0]))
+    assert refused[1] == pytest.approx(3 * refused[0], abs=3)
 
 
 def test_an_undefined_figure_is_not_a_pass() -> None:
@@ -109,10 +115,10 @@ def test_one_failure_outweighs_all() -> None:
 def test_non_inferiority_is_a_bound_on_the_lower_end() -> None:
     criterion = {"figure": "table.match", "not_worse_by": 0.02}
     row = {"dpo": 0.8, "delta": -0.001, "delta_low": -0.015, "delta_high": 0.013, "n": 300}
-    found = {**figures(), "table": {"match": row}}
-    assert status(criterion, found)[0] == "passed"
-    assert status(criterion, {**found, "table": {"match": {**row, "delta_low": -0.03}}})[0] == "insufficient"
-    assert status(criterion, {**found, "table": {"match": {**row, "delta": -0.1, "delta_low": -0.2}}})[0] == "failed"
+    measured = {**figures(), "table": {"match": row}}
+    assert status(criterion, measured)[0] == "passed"
+    assert status(criterion, {**measured, "table": {"match": {**row, "delta_low": -0.03}}})[0] == "insufficient"
+    assert status(criterion, {**measured, "table": {"match": {**row, "delta": -0.1, "delta_low": -0.2}}})[0] == "failed"
     pair = {"figure": "pairwise.dpo_vs_sft", "not_worse_by": 0.05}
     assert status(pair, figures(win_rate=0.5, low=0.46, high=0.54))[0] == "passed"
     assert status(pair, figures(win_rate=0.4, low=0.35, high=0.44))[0] == "failed"
@@ -147,14 +153,14 @@ def comparison(sft: tuple[float, float] | None, dpo: tuple[float, float]) -> Eva
 
 
 def candidates(
-    criteria: list[dict[str, Any]], data: dict[str, int] | None = None, **given: Any
+    criteria: list[dict[str, Any]], data: dict[str, int] | None = None, **intervals: Any
 ) -> dict[Candidate, CandidateResult]:
     section = GateSection.model_validate({"criteria": criteria} if criteria else {})
     chosen = section.criteria or default_criteria(["dpo_vs_sft"])
     pairs: dict[Candidate, ModelPair] = {"dpo": DPO_OVER_SFT, "sft": SFT_OVER_BASE}
     figures = {
         name: figure_tree(
-            comparison(**given),
+            comparison(**intervals),
             pair,
             leaks=0,
             data={"failed": 0} if data is None else data,
@@ -171,24 +177,24 @@ def candidates(
 
 
 def test_the_gate_can_say_release_sft_and_drop_dpo() -> None:
-    found = candidates([], sft=(0.6, 0.7), dpo=(0.3, 0.4))
-    statuses = {name: candidate.status for name, candidate in found.items()}
+    record = candidates([], sft=(0.6, 0.7), dpo=(0.3, 0.4))
+    statuses = {name: candidate.status for name, candidate in record.items()}
     assert statuses == {"dpo": "failed", "sft": "passed"}
     assert advice(statuses) == "release sft, drop dpo"
 
 
 def test_a_metric_that_is_credibly_worse_fails_by_default() -> None:
-    found = candidates([], sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert found["dpo"].status == "failed"
-    assert [c.figure for c in found["dpo"].criteria if c.status == "failed"] == ["metrics_worse"]
+    record = candidates([], sft=(0.6, 0.7), dpo=(0.6, 0.7))
+    assert record["dpo"].status == "failed"
+    assert [c.figure for c in record["dpo"].criteria if c.status == "failed"] == ["metrics_worse"]
 
 
 def test_what_speaks_of_dpos_training_does_not_concern_sft() -> None:
     criteria = [{"figure": "training.dpo.kl", "at_most": 1}, {"figure": "verdicts", "at_least": 0.98}]
-    found = candidates(criteria, sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert found["dpo"].status == "failed"
-    assert [c.figure for c in found["sft"].criteria] == ["verdicts"]
-    assert found["sft"].status == "passed"
+    record = candidates(criteria, sft=(0.6, 0.7), dpo=(0.6, 0.7))
+    assert record["dpo"].status == "failed"
+    assert [c.figure for c in record["sft"].criteria] == ["verdicts"]
+    assert record["sft"].status == "passed"
 
 
 def test_data_checks_and_a_sft_that_was_not_compared() -> None:
@@ -201,9 +207,9 @@ def test_data_checks_and_a_sft_that_was_not_compared() -> None:
         "train_in_validation": 1,
         "failed": 4,
     }
-    found = candidates(criteria, data=faults, sft=None, dpo=(0.6, 0.7))
-    assert [c.status for c in found["dpo"].criteria] == ["failed", "passed"]
-    assert [c.status for c in found["sft"].criteria] == ["failed", "insufficient"]
+    record = candidates(criteria, data=faults, sft=None, dpo=(0.6, 0.7))
+    assert [c.status for c in record["dpo"].criteria] == ["failed", "passed"]
+    assert [c.status for c in record["sft"].criteria] == ["failed", "insufficient"]
 
 
 def preference(prompt: str, chosen: str, rejected: str) -> Preference:
@@ -211,7 +217,7 @@ def preference(prompt: str, chosen: str, rejected: str) -> Preference:
 
 
 @pytest.mark.parametrize(
-    ("dpo", "sft", "said"),
+    ("dpo", "sft", "expected"),
     [
         ("passed", "failed", "release dpo"),
         ("insufficient", "passed", "release sft; dpo needs more evidence"),
@@ -219,8 +225,8 @@ def preference(prompt: str, chosen: str, rejected: str) -> Preference:
         ("failed", "failed", "release nothing"),
     ],
 )
-def test_the_advice_follows_from_the_statuses(dpo: Any, sft: Any, said: str) -> None:
-    assert advice({"dpo": dpo, "sft": sft}) == said
+def test_the_advice_follows_from_the_statuses(dpo: Any, sft: Any, expected: str) -> None:
+    assert advice({"dpo": dpo, "sft": sft}) == expected
 
 
 def test_the_record_names_what_it_judged(project: Project) -> None:
@@ -255,16 +261,16 @@ def test_junit_marks_failures_and_short_evidence() -> None:
 
 
 def test_a_candidate_that_no_criterion_concerns_has_not_passed() -> None:
-    found = candidates([{"figure": "training.dpo.kl", "at_most": 10}], sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert (found["dpo"].status, found["sft"].status) == ("passed", "insufficient")
+    record = candidates([{"figure": "training.dpo.kl", "at_most": 10}], sft=(0.6, 0.7), dpo=(0.6, 0.7))
+    assert (record["dpo"].status, record["sft"].status) == ("passed", "insufficient")
     assert overall([]) == "insufficient"
 
 
 def test_a_criterion_may_name_answers_and_warnings_that_were_not_given() -> None:
     criteria = [{"figure": "answers.dpo.cut", "at_most": 0.15}, {"figure": "warnings.length", "at_most": 0}]
-    found = candidates(criteria, sft=(0.6, 0.7), dpo=(0.6, 0.7))
-    assert [c.status for c in found["dpo"].criteria] == ["failed", "passed"]
-    assert [c.value for c in found["sft"].criteria] == [0.1, 0]
+    record = candidates(criteria, sft=(0.6, 0.7), dpo=(0.6, 0.7))
+    assert [c.status for c in record["dpo"].criteria] == ["failed", "passed"]
+    assert [c.value for c in record["sft"].criteria] == [0.1, 0]
 
 
 def test_without_a_judged_pair_dpo_must_be_better_on_a_metric() -> None:

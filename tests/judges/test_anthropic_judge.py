@@ -26,8 +26,8 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judge_of(server: JudgeServer, ledger: ReplyStore | None, **settings: Any) -> Judge:
-    given = {"kind": "anthropic", "model": "claude-9", "base_url": server.base_url, "timeout_s": 5.0, **settings}
-    return build_judge(AnthropicSettings.model_validate(given), store=ledger, folder=Path())
+    section = {"kind": "anthropic", "model": "claude-9", "base_url": server.base_url, "timeout_s": 5.0, **settings}
+    return build_judge(AnthropicSettings.model_validate(section), store=ledger, folder=Path())
 
 
 def test_verdicts_and_scores(ledger: ReplyStore) -> None:

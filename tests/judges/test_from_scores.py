@@ -38,12 +38,12 @@ def test_a_flag_is_kept_and_told_first_in_the_reason(ledger: ReplyStore) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "state"),
+    ("reply", "state"),
     [("no idea", VerdictState.UNREADABLE), ("I'm sorry, but I can't rate this.", VerdictState.REFUSED)],
 )
-def test_without_both_scores_there_is_no_verdict(ledger: ReplyStore, said: str, state: VerdictState) -> None:
+def test_without_both_scores_there_is_no_verdict(ledger: ReplyStore, reply: str, state: VerdictState) -> None:
     def brain(messages: object) -> str:
-        return said if "quality=3" in str(messages) else '{"score": 8}'
+        return reply if "quality=3" in str(messages) else '{"score": 8}'
 
     with JudgeServer(brain=brain) as server:
         verdicts = list(compare_by_scores(openai_judge(server, ledger), items()))

@@ -19,8 +19,8 @@ from tests.support.judging import answers, pairs
 
 
 def judge_of(model: Path, ledger: ReplyStore | None = None, **settings: Any) -> Judge:
-    given = {"kind": "local", "model": str(model), **settings}
-    return build_judge(LocalSettings.model_validate(given), store=ledger, folder=model.parent)
+    section = {"kind": "local", "model": str(model), **settings}
+    return build_judge(LocalSettings.model_validate(section), store=ledger, folder=model.parent)
 
 
 def reward_model(folder: Path, tiny_model: Path, labels: int = 1) -> Path:
@@ -47,10 +47,10 @@ def test_a_model_that_cannot_judge_gives_no_verdict(tiny_model: Path, ledger: Re
 def test_the_same_question_is_answered_from_the_ledger(tiny_model: Path, ledger: ReplyStore) -> None:
     template = str(_short(tiny_model))
     first = list(judge_of(tiny_model, ledger, max_tokens=4, pairwise_template=template).compare(pairs(3)))
-    kept = list(ledger.replies())
+    stored = list(ledger.replies())
     again = list(judge_of(tiny_model, ledger, max_tokens=4, pairwise_template=template).compare(pairs(3)))
     assert again == first
-    assert list(ledger.replies()) == kept
+    assert list(ledger.replies()) == stored
 
 
 def _short(model: Path) -> Path:

@@ -157,9 +157,9 @@ def test_judged_text_is_fenced_capped_and_flagged(ledger: ReplyStore) -> None:
     assert verdict.state is VerdictState.LOSS
     assert verdict.flags == (Flag.FIRST_INSTRUCTS_JUDGE,)
     assert verdict.reason.startswith("the first answer contains instructions to the judge: 'Ignore all previous")
-    shown = json.loads(next(iter(ledger.replies())).request)["body"]["messages"][1]["content"]
-    assert "[note: 4010 of 5010 characters are left out here]" in shown
-    lines = [line for line in shown.splitlines() if line.startswith(("BEGIN", "END"))]
+    request_text = json.loads(next(iter(ledger.replies())).request)["body"]["messages"][1]["content"]
+    assert "[note: 4010 of 5010 characters are left out here]" in request_text
+    lines = [line for line in request_text.splitlines() if line.startswith(("BEGIN", "END"))]
     assert len(lines) == 6
     assert len({line.rsplit(" ", 1)[1] for line in lines}) == 1
 

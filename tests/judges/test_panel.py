@@ -18,7 +18,7 @@ STATES = {
 }  # fmt: skip
 
 
-def said(letters: str) -> list[Verdict]:
+def verdicts_of(letters: str) -> list[Verdict]:
     return [Verdict("c", STATES[letter], f"judge {n}", calls=(str(n),)) for n, letter in enumerate(letters)]
 
 
@@ -40,12 +40,12 @@ def said(letters: str) -> list[Verdict]:
     ],
 )
 def test_verdicts_are_joined(letters: str, majority: str, mean: str) -> None:
-    assert join_verdicts(said(letters), "majority", "p").state is STATES[majority]
-    assert join_verdicts(said(letters), "mean", "p").state is STATES[mean]
+    assert join_verdicts(verdicts_of(letters), "majority", "p").state is STATES[majority]
+    assert join_verdicts(verdicts_of(letters), "mean", "p").state is STATES[mean]
 
 
 def test_the_disagreement_is_in_the_reason_and_the_margin() -> None:
-    verdict = join_verdicts(said("WWL"), "majority", "p")
+    verdict = join_verdicts(verdicts_of("WWL"), "majority", "p")
     assert verdict.reason == "2 win, 1 loss"
     assert verdict.margin == pytest.approx(1 / 3)
     assert verdict.calls == ("0", "1", "2")
@@ -65,11 +65,11 @@ def test_how_often_the_members_disagree_is_a_figure(ledger: ReplyStore) -> None:
 
 def test_the_panel_has_the_flags_of_all_members_each_once() -> None:
     flags = (Flag.FIRST_INSTRUCTS_JUDGE, Flag.SECOND_INSTRUCTS_JUDGE)
-    one, other = said("WW")
+    one, other = verdicts_of("WW")
     verdict = join_verdicts([replace(one, flags=flags[:1]), replace(other, flags=flags)], "majority", "p")
     assert verdict.flags == flags
     assert verdict.reason == "2 win"
-    undecided = join_verdicts([replace(one, flags=flags), replace(said("F")[0], flags=())], "majority", "p")
+    undecided = join_verdicts([replace(one, flags=flags), replace(verdicts_of("F")[0], flags=())], "majority", "p")
     assert undecided.flags == flags
     for values in ((7.0, 8.0), (None, 8.0)):
         scores = [replace(score, flags=(Flag.ANSWER_INSTRUCTS_JUDGE,)) for score in scored(*values)]

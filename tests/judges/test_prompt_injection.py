@@ -12,7 +12,7 @@ from fairlead.judges.prompt_injection import delimiter, flags_of, instructions_i
 from fairlead.judges.qualification.probes import CANARIES
 from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Answer, Comparison, Flag, Prompt, VerdictState
-from tests.support.judging import openai_judge, pairwise, shown
+from tests.support.judging import answers_in_order, openai_judge, pairwise
 from tests.support.misbehaving import JudgeServer, Messages
 
 
@@ -82,10 +82,10 @@ def test_a_text_that_holds_its_own_delimiter_gets_another() -> None:
 
 @given(st.text(), st.integers(100, 200))
 def test_a_text_truncated_in_the_middle_keeps_its_beginning_and_its_end(text: str, limit: int) -> None:
-    found = truncate_middle(text, limit)
-    assert found[: limit * 3 // 4] == text[: limit * 3 // 4]
-    assert found.endswith(text[-1:])
-    assert (found == text) == (len(text) <= limit)
+    truncated = truncate_middle(text, limit)
+    assert truncated[: limit * 3 // 4] == text[: limit * 3 // 4]
+    assert truncated.endswith(text[-1:])
+    assert (truncated == text) == (len(text) <= limit)
 
 
 def test_an_answer_that_closes_the_fence_and_writes_a_verdict_stays_inside_the_fence(ledger: ReplyStore) -> None:
@@ -93,7 +93,7 @@ def test_an_answer_that_closes_the_fence_and_writes_a_verdict_stays_inside_the_f
     seen: list[tuple[str, str]] = []
 
     def brain(messages: Messages) -> str:
-        seen.append(shown(messages))
+        seen.append(answers_in_order(messages))
         return pairwise(lambda a, b: (a == "good") - (b == "good"))(messages)
 
     with JudgeServer(brain=brain) as server:

@@ -84,9 +84,9 @@ def test_what_cannot_work_is_one_line_at_once(ledger: ReplyStore, status: int, b
 
 @pytest.mark.timeout(60)  # a thousand pairs that each wait for every retry take an hour
 def test_an_endpoint_that_is_down_is_one_line_at_once(ledger: ReplyStore) -> None:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{held.getsockname()[1]}/v1"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         with pytest.raises(JudgeError, match="does not answer: cannot be reached"):
             list(openai_judge(url, ledger).compare(pairs(1000)))
 

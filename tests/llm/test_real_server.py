@@ -77,8 +77,8 @@ def test_its_replies_are_read_kept_and_not_asked_for_twice(
     }  # fmt: skip
     first = list(openai_judge(url, ledger, tmp_path, **settings).compare(pairs(3)))
     assert [verdict.state for verdict in first] == [VerdictState.UNREADABLE] * 3
-    kept = list(ledger.replies())
-    assert len(kept) == 6, "every question, and its correction"
-    assert all(reply.output_tokens and reply.input_tokens for reply in kept)
+    stored = list(ledger.replies())
+    assert len(stored) == 6, "every question, and its correction"
+    assert all(reply.output_tokens and reply.input_tokens for reply in stored)
     assert list(openai_judge(url, ledger, tmp_path, **settings).compare(pairs(3))) == first
-    assert list(ledger.replies()) == kept
+    assert list(ledger.replies()) == stored

@@ -62,12 +62,12 @@ def separately(
     """Each variant loaded and run by itself through transformers' own generate."""
     folder = Path(section.name)
     tokenizer = load_tokenizer(section, folder)
-    found = {}
+    results = {}
     for name, variant in variants.items():
         model = load_base(section, folder)
         policy = load_adapter(model, variant.adapter) if variant.adapter else model
-        found[name] = by_generate(policy.eval(), tokenizer, prompts(count), sampling, seed=3)
-    return found
+        results[name] = by_generate(policy.eval(), tokenizer, prompts(count), sampling, seed=3)
+    return results
 
 
 def in_one_pass(
@@ -239,6 +239,6 @@ def test_other_models_answer_by_generate_behind_the_same_interface(tiny_model, c
     for _ in range(2):
         answers = [answer.text for answer in generator.generate(requests, seed=3)]
         assert answers == by_generate(model, tokenizer, prompts(3), sampling, seed=3, batch_size=1)
-    told = [record.getMessage() for record in caplog.records if "model.generate" in record.getMessage()]
-    assert len(told) == 1, "said once"
-    assert reason in told[0]
+    messages = [record.getMessage() for record in caplog.records if "model.generate" in record.getMessage()]
+    assert len(messages) == 1, "said once"
+    assert reason in messages[0]

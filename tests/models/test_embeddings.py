@@ -91,8 +91,10 @@ def test_a_plain_folder_is_pooled_by_the_librarys_rule_and_that_is_said(
     vector = Encoder(EmbeddingSettings(model=str(bert)), bert)(TEXTS[:1], False)[0]
     assert np.allclose(vector, unit(hidden_states(bert, TEXTS[0]).mean(0)), atol=1e-5)
     Encoder(EmbeddingSettings(model=str(tiny_model)), bert)
-    told = [record.getMessage() for record in caplog.records if "has no sentence-transformers config" in record.message]
-    assert [message.rsplit(" is ", 1)[1] for message in told] == [
+    messages = [
+        record.getMessage() for record in caplog.records if "has no sentence-transformers config" in record.message
+    ]
+    assert [message.rsplit(" is ", 1)[1] for message in messages] == [
         "the mean of the tokens' states",
         "the state of the last token",
     ]

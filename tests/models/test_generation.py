@@ -50,8 +50,8 @@ def test_gumbel_noise_samples_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     noise = GumbelNoise([5])
     draws = torch.tensor([int(noise(torch.empty(0), logits).argmax()) for _ in range(6000)])
-    found = torch.bincount(draws, minlength=3) / 6000
-    assert torch.allclose(found, logits.softmax(-1)[0], atol=0.02)
+    shares = torch.bincount(draws, minlength=3) / 6000
+    assert torch.allclose(shares, logits.softmax(-1)[0], atol=0.02)
 
 
 def test_an_answer_cut_by_the_limit_says_so(generator: LocalGenerator) -> None:

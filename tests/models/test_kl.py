@@ -59,8 +59,8 @@ def test_a_ratio_that_is_enormous_stays_finite() -> None:
 
 
 def test_per_token_figures_weigh_samples_by_their_length() -> None:
-    found = ratio_estimate(np.array([1.0, 9.0]), np.array([1.0, 3.0]))
-    assert found.value == pytest.approx(10 / 4)
+    estimates = ratio_estimate(np.array([1.0, 9.0]), np.array([1.0, 3.0]))
+    assert estimates.value == pytest.approx(10 / 4)
 
 
 def test_one_sample_has_no_error_and_none_is_refused() -> None:

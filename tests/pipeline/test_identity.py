@@ -27,13 +27,13 @@ def keys(project: Project, artifacts: Mapping[str, Artifact]) -> dict[str, str]:
 
 def readers(project: Project, name: str, file: str | None = None) -> set[str]:
     """The stages that read a file of the stage `name`; without a file, those that read its manifest."""
-    found = set()
+    accesses = set()
     for stage in project.stages:
         declared = [output for output in stage.inputs_for(project.config) if output.stage == name]
         reads_file = file is not None and any(file == o.name or file.startswith(f"{o.name}/") for o in declared)
         if reads_file or (declared and stage.with_manifests):
-            found.add(stage.name)
-    return found
+            accesses.add(stage.name)
+    return accesses
 
 
 def another(value: Any) -> Any:
@@ -91,9 +91,9 @@ def test_a_stage_gives_the_same_without_the_files_and_metrics_that_it_does_not_d
 
 def without(artifact: Artifact, stage: Stage, keep: tuple[files.Output[Any], ...]) -> Artifact:
     """The artifact without what the stage does not declare."""
-    kept = [output.name for output in keep if output.stage == artifact.manifest.stage]
+    names = [output.name for output in keep if output.stage == artifact.manifest.stage]
     for file in artifact.manifest.files:
-        if not any(file == name or file.startswith(f"{name}/") for name in kept):
+        if not any(file == name or file.startswith(f"{name}/") for name in names):
             (artifact.path / file).unlink()
     return Artifact(artifact.path, artifact.manifest.model_copy(update={"figures": {}, "config": {}, "versions": {}}))
 

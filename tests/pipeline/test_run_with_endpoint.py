@@ -30,10 +30,10 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def shorter(messages: Messages) -> str:
     """Judges whatever the order: the shorter answer is better, equal ones are a tie."""
     asked = next(m["content"] for m in messages if m["role"] == "user")
-    found = re.findall(r"BEGIN ANSWER ([AB]) \w+\n(.*?)\nEND ANSWER", asked, re.DOTALL)
-    if not found:
+    answers = re.findall(r"BEGIN ANSWER ([AB]) \w+\n(.*?)\nEND ANSWER", asked, re.DOTALL)
+    if not answers:
         return '{"reason": "as it is", "score": 7}'
-    (a, first), (b, second) = ((name, len(text)) for name, text in found)
+    (a, first), (b, second) = ((name, len(text)) for name, text in answers)
     return f'{{"reason": "length", "verdict": "{"tie" if first == second else a if first < second else b}"}}'
 
 
@@ -82,7 +82,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("faults", "override", "said"),
+    ("faults", "override", "message"),
     [
         pytest.param({}, (401, {}, '{"error": {"message": "' + KEY + '"}}'), "authentication failed", id="refused key"),
         pytest.param({"foreign": 1.0}, None, "none of its first 20 judgements can be read|are missing", id="nonsense"),
@@ -90,11 +90,11 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(project: Project) -> None:
     ],
 )
 def test_an_endpoint_that_cannot_judge_is_one_line(
-    tiny_project: Path, faults: dict[str, float], override: Any, said: str
+    tiny_project: Path, faults: dict[str, float], override: Any, message: str
 ) -> None:
     with JudgeServer(brain=shorter, faults=faults, override=override and (lambda body, headers: override)) as server:
         configure(tiny_project, server, max_retries=1)
-        with pytest.raises(JudgeError, match=said) as raised:
+        with pytest.raises(JudgeError, match=message) as raised:
             Project(tiny_project).run("judge")
     assert KEY not in str(raised.value)
     assert "\n" not in str(raised.value)

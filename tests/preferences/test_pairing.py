@@ -33,8 +33,8 @@ def verdict(first: str, second: str, state: VerdictState, margin: float | None =
 
 def pairs(texts: list[str], verdicts: list[Verdict], **kwargs: object) -> list[tuple[str, str]]:
     options = {"recipe": "best_worst", "margin": 0.0, **kwargs}
-    found, _ = preferences_from([PROMPT], drawn(*texts), verdicts, **options)  # type: ignore[arg-type]
-    return [(p.chosen, p.rejected) for p in found]
+    preferences, _ = preferences_from([PROMPT], drawn(*texts), verdicts, **options)  # type: ignore[arg-type]
+    return [(p.chosen, p.rejected) for p in preferences]
 
 
 def test_the_winner_is_chosen_whichever_came_first() -> None:
@@ -44,10 +44,10 @@ def test_the_winner_is_chosen_whichever_came_first() -> None:
 
 @pytest.mark.parametrize("state", [s for s in VerdictState if s not in (VerdictState.WIN, VerdictState.LOSS)], ids=str)
 def test_a_tie_or_a_missing_verdict_never_makes_a_pair(state: VerdictState) -> None:
-    found, counts = preferences_from(
+    preferences, counts = preferences_from(
         [PROMPT], drawn("a", "b"), [verdict("a", "b", state)], recipe="best_worst", margin=0.0
     )
-    assert found == []
+    assert preferences == []
     assert counts[str(state)] == 1
 
 
@@ -73,13 +73,13 @@ def test_a_margin_that_is_not_exceeded_makes_no_pair() -> None:
 
 
 def test_provenance_names_both_draws_the_judge_and_the_verdict() -> None:
-    found, _ = preferences_from(
+    preferences, _ = preferences_from(
         [PROMPT], drawn("a", "b"), [verdict("a", "b", VerdictState.LOSS)], recipe="all", margin=0.0
     )
-    provenance = found[0].provenance
+    provenance = preferences[0].provenance
     assert isinstance(provenance, Sampled)
     assert provenance.chosen.seed == 1
     assert provenance.rejected.seed == 0
     assert provenance.judge == "judge"
     assert provenance.verdict == Comparison(PROMPT, "a", "b").id
-    assert preference_from_json(json.loads(dump_json(to_json(found[0])))) == found[0]
+    assert preference_from_json(json.loads(dump_json(to_json(preferences[0])))) == preferences[0]

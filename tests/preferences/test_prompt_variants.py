@@ -37,15 +37,15 @@ def test_examples_stand_between_the_system_turn_and_the_question() -> None:
 
 def test_examples_differ_from_prompt_to_prompt_and_are_the_same_next_time() -> None:
     prompts = [Prompt.of(f"q{n}") for n in range(20)]
-    shown = [prompt_variants.few_shot(prompt, EXAMPLES, 1, seed=0).messages[0].content for prompt in prompts]
-    assert len(set(shown)) > 1
-    assert shown == [prompt_variants.few_shot(prompt, EXAMPLES, 1, seed=0).messages[0].content for prompt in prompts]
-    assert shown != [prompt_variants.few_shot(prompt, EXAMPLES, 1, seed=1).messages[0].content for prompt in prompts]
+    prefixes = [prompt_variants.few_shot(prompt, EXAMPLES, 1, seed=0).messages[0].content for prompt in prompts]
+    assert len(set(prefixes)) > 1
+    assert prefixes == [prompt_variants.few_shot(prompt, EXAMPLES, 1, seed=0).messages[0].content for prompt in prompts]
+    assert prefixes != [prompt_variants.few_shot(prompt, EXAMPLES, 1, seed=1).messages[0].content for prompt in prompts]
 
 
 def test_a_prompt_is_never_its_own_example() -> None:
-    own = Example(PROMPT, "yes")
-    assert prompt_variants.few_shot(PROMPT, [own], 3, seed=0) == Prompt(PROMPT.messages)
+    same_prompt = Example(PROMPT, "yes")
+    assert prompt_variants.few_shot(PROMPT, [same_prompt], 3, seed=0) == Prompt(PROMPT.messages)
 
 
 def test_critique_and_revision_continue_the_conversation() -> None:
@@ -88,8 +88,8 @@ COMPLETIONS = [
 
 
 def compared(recipe: Recipe) -> set[tuple[str, str]]:
-    found, _ = comparisons_for([PROMPT], COMPLETIONS, recipe)
-    return {(item.first, item.second) for item in found}
+    comparisons, _ = comparisons_for([PROMPT], COMPLETIONS, recipe)
+    return {(item.first, item.second) for item in comparisons}
 
 
 def test_a_revision_is_compared_with_what_its_author_wrote_in_that_draw() -> None:
@@ -112,8 +112,8 @@ def judged(first: str, second: str, state: VerdictState) -> Verdict:
 def test_a_revision_becomes_chosen_only_if_the_judge_agrees() -> None:
     for state, pairs, reason in ((L, 1, "pairs"), (W, 0, "revision_is_worse"), (VerdictState.TIE, 0, "tie")):
         verdicts = [judged("first", "revised", state)]
-        found, counts = preferences_from([PROMPT], COMPLETIONS, verdicts, recipe="revision", margin=0)
-        assert len(found) == pairs
+        preferences, counts = preferences_from([PROMPT], COMPLETIONS, verdicts, recipe="revision", margin=0)
+        assert len(preferences) == pairs
         assert counts[reason] == 1
     assert counts["unjudged"] == 1
 
@@ -142,8 +142,8 @@ def test_the_provenance_names_what_the_model_was_asked() -> None:
 
 
 def test_an_empty_answer_never_makes_a_pair() -> None:
-    found, counts = preferences_from(
+    preferences, counts = preferences_from(
         [PROMPT], [drawn("sft", "a"), drawn("sft", " ", 1)], [judged("a", " ", W)], recipe="all", margin=0
     )
-    assert found == []
+    assert preferences == []
     assert counts["empty"] == 1

@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_version_is_uploaded_whole_tagged_and_never_written_twice(folder: Path) -> None:
     with hub() as there:
-        said = upload(folder, "org/triage", "v0.1.0", there.address)
-        assert said == f"{there.address}/org/triage/tree/v0.1.0"
+        location = upload(folder, "org/triage", "v0.1.0", there.address)
+        assert location == f"{there.address}/org/triage/tree/v0.1.0"
         assert there.tags["org/triage"]["v0.1.0"]["adapter_model.safetensors"] == bytes(range(256))
         (folder / "README.md").write_text("---\nlicense: mit\n---\n# two\n")
         assert "already has v0.1.0; a version is never written twice" in upload(
@@ -69,18 +69,18 @@ def test_a_version_is_uploaded_whole_tagged_and_never_written_twice(folder: Path
 def test_a_hub_that_refuses_is_one_clear_line_and_leaves_no_version(folder: Path) -> None:
     with hub() as there:
         there.refuses_commits = True
-        said = upload(folder, "org/triage", "v0.1.0", there.address)
-        assert said.startswith("refused: org/triage: the hub refused")
-        assert "hf_secret" not in said
+        location = upload(folder, "org/triage", "v0.1.0", there.address)
+        assert location.startswith("refused: org/triage: the hub refused")
+        assert "hf_secret" not in location
         assert there.tags["org/triage"] == {}
 
 
 def test_a_hub_that_does_not_answer_is_one_clear_line(folder: Path) -> None:
     with hub() as there:
         address = there.address
-    said = upload(folder, "org/triage", "v0.1.0", address)
-    assert said.startswith("refused: org/triage: the hub refused or did not answer")
-    assert "HF_ENDPOINT" in said
+    location = upload(folder, "org/triage", "v0.1.0", address)
+    assert location.startswith("refused: org/triage: the hub refused or did not answer")
+    assert "HF_ENDPOINT" in location
 
 
 def test_an_address_that_names_no_repository_is_refused() -> None:

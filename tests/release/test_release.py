@@ -378,19 +378,19 @@ def test_vllm_is_given_the_adapters_of_one_base(project: Project, tmp_path: Path
 
 
 def test_transformers_server_is_given_merged_folders_named_as_the_models(project: Project, tmp_path: Path) -> None:
-    found = server(project, "transformers", host="localhost", port=8000)
-    assert {path.name for path in found.folder.iterdir()} == {"base", "sft", "dpo"}
-    assert (found.folder / "base" / "model.safetensors").is_symlink()
-    assert (found.folder / "base" / "chat_template.jinja").is_file()
+    command = server(project, "transformers", host="localhost", port=8000)
+    assert {path.name for path in command.folder.iterdir()} == {"base", "sft", "dpo"}
+    assert (command.folder / "base" / "model.safetensors").is_symlink()
+    assert (command.folder / "base" / "chat_template.jinja").is_file()
     assert not (project.folder / "model" / "chat_template.jinja").exists(), "the user's folder stays as it is"
-    assert found.env == {"HF_HUB_OFFLINE": "1"}
-    stamp = (found.folder / "dpo" / "model.safetensors").stat().st_mtime_ns
+    assert command.env == {"HF_HUB_OFFLINE": "1"}
+    stamp = (command.folder / "dpo" / "model.safetensors").stat().st_mtime_ns
     server(project, "transformers", host="localhost", port=8000)
-    assert (found.folder / "dpo" / "model.safetensors").stat().st_mtime_ns == stamp
+    assert (command.folder / "dpo" / "model.safetensors").stat().st_mtime_ns == stamp
     manifest = project.artifact("dpo").path / "manifest.json"
     write_json(manifest, {**read_json(manifest), "hash": "trained anew"})
     server(project, "transformers", host="localhost", port=8000)
-    assert (found.folder / "dpo" / "model.safetensors").stat().st_mtime_ns != stamp
+    assert (command.folder / "dpo" / "model.safetensors").stat().st_mtime_ns != stamp
 
 
 @pytest.mark.skipif(not is_serve_available(), reason="transformers[serving] is not installed")
@@ -398,11 +398,15 @@ def test_transformers_server_answers_as_the_models_do(project: Project) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    found = server(project, "transformers", host="127.0.0.1", port=port)
+    command = server(project, "transformers", host="127.0.0.1", port=port)
     prompt = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))[0]
     messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
     process = subprocess.Popen(
-        found.argv, cwd=found.folder, env={**os.environ, **found.env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command.argv,
+        cwd=command.folder,
+        env={**os.environ, **command.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
         for name in ("dpo", "base"):
@@ -417,8 +421,8 @@ def ask(port: int, model: str, messages: list[dict[str, str]]) -> str:
     client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
     for _ in range(240):
         try:
-            found = client.chat.completions.create(model=model, messages=messages, max_tokens=8, stream=False)  # type: ignore[arg-type]
-            return str(found.choices[0].message.content)
+            reply = client.chat.completions.create(model=model, messages=messages, max_tokens=8, stream=False)  # type: ignore[arg-type]
+            return str(reply.choices[0].message.content)
         except APIConnectionError:
             time.sleep(0.5)
     raise AssertionError("the server did not come up")

@@ -81,15 +81,15 @@ def look_up(report: dict[str, Any], path: str) -> Any:
     return node
 
 
-def check_links(found: Report) -> list[str]:
-    said = sentences(reflection(found))
-    content = found.model_dump(mode="json")
-    for sentence in said:
+def check_links(checked: Report) -> list[str]:
+    sentence_list = sentences(reflection(checked))
+    content = checked.model_dump(mode="json")
+    for sentence in sentence_list:
         links = LINK.findall(sentence)
         assert links, f"rests on no figure: {sentence}"
         for link in links:
             look_up(content, link)
-    return said
+    return sentence_list
 
 
 def test_every_sentence_links_to_a_figure_that_exists() -> None:
@@ -98,9 +98,9 @@ def test_every_sentence_links_to_a_figure_that_exists() -> None:
 
 
 def test_the_reflection_of_a_real_run_links_to_its_own_report(finished: Path) -> None:
-    found = Report.read(finished / "report" / "report.json")
-    assert len(check_links(found)) >= 4
-    assert (finished / "report" / "reflection.md").read_text() == reflection(found)
+    loaded_report = Report.read(finished / "report" / "report.json")
+    assert len(check_links(loaded_report)) >= 4
+    assert (finished / "report" / "reflection.md").read_text() == reflection(loaded_report)
     assert Project(finished).artifact("report").file("reflection.md").is_file()
 
 
@@ -150,8 +150,8 @@ def test_a_comparison_without_an_interval_is_not_called_no_difference() -> None:
 
 
 def test_many_warnings_do_not_make_the_page_long() -> None:
-    found = report("worse", warnings=[{"name": f"w{n}", "text": "words " * 20} for n in range(9)])
-    text = reflection(found)
+    loaded_report = report("worse", warnings=[{"name": f"w{n}", "text": "words " * 20} for n in range(9)])
+    text = reflection(loaded_report)
     assert "6 more warnings stand in the report: w3, w4" in text
     assert len(re.sub(r"\[[^\]]+\]\([^)]*\)", "", text).split()) <= 420
 

@@ -13,17 +13,17 @@ from tests.support.intervals import covers
 
 
 def test_two_models_of_bradley_terry_are_the_log_odds_of_the_win_rate():
-    found = bradley_terry(["dpo"] * 4, ["base"] * 4, [1, 1, 1, 0], "base")["dpo"]
-    assert found.value == pytest.approx(math.log(3))
-    assert found.n == 4
+    rating = bradley_terry(["dpo"] * 4, ["base"] * 4, [1, 1, 1, 0], "base")["dpo"]
+    assert rating.value == pytest.approx(math.log(3))
+    assert rating.n == 4
 
 
 def test_bradley_terry_of_three_models_solves_its_likelihood_equations():
     first = ["dpo", "dpo", "sft", "sft", "dpo", "dpo", "sft", "dpo"]
     second = ["sft", "sft", "base", "base", "base", "base", "base", "sft"]
     outcomes = [1, 0, 1, 0, 1, 1, 1, 0.5]
-    found = bradley_terry(first, second, outcomes, "base")
-    strength = {name: interval.value for name, interval in found.items()}
+    rating = bradley_terry(first, second, outcomes, "base")
+    strength = {name: interval.value for name, interval in rating.items()}
     assert strength["base"] == 0.0
     for model in ("dpo", "sft"):  # points won = points expected
         won = expected = 0.0
@@ -36,15 +36,15 @@ def test_bradley_terry_of_three_models_solves_its_likelihood_equations():
 
 
 def test_a_model_that_never_loses_has_no_strength_and_does_not_spoil_the_others():
-    found = bradley_terry(["a", "a", "b", "b"], ["b", "b", "c", "c"], [1, 1, 1, 0], reference="c")
-    assert found["a"].value is None
-    assert "no chain of wins and of losses" in found["a"].method
-    assert found["b"].value == pytest.approx(0.0)
+    rating = bradley_terry(["a", "a", "b", "b"], ["b", "b", "c", "c"], [1, 1, 1, 0], reference="c")
+    assert rating["a"].value is None
+    assert "no chain of wins and of losses" in rating["a"].method
+    assert rating["b"].value == pytest.approx(0.0)
 
 
 def test_bradley_terry_of_only_ties_has_no_width_and_says_so():
-    found = bradley_terry(["a"] * 5, ["b"] * 5, [0.5] * 5, "b")["a"]
-    assert (found.value, found.low) == (0.0, None)
+    rating = bradley_terry(["a"] * 5, ["b"] * 5, [0.5] * 5, "b")["a"]
+    assert (rating.value, rating.low) == (0.0, None)
     with pytest.raises(ValueError, match="no comparison has 'x'"):
         bradley_terry(["a"], ["b"], [1], "x")
     with pytest.raises(ValueError, match="with itself"):
@@ -63,14 +63,14 @@ def test_bradley_terry_covers_what_it_says_when_a_prompts_verdicts_hang_together
         )  # dpo, sft, base: one draw each, compared in pairs
         dpo, sft, base = answers.T
         outcomes = np.stack([dpo > sft, sft > base, dpo > base], axis=1).ravel().astype(float)
-        found = bradley_terry(first, second, outcomes, "base", clusters)
-        hits += [covers(found["dpo"], 1.0), covers(found["sft"], 0.6)]
+        rating = bradley_terry(first, second, outcomes, "base", clusters)
+        hits += [covers(rating["dpo"], 1.0), covers(rating["sft"], 0.6)]
     assert all(0.93 < share < 0.98 for share in hits / times), hits / times
 
 
 def test_a_model_that_all_clusters_agree_on_has_no_interval_and_no_nan():
     """The sandwich's variance is 0 here and comes out as -1e-17."""
     first, second = ["a", "a", "b"] * 2, ["b", "c", "c"] * 2
-    found = bradley_terry(first, second, [0.5, 0.7, 0.3, 0.5, 0.5, 0.7], "a", list("000111"))
-    assert (found["c"].low, found["c"].high) == (None, None)
-    assert found["b"].low is not None
+    rating = bradley_terry(first, second, [0.5, 0.7, 0.3, 0.5, 0.5, 0.7], "a", list("000111"))
+    assert (rating["c"].low, rating["c"].high) == (None, None)
+    assert rating["b"].low is not None

@@ -20,11 +20,11 @@ from tests.support.intervals import coverage
 
 
 def test_mean_interval_of_four_values_worked_by_hand():
-    found = mean_interval([1, 2, 3, 4])
+    interval = mean_interval([1, 2, 3, 4])
     half = 3.182446305284263 * math.sqrt(5 / 3) / 2  # t(0.975, 3 df) · sd / √n
-    assert found.value == 2.5
-    assert (found.low, found.high) == pytest.approx((2.5 - half, 2.5 + half))
-    assert found.n == 4
+    assert interval.value == 2.5
+    assert (interval.low, interval.high) == pytest.approx((2.5 - half, 2.5 + half))
+    assert interval.n == 4
 
 
 def test_clusters_of_size_one_change_nothing():
@@ -35,9 +35,9 @@ def test_clusters_of_size_one_change_nothing():
 
 def test_clusters_of_equal_size_give_the_t_interval_of_their_means():
     values = [1.0, 2.0, 4.0, 4.0, 7.0, 9.0]
-    found = mean_interval(values, clusters=[0, 0, 1, 1, 2, 2])
+    interval = mean_interval(values, clusters=[0, 0, 1, 1, 2, 2])
     means = mean_interval([1.5, 4.0, 8.0])
-    assert (found.low, found.high) == pytest.approx((means.low, means.high))
+    assert (interval.low, interval.high) == pytest.approx((means.low, means.high))
 
 
 def test_cluster_variance_without_correction_is_millers():
@@ -47,10 +47,10 @@ def test_cluster_variance_without_correction_is_millers():
     sums = np.bincount(clusters, residual)
     assert pairs / 25 == pytest.approx(np.sum(sums**2) / 25)
     corrected = math.sqrt(np.sum(sums**2 / (1 - np.array([2, 2, 1]) / 5)) / 25)
-    found = mean_interval(values, clusters)
-    assert found.high is not None
+    interval = mean_interval(values, clusters)
+    assert interval.high is not None
     df = _brute_force_df(clusters, values)
-    assert found.high - values.mean() == pytest.approx(stats.t.isf(0.025, df) * corrected)
+    assert interval.high - values.mean() == pytest.approx(stats.t.isf(0.025, df) * corrected)
 
 
 def _brute_force_df(clusters: np.ndarray, values: np.ndarray) -> float:
@@ -81,10 +81,10 @@ def _brute_force_df(clusters: np.ndarray, values: np.ndarray) -> float:
     ],
 )
 def test_a_mean_interval_that_is_undefined_says_why(values, clusters, method):
-    found = mean_interval(values, clusters)
-    assert (found.low, found.high) == (None, None)
-    assert method in found.method
-    assert (found.value is None) == (not values)
+    interval = mean_interval(values, clusters)
+    assert (interval.low, interval.high) == (None, None)
+    assert method in interval.method
+    assert (interval.value is None) == (not values)
 
 
 def test_nan_is_refused_and_not_skipped():
@@ -106,26 +106,26 @@ def test_paired_difference_is_the_interval_of_the_differences():
 
 
 def test_paired_difference_of_bounded_figures_that_never_differ_has_a_width():
-    found = paired_difference([1.0] * 30, [1.0] * 30, bounds=(0, 1))
+    interval = paired_difference([1.0] * 30, [1.0] * 30, bounds=(0, 1))
     edge = 1.959963984540054**2 / 30  # Tango: z² / (n + z²)
-    assert (found.low, found.high) == pytest.approx((-edge / (1 + edge), edge / (1 + edge)))
+    assert (interval.low, interval.high) == pytest.approx((-edge / (1 + edge), edge / (1 + edge)))
     assert paired_difference([1.0] * 30, [1.0] * 30).low is None
 
 
 def test_rounding_is_no_difference():
-    found = paired_difference([0.3, 0.5], [0.1 + 0.2, 0.5])
-    assert found.value == 0.0
+    interval = paired_difference([0.3, 0.5], [0.1 + 0.2, 0.5])
+    assert interval.value == 0.0
 
 
 def test_wilsons_interval_of_81_in_263_as_published():
     # Newcombe 1998, Statistics in Medicine 17:857-872, table I, method 3
-    found = proportion_interval(81, 263)
-    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
+    interval = proportion_interval(81, 263)
+    assert (round(interval.low, 4), round(interval.high, 4)) == (0.2553, 0.3662)
 
 
 def test_missing_verdicts_bound_the_win_rate_from_both_sides():
-    found = missing_bounds([1.0, 1.0, 0.5, 0.0], missing=1)
-    assert (found.worst, found.best) == (0.5, 0.7)
+    interval = missing_bounds([1.0, 1.0, 0.5, 0.0], missing=1)
+    assert (interval.worst, interval.best) == (0.5, 0.7)
     assert (missing_bounds([], 3).worst, missing_bounds([], 3).best) == (0.0, 1.0)
     assert missing_bounds([], 0).worst is None
     assert (missing_bounds([4.0], 1, 1, 10).worst, missing_bounds([4.0], 1, 1, 10).best) == (2.5, 7.0)

@@ -13,9 +13,9 @@ def test_kappa_worked_by_hand():
     # Cohen 1960's form: 20 and 15 agreed of 50, 5 and 10 not; p_o = 0.7, p_e = 0.5
     first = ["yes"] * 25 + ["no"] * 25
     second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    found = cohens_kappa(first, second)
-    assert found.value == pytest.approx(0.4)
-    assert found.low < 0.4 < found.high
+    kappa = cohens_kappa(first, second)
+    assert kappa.value == pytest.approx(0.4)
+    assert kappa.low < 0.4 < kappa.high
     assert cohens_kappa(second, first).value == pytest.approx(0.4)
 
 

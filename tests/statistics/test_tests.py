@@ -15,9 +15,9 @@ from tests.support.intervals import covers
 
 
 def test_sign_test_of_eight_wins_and_two_losses_worked_by_hand():
-    found = sign_test(8, 2)
-    assert found.p == pytest.approx(2 * (1 + 10 + 45) / 1024)
-    assert found.n == 10
+    outcome = sign_test(8, 2)
+    assert outcome.p == pytest.approx(2 * (1 + 10 + 45) / 1024)
+    assert outcome.n == 10
     assert sign_test(0, 0).p is None
 
 
@@ -25,15 +25,15 @@ def test_permutation_test_is_exact_at_small_n():
     differences = np.array([1.0, 2.0, -0.5, 3.0, 0.7, 0.0])
     patterns = [np.dot(signs, differences) for signs in itertools.product([1, -1], repeat=6)]
     expected = np.mean(np.abs(patterns) >= abs(differences.sum()) - 1e-12)
-    found = permutation_test(differences, np.random.default_rng(0))
-    assert found.p == pytest.approx(expected)
-    assert found.n == 5
+    outcome = permutation_test(differences, np.random.default_rng(0))
+    assert outcome.p == pytest.approx(expected)
+    assert outcome.n == 5
 
 
 def test_permutation_test_flips_whole_clusters():
     # three clusters with sums 2, 3, -1: of 8 patterns, |sum| >= 4 holds for 4
-    found = permutation_test([1, 1, 2, 1, -1], np.random.default_rng(0), clusters=list("aabbc"))
-    assert (found.p, found.n) == (0.5, 3)
+    outcome = permutation_test([1, 1, 2, 1, -1], np.random.default_rng(0), clusters=list("aabbc"))
+    assert (outcome.p, outcome.n) == (0.5, 3)
 
 
 def test_random_permutations_agree_with_the_normal_limit():
@@ -45,9 +45,9 @@ def test_random_permutations_agree_with_the_normal_limit():
 
 def test_the_permutation_test_of_wins_and_losses_is_the_sign_test():
     differences = [1.0] * 70 + [-1.0] * 52 + [0.0] * 40
-    found = permutation_test(differences, np.random.default_rng(1), draws=40_000)
-    assert found.p == pytest.approx(sign_test(70, 52).p, abs=0.006)
-    assert found.n == 122
+    outcome = permutation_test(differences, np.random.default_rng(1), draws=40_000)
+    assert outcome.p == pytest.approx(sign_test(70, 52).p, abs=0.006)
+    assert outcome.n == 122
 
 
 def test_no_difference_anywhere_cannot_be_tested():
@@ -93,8 +93,8 @@ def test_holm_is_the_closed_test_of_bonferroni():
 
 
 def test_two_thousand_differences_of_one_sign_are_as_unlikely_as_the_draws_can_tell():
-    found = permutation_test([1.0] * 2_000, np.random.default_rng(0), draws=200)
-    assert (found.p, found.n, found.method) == (1 / 201, 2_000, "permutation test, 200 draws")
+    outcome = permutation_test([1.0] * 2_000, np.random.default_rng(0), draws=200)
+    assert (outcome.p, outcome.n, outcome.method) == (1 / 201, 2_000, "permutation test, 200 draws")
 
 
 def test_one_difference_can_never_be_told_from_chance():

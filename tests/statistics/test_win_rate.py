@@ -18,8 +18,8 @@ N = 30
 
 @pytest.mark.parametrize(("wins", "n"), [(0, 10), (3, 30), (15, 30), (30, 30), (299, 300), (1, 1)])
 def test_win_rate_without_ties_is_wilsons(wins, n):
-    found, wilson = win_rate([1.0] * wins + [0.0] * (n - wins)), proportion_interval(wins, n)
-    assert (found.low, found.high) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
+    rate, wilson = win_rate([1.0] * wins + [0.0] * (n - wins)), proportion_interval(wins, n)
+    assert (rate.low, rate.high) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
 
 
 def test_win_rate_with_ties_is_tangos():
@@ -35,14 +35,14 @@ def test_win_rate_with_ties_is_tangos():
         return (wins - losses - n * delta) ** 2 - z2 * n * (2 * q21 + delta * (1 - delta))
 
     low, high = optimize.brentq(excess, -0.5, 0.2), optimize.brentq(excess, 0.2, 0.9)
-    found = win_rate([1.0] * wins + [0.0] * losses + [0.5] * (n - wins - losses))
-    assert (found.low, found.high) == pytest.approx(((1 + low) / 2, (1 + high) / 2), abs=1e-9)
+    rate = win_rate([1.0] * wins + [0.0] * losses + [0.5] * (n - wins - losses))
+    assert (rate.low, rate.high) == pytest.approx(((1 + low) / 2, (1 + high) / 2), abs=1e-9)
 
 
 def test_the_score_interval_holds_exactly_the_means_that_the_likeliest_distribution_does_not_reject():
     values = np.array([0.0, 0.1, 0.4, 0.4, 0.9, 1.0, 0.7])
-    found = win_rate(values)
-    assert found.low is not None
+    rate = win_rate(values)
+    assert rate.low is not None
     support = np.unique(values)
     counts = np.array([(values == v).sum() for v in support])
 
@@ -59,31 +59,31 @@ def test_the_score_interval_holds_exactly_the_means_that_the_likeliest_distribut
         )
         return (values.mean() - mean) ** 2 * len(values) / float(fit.x @ (support - mean) ** 2)
 
-    assert statistic(found.low) == pytest.approx(stats.norm.isf(0.025) ** 2, rel=1e-4)
-    assert statistic(found.high) == pytest.approx(stats.norm.isf(0.025) ** 2, rel=1e-4)
+    assert statistic(rate.low) == pytest.approx(stats.norm.isf(0.025) ** 2, rel=1e-4)
+    assert statistic(rate.high) == pytest.approx(stats.norm.isf(0.025) ** 2, rel=1e-4)
 
 
 def test_swapping_the_models_mirrors_the_win_rate():
     outcomes = np.array([1, 1, 0.5, 0, 1, 0.75, 0.2, 1])
-    found, swapped = win_rate(outcomes), win_rate(1 - outcomes)
-    assert (swapped.low, swapped.high) == pytest.approx((1 - found.high, 1 - found.low))
+    rate, swapped = win_rate(outcomes), win_rate(1 - outcomes)
+    assert (swapped.low, swapped.high) == pytest.approx((1 - rate.high, 1 - rate.low))
 
 
 def test_thirty_wins_of_thirty_are_no_certainty():
-    found = win_rate([1.0] * 30)
-    assert found.value == 1.0
-    assert found.low == pytest.approx(30 / (30 + stats.norm.isf(0.025) ** 2))
+    rate = win_rate([1.0] * 30)
+    assert rate.value == 1.0
+    assert rate.low == pytest.approx(30 / (30 + stats.norm.isf(0.025) ** 2))
 
 
 def test_wins_of_few_clusters_count_as_one_each():
-    found = win_rate([1.0] * 30, clusters=[k % 5 for k in range(30)])
-    assert found.low == pytest.approx(win_rate([1.0] * 5).low)
+    rate = win_rate([1.0] * 30, clusters=[k % 5 for k in range(30)])
+    assert rate.low == pytest.approx(win_rate([1.0] * 5).low)
 
 
 @pytest.mark.parametrize("outcomes", [[0.5] * 7, [1e-17, 1.0], [1e-9] * 3 + [5e-324], [0.0], [1.0], [0.5]])
 def test_win_rate_stays_inside_its_range_whatever_comes(outcomes):
-    found = win_rate(outcomes)
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    rate = win_rate(outcomes)
+    assert 0 <= rate.low <= rate.value <= rate.high <= 1
 
 
 def test_win_rate_of_nothing_or_of_one_cluster_is_undefined():
@@ -151,8 +151,8 @@ def test_length_adjusted_win_rate_is_the_fit_that_a_general_optimiser_finds():
         return float(np.sum(np.logaddexp(0, z) - outcomes * z) + np.logaddexp(0, b[1]) - b[1] / 2)
 
     best = optimize.minimize(loss, np.zeros(2), tol=1e-12).x
-    found = length_adjusted_win_rate(outcomes, length, other, rng, draws=200)
-    assert found.value == pytest.approx(special.expit(best[0]), abs=1e-5)
+    rate = length_adjusted_win_rate(outcomes, length, other, rng, draws=200)
+    assert rate.value == pytest.approx(special.expit(best[0]), abs=1e-5)
 
 
 def test_a_judge_that_only_likes_length_gives_fifty_percent_once_length_is_controlled():
@@ -164,10 +164,10 @@ def test_a_judge_that_only_likes_length_gives_fifty_percent_once_length_is_contr
 
 
 def test_length_that_separates_wins_from_losses_gives_a_finite_answer():
-    found = length_adjusted_win_rate([0, 0, 0, 1, 1, 1] * 5, [1, 2, 3, 7, 8, 9] * 5, [5] * 30, np.random.default_rng(0))
-    assert found.value == pytest.approx(0.5, abs=0.01)
-    assert 0.2 < found.low < 0.45
-    assert 0.55 < found.high < 0.8
+    rate = length_adjusted_win_rate([0, 0, 0, 1, 1, 1] * 5, [1, 2, 3, 7, 8, 9] * 5, [5] * 30, np.random.default_rng(0))
+    assert rate.value == pytest.approx(0.5, abs=0.01)
+    assert 0.2 < rate.low < 0.45
+    assert 0.55 < rate.high < 0.8
 
 
 def test_equal_lengths_leave_the_win_rate_as_it_is():
@@ -185,9 +185,9 @@ def test_equal_lengths_leave_the_win_rate_as_it_is():
     ],
 )
 def test_a_length_adjusted_win_rate_that_is_undefined_says_why(outcomes, length, reason):
-    found = length_adjusted_win_rate(outcomes, length, [0] * len(length), np.random.default_rng(0))
-    assert found.value is None
-    assert reason in found.method
+    rate = length_adjusted_win_rate(outcomes, length, [0] * len(length), np.random.default_rng(0))
+    assert rate.value is None
+    assert reason in rate.method
 
 
 def test_length_adjusted_win_rate_covers_what_it_says():
@@ -197,8 +197,8 @@ def test_length_adjusted_win_rate_covers_what_it_says():
         difference = rng.normal(0.4, 1, 60)
         x = np.tanh(difference / difference.std(ddof=1))
         outcomes = (rng.random(60) < special.expit(0.4 + x)).astype(float)
-        found = length_adjusted_win_rate(outcomes, difference, np.zeros(60), rng, draws=300)
-        hits += covers(found, special.expit(0.4))
+        rate = length_adjusted_win_rate(outcomes, difference, np.zeros(60), rng, draws=300)
+        hits += covers(rate, special.expit(0.4))
     assert 0.93 < hits / 300 < 0.985
 
 
@@ -212,9 +212,9 @@ def test_the_same_seed_gives_the_same_length_adjusted_interval():
 
 
 def test_a_length_adjusted_win_rate_of_one_cluster_has_no_interval():
-    found = length_adjusted_win_rate([0, 1, 1, 0.5], [1, 5, 2, 7], [4] * 4, np.random.default_rng(0), list("aaaa"))
-    assert found.value is not None
-    assert (found.low, found.method) == (None, "undefined: one cluster")
+    rate = length_adjusted_win_rate([0, 1, 1, 0.5], [1, 5, 2, 7], [4] * 4, np.random.default_rng(0), list("aaaa"))
+    assert rate.value is not None
+    assert (rate.low, rate.method) == (None, "undefined: one cluster")
 
 
 def test_length_adjusted_intervals_over_clusters_of_equal_prompts_are_those_of_the_clusters():

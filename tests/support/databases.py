@@ -68,5 +68,5 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a ledger may lie."""
     if request.param == "sqlite":
         return str(tmp_path / "ledger.sqlite")
-    found: str = request.getfixturevalue("database")
-    return found
+    address: str = request.getfixturevalue("database")
+    return address

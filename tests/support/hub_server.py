@@ -84,12 +84,12 @@ def hub() -> Iterator[Hub]:
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") == "chunked":
-                found = b""
+                content = b""
                 while size := int(self.rfile.readline(), 16):
-                    found += self.rfile.read(size)
+                    content += self.rfile.read(size)
                     self.rfile.readline()
                 self.rfile.readline()
-                return found
+                return content
             return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
         def _write(self, repo: str, what: str, body: bytes) -> tuple[int, Any]:

@@ -18,5 +18,5 @@ def covers(interval: Interval, truth: float) -> bool:
 def coverage(draw: Callable[[], tuple[Any, ...]], interval: Callable[..., Interval], truth: float, times: int) -> float:
     """Share of `times` draws whose interval holds the truth; every one must be defined."""
     intervals = [interval(*draw()) for _ in range(times)]
-    assert all(found.low is not None and found.high is not None for found in intervals)
-    return sum(covers(found, truth) for found in intervals) / times
+    assert all(one.low is not None and one.high is not None for one in intervals)
+    return sum(covers(one, truth) for one in intervals) / times

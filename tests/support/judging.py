@@ -21,8 +21,8 @@ from tests.support.misbehaving import Brain, JudgeServer, Messages
 
 def openai_judge(server: JudgeServer | str, ledger: ReplyStore | None, folder: Path = Path(), **settings: Any) -> Judge:
     url = server if isinstance(server, str) else server.base_url
-    given = {"kind": "openai", "model": "m", "base_url": url, "api_key_env": None, "timeout_s": 5.0, **settings}
-    return build_judge(OpenAISettings.model_validate(given), store=ledger, folder=folder)
+    section = {"kind": "openai", "model": "m", "base_url": url, "api_key_env": None, "timeout_s": 5.0, **settings}
+    return build_judge(OpenAISettings.model_validate(section), store=ledger, folder=folder)
 
 
 def pairs(count: int, best: str = "first") -> list[Comparison]:
@@ -54,11 +54,11 @@ def reply(content: str | None, finish: str = "stop", **message: Any) -> str:
 _SHOWN = re.compile(r"BEGIN ANSWER ([AB]) (\w+)\n(.*?)\nEND ANSWER \1 \2", re.DOTALL)
 
 
-def shown(messages: Messages) -> tuple[str, str]:
+def answers_in_order(messages: Messages) -> tuple[str, str]:
     """The two answers of a pairwise question, in the order shown."""
     asked = next(m["content"] for m in messages if m["role"] == "user")
-    found = {letter: text for letter, _, text in _SHOWN.findall(asked)}
-    return found["A"], found["B"]
+    by_letter = {letter: text for letter, _, text in _SHOWN.findall(asked)}
+    return by_letter["A"], by_letter["B"]
 
 
 def pairwise(decide: Callable[[str, str], int]) -> Brain:
@@ -70,7 +70,7 @@ def pairwise(decide: Callable[[str, str], int]) -> Brain:
     def brain(messages: Messages) -> str:
         if "BEGIN ANSWER A" not in str(messages):
             return '{"reason": "r", "score": 5}'
-        sign = decide(*shown(messages))
+        sign = decide(*answers_in_order(messages))
         return json.dumps({"reason": "r", "verdict": "A" if sign > 0 else "B" if sign < 0 else "tie"})
 
     return brain

@@ -111,11 +111,11 @@ def _document(prompt: Prompt, answer: str, tokenizer: PreTrainedTokenizerFast) -
     ids: list[int] = []
     labels: list[int] = []
     for message in prompt.messages:
-        own = message.role == "assistant"
-        text = message.content + ("</s>" if own else "\n")
+        is_answer = message.role == "assistant"
+        text = message.content + ("</s>" if is_answer else "\n")
         tokens = tokenizer(text)["input_ids"]
         ids += tokens
-        labels += tokens if own else [-100] * len(tokens)
+        labels += tokens if is_answer else [-100] * len(tokens)
     tokens = tokenizer(f"{answer}</s>")["input_ids"]
     return ids + tokens, labels + tokens
 

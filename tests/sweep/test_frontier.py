@@ -37,15 +37,15 @@ START = setting("best of n", "n 1", 0.0, 0.5)
 @pytest.mark.parametrize(("score", "word"), [(0.55, "confirmed"), (0.65, "open"), (0.8, "refuted")])
 def test_the_claim_follows_from_the_difference_at_equal_kl(score: float, word: str) -> None:
     """At 1.5 nats DPO's line stands at 0.65, between its points."""
-    (found,) = frontier.compare([*dpo(), setting("RLOO", "beta 0.1", 1.5, score, seed=9)], START, draws=300)
-    assert found.value == pytest.approx(0.65 - score, abs=0.03)
-    assert found.word == word
+    (difference,) = frontier.compare([*dpo(), setting("RLOO", "beta 0.1", 1.5, score, seed=9)], START, draws=300)
+    assert difference.value == pytest.approx(0.65 - score, abs=0.03)
+    assert difference.word == word
 
 
 def test_a_kl_that_dpo_does_not_reach_is_not_compared() -> None:
     others = [setting("best of n", "n 2", 0.2, 0.4, seed=5), setting("best of n", "n 64", 3.2, 0.4, seed=6)]
-    (found,) = frontier.compare([*dpo(), *others], START, draws=100)
-    assert (found.compared, found.beyond) == (("n 2",), ("n 64",))
+    (difference,) = frontier.compare([*dpo(), *others], START, draws=100)
+    assert (difference.compared, difference.beyond) == (("n 2",), ("n 64",))
     (nothing,) = frontier.compare([*dpo(), others[1]], START, draws=100)
     assert (nothing.value, nothing.word) == (None, "open")
     assert "| best of n | — | — | n 64 | open |" in frontier.verdict_markdown([nothing])
@@ -54,5 +54,5 @@ def test_a_kl_that_dpo_does_not_reach_is_not_compared() -> None:
 def test_seeds_that_disagree_leave_the_claim_open() -> None:
     one = setting("RLOO", "beta 0.1", 1.5, 0.6, seed=9)
     one.scores[0] += 0.4
-    (found,) = frontier.compare([*dpo(), one], START, draws=300)
-    assert found.word == "open"
+    (difference,) = frontier.compare([*dpo(), one], START, draws=300)
+    assert difference.word == "open"

@@ -63,8 +63,8 @@ def test_the_closed_form_is_the_optimum_of_the_constrained_objective(beta: float
 
 @pytest.mark.parametrize("beta", [0.3, 1.0])
 def test_the_minimiser_of_dpos_loss_is_that_optimum(beta: float) -> None:
-    found = minimize(dpo_loss, np.zeros(8), args=(beta,), method="BFGS", options={"gtol": 1e-8})
-    np.testing.assert_allclose(softmax(found.x), optimum(beta), atol=1e-4)
+    minimum = minimize(dpo_loss, np.zeros(8), args=(beta,), method="BFGS", options={"gtol": 1e-8})
+    np.testing.assert_allclose(softmax(minimum.x), optimum(beta), atol=1e-4)
 
 
 def test_the_gradient_is_that_of_the_paper() -> None:
@@ -76,9 +76,9 @@ def test_the_gradient_is_that_of_the_paper() -> None:
     expected = np.zeros((2, 4))
     for (x, w, r), gap in gaps(logits, beta).items():
         # ∇ log π(y_w) − ∇ log π(y_l) of a table of logits is +1 at w and −1 at r.
-        pull = beta * float(expit(REWARD[x, w] - REWARD[x, r])) * float(expit(-gap))
-        expected[x, w] -= pull
-        expected[x, r] += pull
+        weight = beta * float(expit(REWARD[x, w] - REWARD[x, r])) * float(expit(-gap))
+        expected[x, w] -= weight
+        expected[x, r] += weight
     np.testing.assert_allclose(numeric, expected.ravel(), atol=1e-6)
 
 

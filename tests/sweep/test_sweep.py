@@ -41,16 +41,16 @@ def prompts(n: int = 200) -> list[str]:
 
 def test_the_smallest_kl_that_cannot_be_told_from_the_best_is_recommended() -> None:
     points = [point(0.01, 62, 20.0), point(0.1, 60, 4.0), point(0.3, 58, 1.5), point(1.0, 10, 0.2)]
-    found = recommend(points, prompts())
-    assert found.best == 0
-    assert found.equal == (0, 1, 2)
-    assert found.index == 2
-    assert "beta 0.3 has the smallest KL of those that cannot be told from the best (beta 0.01" in found.why
+    recommendation = recommend(points, prompts())
+    assert recommendation.best == 0
+    assert recommendation.equal == (0, 1, 2)
+    assert recommendation.index == 2
+    assert "beta 0.3 has the smallest KL of those that cannot be told from the best (beta 0.01" in recommendation.why
 
 
 def test_a_best_that_stands_alone_is_recommended_whatever_its_kl() -> None:
-    found = recommend([point(0.1, 100, 9.0), point(1.0, 10, 0.2)], prompts())
-    assert (found.index, found.equal) == (0, (0,))
+    recommendation = recommend([point(0.1, 100, 9.0), point(1.0, 10, 0.2)], prompts())
+    assert (recommendation.index, recommendation.equal) == (0, (0,))
 
 
 def test_pairing_by_prompt_tells_apart_what_intervals_side_by_side_would_not() -> None:
@@ -93,8 +93,8 @@ def test_the_usual_advice_stands_beside_what_was_measured() -> None:
 
 def test_the_frontier_is_drawn_the_same_each_time(tmp_path: Path) -> None:
     points = [point(0.1, 60, 4.0), point(0.3, 58, 1.5), point(1.0, 10, None)]
-    found = recommend(points, prompts())
-    one, two = draw(points, found, tmp_path / "one"), draw(points, found, tmp_path / "two")
+    recommendation = recommend(points, prompts())
+    one, two = draw(points, recommendation, tmp_path / "one"), draw(points, recommendation, tmp_path / "two")
     assert [path.name for path in one] == ["frontier.png", "frontier.svg"]
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     svg = one[1].read_text(encoding="utf-8")
@@ -136,8 +136,8 @@ def test_every_point_is_checked_before_any_is_trained(tiny_project: Path) -> Non
 
 def test_axes_are_combined_and_the_projects_file_stays_as_it_is(tiny_project: Path) -> None:
     before = (tiny_project / "fairlead.yaml").read_bytes()
-    found = variants(tiny_project, {"dpo.beta": list(BETAS), "dpo.epochs": [2, 4]})
-    assert [(config.dpo.beta, config.dpo.epochs) for _, config in found] == [(b, r) for b in BETAS for r in (2, 4)]
+    runs = variants(tiny_project, {"dpo.beta": list(BETAS), "dpo.epochs": [2, 4]})
+    assert [(config.dpo.beta, config.dpo.epochs) for _, config in runs] == [(b, r) for b in BETAS for r in (2, 4)]
     assert (tiny_project / "fairlead.yaml").read_bytes() == before
     with pytest.raises(ConfigError, match=r"lora\.r is SFT's too, so every value would have another reference"):
         variants(tiny_project, {"lora.r": [2, 4]})
@@ -214,13 +214,13 @@ def test_a_sweep_pays_for_one_reference_pass_and_goes_on_after_a_kill(tiny_proje
     with pytest.raises(KeyboardInterrupt):
         sweep(tiny_project, axes, kl_prompts=4, progress=Killed("probe"))
     trained = sorted((tiny_project / "artifacts" / "dpo").iterdir())
-    found = sweep(tiny_project, axes, kl_prompts=4)
+    result = sweep(tiny_project, axes, kl_prompts=4)
     assert sorted((tiny_project / "artifacts" / "dpo").iterdir()) == trained  # none was trained twice
     assert len(trained) == 2  # β 0.1 is the project's own
     assert reference_rows(tiny_project) == known
     assert (tiny_project / "fairlead.lock").read_bytes() == lock
-    assert [p.values for p in found.points] == [{"dpo.beta": 0.1, "lora.r": 4}, {"dpo.beta": 0.5, "lora.r": 4}]
-    for p in found.points:
+    assert [p.values for p in result.points] == [{"dpo.beta": 0.1, "lora.r": 4}, {"dpo.beta": 0.5, "lora.r": 4}]
+    for p in result.points:
         assert p.win_rate.n == 8
         assert p.kl.value is not None
         assert p.gap.value is not None
@@ -234,13 +234,13 @@ def test_a_point_that_fails_is_told_and_the_others_go_on(tiny_project: Path) -> 
     config = tiny_config()
     config["watch"] = {"samples": 4, "max_new_tokens": 8, "keep": "best", "max_kl": 1e-9}
     write_config(tiny_project, config)
-    found = sweep(tiny_project, {"watch.max_kl": [1e-9, 1e9]}, kl_prompts=4)
-    failed, good = found.points
+    swept = sweep(tiny_project, {"watch.max_kl": [1e-9, 1e9]}, kl_prompts=4)
+    failed, good = swept.points
     assert "inside max_kl" in (failed.failed or "")
     assert good.failed is None
-    assert found.recommendation.index == 1
+    assert swept.recommendation.index == 1
     written = SweepResult.read(tiny_project / "sweep" / "sweep.json")
-    assert written == found.result
+    assert written == swept.result
     assert written.points[0].failed == failed.failed
     page = (tiny_project / "sweep" / "sweep.md").read_text(encoding="utf-8")
     assert "max_kl 1e-09 failed: " in page

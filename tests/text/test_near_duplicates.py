@@ -124,8 +124,8 @@ def test_a_template_with_few_blanks_takes_seconds(blanks: int) -> None:
         " ".join([*frame[:24], *(f"x{number * blanks + blank}" for blank in range(blanks)), *frame[24:]])
         for number in range(4000)
     ]
-    found = len(set(clusters(texts, 0.8)))
-    assert found == (1 if blanks == 1 else 4000)
+    count = len(set(clusters(texts, 0.8)))
+    assert count == (1 if blanks == 1 else 4000)
 
 
 def test_long_and_short_copies_of_a_repeated_phrase_are_compared_by_distinct_shingles() -> None:

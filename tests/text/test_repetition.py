@@ -66,8 +66,8 @@ def test_a_text_that_ends_in_rounds_of_the_same_words_loops() -> None:
 def test_a_loop_in_the_middle_of_a_text_is_found() -> None:
     once = "the disk is full. "
     longest = " ".join(f"w{n}" for n in range(24)) + " "
-    found = loops(SENTENCE + ". " + once * 6 + SENTENCE, SENTENCE, "x " + longest * 4 + SENTENCE, *[SENTENCE] * 3)
-    assert found == [True, False, True, False, False, False]
+    repeated = loops(SENTENCE + ". " + once * 6 + SENTENCE, SENTENCE, "x " + longest * 4 + SENTENCE, *[SENTENCE] * 3)
+    assert repeated == [True, False, True, False, False, False]
 
 
 @pytest.mark.parametrize("before", range(25))

@@ -138,8 +138,8 @@ def test_scored_log_probs_do_not_depend_on_what_stands_beside_a_row() -> None:
 
 def test_trl_names_its_frozen_copy_of_an_adapter_ref(tiny_model: Path, tmp_path: Path) -> None:
     lora = LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM")
-    given = trainer_of(trl.DPOTrainer, tiny_model, tmp_path / "given", model=get_peft_model(llama(), lora))
-    assert trl_compat.reference_adapter(given.model) == "ref"
+    given_model = trainer_of(trl.DPOTrainer, tiny_model, tmp_path / "given", model=get_peft_model(llama(), lora))
+    assert trl_compat.reference_adapter(given_model.model) == "ref"
     fresh = trainer_of(trl.DPOTrainer, tiny_model, tmp_path / "fresh", extra={"peft_config": lora})
     assert trl_compat.reference_adapter(fresh.model) is None
 
@@ -259,10 +259,10 @@ def test_the_names_of_pefts_tensors() -> None:
     names = {trl_compat.without_peft_names(name, {"default"}): name for name in model.state_dict()}
     plain = {name for name, owner in names if owner is None}
     assert plain == set(llama().state_dict())
-    own = [name for (_, owner), name in names.items() if owner == "default"]
-    kinds = {trl_compat.lora_matrix(name) for name in own if "lm_head" not in name}
+    default_names = [name for (_, owner), name in names.items() if owner == "default"]
+    kinds = {trl_compat.lora_matrix(name) for name in default_names if "lm_head" not in name}
     assert kinds == {"A", "B"}
-    assert any("lm_head" in name for name in own)
+    assert any("lm_head" in name for name in default_names)
 
 
 # TRL's trainer: hooks

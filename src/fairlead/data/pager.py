@@ -28,15 +28,15 @@ def pages(pairs: Sequence[Preference], places: Sequence[str], most_chars: int) -
 
 def _page(pair: Preference, place: str, most_chars: int) -> RenderableType:
     table = Table("chosen", "rejected", expand=True, show_lines=True)
-    table.add_row(*(Text(shown(text, most_chars)) for text in (pair.chosen, pair.rejected)))
+    table.add_row(*(Text(clipped(text, most_chars)) for text in (pair.chosen, pair.rejected)))
     margin = "" if pair.margin is None else f"  margin {pair.margin:g}"
     blocks: list[RenderableType] = [
         Rule(Text(f"row {place}{margin}"), align="left"),
-        Text(shown(pair.prompt.text, most_chars), style="bold"),
+        Text(clipped(pair.prompt.text, most_chars), style="bold"),
         table,
     ]
     for name, text in _verdict(pair).items():
-        blocks.append(Text(f"{name}: {shown(text, most_chars)}", style="dim"))
+        blocks.append(Text(f"{name}: {clipped(text, most_chars)}", style="dim"))
     return Group(*blocks)
 
 
@@ -53,10 +53,10 @@ def _verdict(pair: Preference) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str) and text}
 
 
-def shown(text: str, most: int) -> str:
-    """A text without what could steer a terminal, and not longer than `most` characters."""
+def clipped(text: str, max_chars: int) -> str:
+    """A text without what could steer a terminal, and not longer than `max_chars` characters."""
     safe = "".join(char if char.isprintable() or char == "\n" else " " if char == "\t" else "�" for char in text)
-    return safe if len(safe) <= most else f"{safe[:most]}… [{len(safe) - most} characters more]"
+    return safe if len(safe) <= max_chars else f"{safe[:max_chars]}… [{len(safe) - max_chars} characters more]"
 
 
 def through_pager(blocks: Iterable[str]) -> None:

@@ -41,14 +41,19 @@ def read(folder: Path, **files: bytes) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def test_text_markdown_html_and_pdf_are_read(tmp_path: Path) -> None:
-    found, left_out = read(
+    documents, left_out = read(
         tmp_path,
         a__txt="plain ≥ 7\n".encode(),
         b__md=b"# Head\n\nbody",
         c__html=b"<html><head><title>t</title></head><body><p>one &amp; two</p><script>steal()</script></body></html>",
         d__pdf=pdf("severity is high"),
     )
-    assert found == {"a.txt": "plain ≥ 7", "b.md": "# Head\n\nbody", "c.html": "one & two", "d.pdf": "severity is high"}
+    assert documents == {
+        "a.txt": "plain ≥ 7",
+        "b.md": "# Head\n\nbody",
+        "c.html": "one & two",
+        "d.pdf": "severity is high",
+    }
     assert left_out == {}
 
 
@@ -74,8 +79,8 @@ def test_text_markdown_html_and_pdf_are_read(tmp_path: Path) -> None:
 )
 def test_a_bad_document_is_left_out_with_its_reason(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(data)
-    found, left_out = read(tmp_path, good__txt=b"fine")
-    assert found == {"good.txt": "fine"}
+    documents, left_out = read(tmp_path, good__txt=b"fine")
+    assert documents == {"good.txt": "fine"}
     assert reason in left_out[name]
 
 
@@ -105,10 +110,10 @@ def test_passages_keep_paragraphs_and_headings_together() -> None:
 
 def test_a_long_paragraph_is_cut_into_overlapping_windows_without_loss() -> None:
     words = [f"w{n}" for n in range(23)]
-    found = [p.text.split() for p in passages_of(Document("a", " ".join(words)), chunk_words=10, overlap_words=4)]
-    assert all(len(piece) <= 10 for piece in found)
-    assert found[0][-4:] == found[1][:4]
-    assert list(dict.fromkeys(word for piece in found for word in piece)) == words
+    pieces = [p.text.split() for p in passages_of(Document("a", " ".join(words)), chunk_words=10, overlap_words=4)]
+    assert all(len(piece) <= 10 for piece in pieces)
+    assert pieces[0][-4:] == pieces[1][:4]
+    assert list(dict.fromkeys(word for piece in pieces for word in piece)) == words
 
 
 def test_instructions_in_a_document_stay_quoted_text() -> None:

@@ -33,12 +33,14 @@ def row(preference: Any, item: int = 0, **changes: Any) -> dict[str, Any]:
 
 def write(folder: Path, rows: list[Any]) -> Path:
     path = folder / "annotations.jsonl"
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    path.write_text("".join(json.dumps(line) + "\n" for line in rows))
     return path
 
 
 def stats_of(folder: Path, preferences: list[Any]) -> dict[str, Any]:
-    return eval_stats(write(folder, [row(each, item) for item, each in enumerate(preferences)]), "alpaca_eval")
+    return eval_stats(
+        write(folder, [row(preference, item) for item, preference in enumerate(preferences)]), "alpaca_eval"
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,15 +51,15 @@ def stats_of(folder: Path, preferences: list[Any]) -> dict[str, Any]:
     ],
 )
 def test_published_figures_come_out_to_nine_digits(shared_data, model, rate, error, wins, losses, draws, length):
-    found = eval_stats(shared_data / f"alpaca_eval_{model}.jsonl", "alpaca_eval")
-    assert found["win_rate"] == pytest.approx(rate, abs=1e-9)
-    assert found["standard_error"] == pytest.approx(error, abs=1e-9)
-    assert (found["wins"], found["losses"], found["draws"]) == (wins, losses, draws)
-    assert found["mean_length"] == length
-    assert (found["model"], found["rows"], found["n"], found["missing"]) == (model, 805, 805, 0)
-    assert found["interval"]["low"] < rate < found["interval"]["high"]
-    assert found["length_adjusted_win_rate"]["low"] > rate  # the baseline writes twice as long
-    assert found["warnings"] == []
+    stats = eval_stats(shared_data / f"alpaca_eval_{model}.jsonl", "alpaca_eval")
+    assert stats["win_rate"] == pytest.approx(rate, abs=1e-9)
+    assert stats["standard_error"] == pytest.approx(error, abs=1e-9)
+    assert (stats["wins"], stats["losses"], stats["draws"]) == (wins, losses, draws)
+    assert stats["mean_length"] == length
+    assert (stats["model"], stats["rows"], stats["n"], stats["missing"]) == (model, 805, 805, 0)
+    assert stats["interval"]["low"] < rate < stats["interval"]["high"]
+    assert stats["length_adjusted_win_rate"]["low"] > rate  # the baseline writes twice as long
+    assert stats["warnings"] == []
 
 
 def test_a_json_array_and_lines_give_the_same_figures(tmp_path):
@@ -81,19 +83,19 @@ def test_a_json_array_and_lines_give_the_same_figures(tmp_path):
     ],
 )
 def test_a_preference_that_is_no_verdict_is_missing_and_never_a_tie(tmp_path, preference, reason):
-    found = stats_of(tmp_path, [2, 2, 1, preference])
-    assert (found["n"], found["missing"], found["draws"]) == (3, 1, 0)
-    assert found["missing_reasons"] == {reason: 1}
-    assert found["win_rate"] == pytest.approx(200 / 3)
-    assert (found["win_rate_if_missing_lost"], found["win_rate_if_missing_won"]) == (50.0, 75.0)
-    assert f"1 of 4 verdicts are missing ({reason}: 1)" in found["warnings"][0]
+    stats = stats_of(tmp_path, [2, 2, 1, preference])
+    assert (stats["n"], stats["missing"], stats["draws"]) == (3, 1, 0)
+    assert stats["missing_reasons"] == {reason: 1}
+    assert stats["win_rate"] == pytest.approx(200 / 3)
+    assert (stats["win_rate_if_missing_lost"], stats["win_rate_if_missing_won"]) == (50.0, 75.0)
+    assert f"1 of 4 verdicts are missing ({reason}: 1)" in stats["warnings"][0]
 
 
 @pytest.mark.parametrize("draw", [0, 0.0, 1.5])
 def test_a_draw_as_either_version_of_alpaca_eval_writes_it_is_a_draw(tmp_path, draw):
-    found = stats_of(tmp_path, [2, 2, 1, draw])
-    assert (found["n"], found["missing"], found["draws"], found["win_rate"]) == (4, 0, 1, 62.5)
-    assert found["missing_reasons"] == {}
+    stats = stats_of(tmp_path, [2, 2, 1, draw])
+    assert (stats["n"], stats["missing"], stats["draws"], stats["win_rate"]) == (4, 0, 1, 62.5)
+    assert stats["missing_reasons"] == {}
 
 
 def test_a_row_without_the_key_is_missing_too(tmp_path):
@@ -102,39 +104,39 @@ def test_a_row_without_the_key_is_missing_too(tmp_path):
 
 
 def test_all_missing_gives_no_figure_and_no_error(tmp_path):
-    found = stats_of(tmp_path, [None, None])
-    assert (found["win_rate"], found["standard_error"], found["interval"]["low"]) == (None, None, None)
-    assert (found["win_rate_if_missing_lost"], found["win_rate_if_missing_won"]) == (0.0, 100.0)
+    stats = stats_of(tmp_path, [None, None])
+    assert (stats["win_rate"], stats["standard_error"], stats["interval"]["low"]) == (None, None, None)
+    assert (stats["win_rate_if_missing_lost"], stats["win_rate_if_missing_won"]) == (0.0, 100.0)
 
 
 def test_one_row_has_a_win_rate_and_no_standard_error(tmp_path):
-    found = stats_of(tmp_path, [1.8])
-    assert found["win_rate"] == pytest.approx(80.0)
-    assert found["standard_error"] is None
-    assert found["interval"]["low"] < 20
+    stats = stats_of(tmp_path, [1.8])
+    assert stats["win_rate"] == pytest.approx(80.0)
+    assert stats["standard_error"] is None
+    assert stats["interval"]["low"] < 20
 
 
 def test_all_ties_are_fifty_percent_with_an_interval_that_has_a_width(tmp_path):
-    found = stats_of(tmp_path, [1.5] * 40)
-    assert (found["win_rate"], found["draws"], found["sign_test_p"]) == (50.0, 40, None)
-    assert found["interval"]["low"] < 50 < found["interval"]["high"]
-    assert found["length_adjusted_win_rate"]["value"] is None
+    stats = stats_of(tmp_path, [1.5] * 40)
+    assert (stats["win_rate"], stats["draws"], stats["sign_test_p"]) == (50.0, 40, None)
+    assert stats["interval"]["low"] < 50 < stats["interval"]["high"]
+    assert stats["length_adjusted_win_rate"]["value"] is None
 
 
 def test_a_row_repeated_in_every_field_counts_once(tmp_path):
     rows = [row(2, 0), row(1, 1), row(2, 0)]
-    found = eval_stats(write(tmp_path, rows), "alpaca_eval")
-    assert (found["rows"], found["n"], found["identical_rows"], found["win_rate"]) == (3, 2, 1, 50.0)
-    assert "1 rows repeat an earlier one" in found["warnings"][0]
+    stats = eval_stats(write(tmp_path, rows), "alpaca_eval")
+    assert (stats["rows"], stats["n"], stats["identical_rows"], stats["win_rate"]) == (3, 2, 1, 50.0)
+    assert "1 rows repeat an earlier one" in stats["warnings"][0]
 
 
 def test_differing_rows_of_one_prompt_count_as_one_group(tmp_path):
     rows = [row(1 + k % 2, k // 3, output_2="x" * (k + 1)) for k in range(30)]
-    found = eval_stats(write(tmp_path, rows), "alpaca_eval")
-    assert (found["n"], found["identical_rows"], found["repeated_prompts"]) == (30, 0, 10)
+    stats = eval_stats(write(tmp_path, rows), "alpaca_eval")
+    assert (stats["n"], stats["identical_rows"], stats["repeated_prompts"]) == (30, 0, 10)
     expected = win_rate([k % 2 for k in range(30)], clusters=[k // 3 for k in range(30)])
-    assert found["interval"]["low"] == pytest.approx(100 * expected.low)
-    assert "10 clusters" in found["interval"]["method"]
+    assert stats["interval"]["low"] == pytest.approx(100 * expected.low)
+    assert "10 clusters" in stats["interval"]["method"]
 
 
 @pytest.mark.parametrize(
@@ -199,10 +201,10 @@ def test_plain_rows_speak_of_the_first_answer(tmp_path):
         {"prompt": f"p{k}", "first": "a" * (k + 1), "second": "bb", "verdict": verdict, "first_model": "dpo"}
         for k, verdict in enumerate(verdicts)
     ]
-    found = eval_stats(write(tmp_path, rows), "jsonl")
-    assert found["win_rate"] == pytest.approx(100 * (1 + 1 + 0.5 + 0 + 0.75 + 0.5) / 6)
-    assert (found["wins"], found["draws"], found["losses"], found["model"]) == (3, 2, 1, "dpo")
-    assert found["missing_reasons"] == {"null": 1, "refused": 1}
+    stats = eval_stats(write(tmp_path, rows), "jsonl")
+    assert stats["win_rate"] == pytest.approx(100 * (1 + 1 + 0.5 + 0 + 0.75 + 0.5) / 6)
+    assert (stats["wins"], stats["draws"], stats["losses"], stats["model"]) == (3, 2, 1, "dpo")
+    assert stats["missing_reasons"] == {"null": 1, "refused": 1}
     with pytest.raises(DataError, match=r"verdict must be win, loss, tie.*not 'won'"):
         eval_stats(write(tmp_path, [{**rows[0], "verdict": "won"}]), "jsonl")
 
@@ -223,20 +225,20 @@ fuzz = settings(deadline=None, max_examples=50, suppress_health_check=[HealthChe
 @given(st.lists(st.tuples(numbers, st.integers(0, 5), st.text(max_size=5)), min_size=1, max_size=40))
 def test_any_preferences_give_the_right_figures(tmp_path, drawn):
     rows = [row(preference, item, output_2=text) for preference, item, text in drawn]
-    found = eval_stats(write(tmp_path, rows), "alpaca_eval")
-    json.loads(dump_json(found).encode())  # no NaN, nothing that cannot be written
+    stats = eval_stats(write(tmp_path, rows), "alpaca_eval")
+    json.loads(dump_json(stats).encode())  # no NaN, nothing that cannot be written
     once = {(repr(p) if p != p else 1.5 if p == 0 else p, item, text) for p, item, text in drawn}
     outcomes = [p - 1 for p, _, _ in once if isinstance(p, int | float) and 1 <= p <= 2]
-    assert found["n"] == len(outcomes) == found["wins"] + found["losses"] + found["draws"]
-    assert found["n"] + found["missing"] + found["identical_rows"] == found["rows"] == len(rows)
+    assert stats["n"] == len(outcomes) == stats["wins"] + stats["losses"] + stats["draws"]
+    assert stats["n"] + stats["missing"] + stats["identical_rows"] == stats["rows"] == len(rows)
     if outcomes:
-        assert found["win_rate"] == pytest.approx(100 * np.mean(outcomes), abs=1e-9)
-        assert found["win_rate_if_missing_lost"] <= found["win_rate"] + 1e-9
-        assert found["win_rate"] <= found["win_rate_if_missing_won"] + 1e-9
-    if found["interval"]["low"] is not None:
-        assert 0 <= found["interval"]["low"] <= found["win_rate"] + 1e-9
-        assert found["win_rate"] - 1e-9 <= found["interval"]["high"] <= 100 + 1e-9
-    adjusted = found["length_adjusted_win_rate"]
+        assert stats["win_rate"] == pytest.approx(100 * np.mean(outcomes), abs=1e-9)
+        assert stats["win_rate_if_missing_lost"] <= stats["win_rate"] + 1e-9
+        assert stats["win_rate"] <= stats["win_rate_if_missing_won"] + 1e-9
+    if stats["interval"]["low"] is not None:
+        assert 0 <= stats["interval"]["low"] <= stats["win_rate"] + 1e-9
+        assert stats["win_rate"] - 1e-9 <= stats["interval"]["high"] <= 100 + 1e-9
+    adjusted = stats["length_adjusted_win_rate"]
     if adjusted["low"] is not None:
         assert 0 <= adjusted["low"] <= adjusted["high"] <= 100
 
@@ -244,7 +246,9 @@ def test_any_preferences_give_the_right_figures(tmp_path, drawn):
 @fuzz
 @given(st.lists(st.dictionaries(st.sampled_from(list(row(1))), junk) | junk, max_size=4), st.booleans())
 def test_any_json_is_figures_or_one_clear_line(tmp_path, extra, array):
-    path = write(tmp_path, [row(1.2), *[{**row(1.5), **each} if isinstance(each, dict) else each for each in extra]])
+    path = write(
+        tmp_path, [row(1.2), *[{**row(1.5), **change} if isinstance(change, dict) else change for change in extra]]
+    )
     if array:
         path.write_text(json.dumps([json.loads(line) for line in path.read_text().splitlines()]))
     text = _figures_or_line(path, "alpaca_eval")

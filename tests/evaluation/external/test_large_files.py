@@ -24,7 +24,7 @@ def test_sixty_thousand_verdicts_have_an_interval_at_equal_length_as_wide_as_tha
         for n, ((a, b), v) in enumerate(zip(lengths.tolist(), verdicts, strict=True))
     ]
     write_jsonl(tmp_path / "verdicts.jsonl", rows)
-    found = eval_stats(tmp_path / "verdicts.jsonl", "jsonl")
-    assert found["length_adjusted_win_rate"]["high"] - found["length_adjusted_win_rate"]["low"] == pytest.approx(
-        found["interval"]["high"] - found["interval"]["low"], rel=0.1
+    stats = eval_stats(tmp_path / "verdicts.jsonl", "jsonl")
+    assert stats["length_adjusted_win_rate"]["high"] - stats["length_adjusted_win_rate"]["low"] == pytest.approx(
+        stats["interval"]["high"] - stats["interval"]["low"], rel=0.1
     )

@@ -20,29 +20,31 @@ W, L, T, U = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE, VerdictState
 
 
 def test_gpt35_on_pandalm_as_published_and_honestly(shared_data: Path) -> None:
-    found = of_file(shared_data / "pandalm_human.jsonl", "gpt35")
-    assert found.rows == 999
-    given = {"win": 460, "loss": 476, "tie": 38, "unreadable": 25}
-    assert found.states == {str(state): given.get(str(state), 0) for state in VerdictState}, "all seven are counted"
-    assert found.accuracy_missing_as_tie.value == pytest.approx(0.7107, abs=5e-5)
-    assert found.accuracy_missing_as_tie.n == 999
-    assert found.accuracy_missing_as_wrong.value == pytest.approx(0.6977, abs=5e-5)
-    assert found.accuracy.value == pytest.approx(697 / 974)
-    assert found.accuracy.n == 974
-    assert found.missing.value == pytest.approx(25 / 999)
-    assert found.order_agreement is None
-    assert found.people is not None
+    measured = of_file(shared_data / "pandalm_human.jsonl", "gpt35")
+    assert measured.rows == 999
+    expected_states = {"win": 460, "loss": 476, "tie": 38, "unreadable": 25}
+    assert measured.states == {str(state): expected_states.get(str(state), 0) for state in VerdictState}, (
+        "all seven are counted"
+    )
+    assert measured.accuracy_missing_as_tie.value == pytest.approx(0.7107, abs=5e-5)
+    assert measured.accuracy_missing_as_tie.n == 999
+    assert measured.accuracy_missing_as_wrong.value == pytest.approx(0.6977, abs=5e-5)
+    assert measured.accuracy.value == pytest.approx(697 / 974)
+    assert measured.accuracy.n == 974
+    assert measured.missing.value == pytest.approx(25 / 999)
+    assert measured.order_agreement is None
+    assert measured.people is not None
 
 
 def test_gpt4_on_llmbar_as_published(shared_data: Path) -> None:
-    found = of_file(shared_data / "llmbar_gpt4.jsonl", "gpt4")
-    assert found.accuracy.n == 838
-    assert round(100 * (found.accuracy.value or 0), 1) == 84.5
-    assert found.order_agreement is not None
-    assert found.order_agreement.n == 419
-    assert round(100 * (found.order_agreement.value or 0), 1) == 92.8
+    measured = of_file(shared_data / "llmbar_gpt4.jsonl", "gpt4")
+    assert measured.accuracy.n == 838
+    assert round(100 * (measured.accuracy.value or 0), 1) == 84.5
+    assert measured.order_agreement is not None
+    assert measured.order_agreement.n == 419
+    assert round(100 * (measured.order_agreement.value or 0), 1) == 92.8
     # Of 419 pairs 30 disagree: 20 say what stands first both times, 10 what stands second.
-    assert found.first_place.value == pytest.approx((389 + 2 * 20) / 838)
+    assert measured.first_place.value == pytest.approx((389 + 2 * 20) / 838)
 
 
 def rows(
@@ -63,40 +65,40 @@ def test_labels_are_letters_numbers_or_words() -> None:
 
 
 def test_a_missing_verdict_is_neither_right_nor_wrong_nor_a_tie() -> None:
-    found = agreement(rows((W,), (W,), (T,)), verdicts((W,), (U,), (U,)))
-    assert (found.accuracy.value, found.accuracy.n) == (1.0, 1)
-    assert found.accuracy_missing_as_tie.value == pytest.approx(2 / 3)
-    assert found.accuracy_missing_as_wrong.value == pytest.approx(1 / 3)
-    assert found.missing.value == pytest.approx(2 / 3)
+    measured = agreement(rows((W,), (W,), (T,)), verdicts((W,), (U,), (U,)))
+    assert (measured.accuracy.value, measured.accuracy.n) == (1.0, 1)
+    assert measured.accuracy_missing_as_tie.value == pytest.approx(2 / 3)
+    assert measured.accuracy_missing_as_wrong.value == pytest.approx(1 / 3)
+    assert measured.missing.value == pytest.approx(2 / 3)
 
 
 def test_rows_on_which_people_have_no_majority_are_left_out_and_counted() -> None:
-    found = agreement(rows((W, L), (W, W, L)), verdicts((W,), (W,)))
-    assert (found.rows, found.undecided_rows) == (1, 1)
-    assert found.people is not None
-    assert found.people.value == pytest.approx((0 + 1 / 3) / 2)
+    measured = agreement(rows((W, L), (W, W, L)), verdicts((W,), (W,)))
+    assert (measured.rows, measured.undecided_rows) == (1, 1)
+    assert measured.people is not None
+    assert measured.people.value == pytest.approx((0 + 1 / 3) / 2)
 
 
 def test_orders_that_disagree_show_the_place_that_is_preferred() -> None:
     # (W, L): the first answer when it stands first, the second when that stands first.
-    found = agreement(rows((W,), (W,), (W,)), verdicts((W, W), (W, L), (W, L)))
-    assert found.first_place.value == pytest.approx(5 / 6)
-    assert found.order_agreement is not None
-    assert found.order_agreement.value == pytest.approx(1 / 3)
-    assert found.pair_accuracy is not None
-    assert (found.pair_accuracy.value, found.pair_accuracy.n) == (1.0, 1)
+    measured = agreement(rows((W,), (W,), (W,)), verdicts((W, W), (W, L), (W, L)))
+    assert measured.first_place.value == pytest.approx(5 / 6)
+    assert measured.order_agreement is not None
+    assert measured.order_agreement.value == pytest.approx(1 / 3)
+    assert measured.pair_accuracy is not None
+    assert (measured.pair_accuracy.value, measured.pair_accuracy.n) == (1.0, 1)
 
 
 def test_preference_for_length_stands_beside_that_of_people() -> None:
-    found = agreement(rows((W,), (L,), (L,), (L,)), verdicts((W,), (W,), (W,), (T,)))
-    assert found.longer.value == 1.0
-    assert found.longer.n == 3
-    assert found.longer_people.value == pytest.approx(1 / 4)
+    measured = agreement(rows((W,), (L,), (L,), (L,)), verdicts((W,), (W,), (W,), (T,)))
+    assert measured.longer.value == 1.0
+    assert measured.longer.n == 3
+    assert measured.longer_people.value == pytest.approx(1 / 4)
 
 
 def test_kappa_of_perfect_agreement_is_one() -> None:
-    found = agreement(rows((W,), (L,), (T,)), verdicts((W,), (L,), (T,)))
-    assert found.kappa.value == pytest.approx(1.0)
+    measured = agreement(rows((W,), (L,), (T,)), verdicts((W,), (L,), (T,)))
+    assert measured.kappa.value == pytest.approx(1.0)
 
 
 def test_a_judge_is_asked_in_both_orders(ledger: ReplyStore) -> None:
@@ -114,9 +116,15 @@ def write(path: Path, *lines: object) -> Path:
 
 
 def test_rows_of_ones_own(tmp_path: Path) -> None:
-    own = {"prompt": "p", "first": "a", "second": "b", "human": ["first", "first", "tie"], "mine": {"ab": 1, "ba": "x"}}
+    labelled = {
+        "prompt": "p",
+        "first": "a",
+        "second": "b",
+        "human": ["first", "first", "tie"],
+        "mine": {"ab": 1, "ba": "x"},
+    }
     pair = {"prompt": "p", "chosen": "a", "rejected": "b", "mine": "2", "first_model": "gpt-4"}
-    read = read_labelled(write(tmp_path / "rows.jsonl", own, pair), "mine")
+    read = read_labelled(write(tmp_path / "rows.jsonl", labelled, pair), "mine")
     assert [row.human for row in read] == [W, W]
     assert [row.stored for row in read] == [(W, U), (L,)]
     assert read[1].models == ("gpt-4", "")

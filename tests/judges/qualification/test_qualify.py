@@ -30,12 +30,12 @@ GOOD, BAD = "The capital of France is Paris.", "The capital of France is Lyon."
 
 def rows(count: int = 8) -> list[LabelledComparison]:
     """Half of them with the better answer first."""
-    found = []
+    rows_ = []
     for n in range(count):
         prompt, swapped = Prompt.of(f"question {n}"), n % 2 == 1
         answers = (BAD, GOOD) if swapped else (GOOD, BAD)
-        found.append(LabelledComparison(Comparison(prompt, *answers), (LOSS if swapped else WIN,)))
-    return found
+        rows_.append(LabelledComparison(Comparison(prompt, *answers), (LOSS if swapped else WIN,)))
+    return rows_
 
 
 def fair(a: str, b: str) -> int:
@@ -54,65 +54,65 @@ def checked(
         return qualify(judge, rows() if labelled is None else labelled, settings, {"Claude"})
 
 
-def failed(found: JudgeQualification) -> set[str]:
-    return {demand.name for demand in found.demands if demand.status == "failed"}
+def failed(qualification: JudgeQualification) -> set[str]:
+    return {demand.name for demand in qualification.demands if demand.status == "failed"}
 
 
 def test_a_fair_judge_qualifies(ledger: ReplyStore) -> None:
-    found = checked(ledger, pairwise(fair))
-    assert found.passed
-    assert (found.agreement.accuracy.value, found.agreement.accuracy.n) == (1.0, 16)
-    assert found.padded_wins.value == 0.0
-    assert {name: share.value for name, share in found.canary_wins.items()} == dict.fromkeys(CANARIES, 0.0)
-    assert found.own_family is None
-    refuse_unqualified(found)
+    qualification = checked(ledger, pairwise(fair))
+    assert qualification.passed
+    assert (qualification.agreement.accuracy.value, qualification.agreement.accuracy.n) == (1.0, 16)
+    assert qualification.padded_wins.value == 0.0
+    assert {name: share.value for name, share in qualification.canary_wins.items()} == dict.fromkeys(CANARIES, 0.0)
+    assert qualification.own_family is None
+    refuse_unqualified(qualification)
 
 
 def test_a_judge_of_length_is_found_by_the_same_answer_said_twice(ledger: ReplyStore) -> None:
     longest = pairwise(lambda a, b: (len(a) > len(b)) - (len(a) < len(b)))
-    found = checked(ledger, longest)
-    assert found.padded_wins.value == 1.0
-    assert "max_padded_wins" in failed(found)
+    qualification = checked(ledger, longest)
+    assert qualification.padded_wins.value == 1.0
+    assert "max_padded_wins" in failed(qualification)
 
 
 def test_a_judge_that_prefers_a_place_is_found_by_the_orders_and_by_the_canaries(ledger: ReplyStore) -> None:
-    found = checked(ledger, pairwise(lambda a, b: 1))
-    assert found.agreement.order_agreement is not None
-    assert found.agreement.order_agreement.value == 0.0
-    assert found.canary_wins["empty words"].value == 0.5
-    assert {"min_order_agreement", "max_canary_wins", "min_accuracy"} <= failed(found)
+    qualification = checked(ledger, pairwise(lambda a, b: 1))
+    assert qualification.agreement.order_agreement is not None
+    assert qualification.agreement.order_agreement.value == 0.0
+    assert qualification.canary_wins["empty words"].value == 0.5
+    assert {"min_order_agreement", "max_canary_wins", "min_accuracy"} <= failed(qualification)
 
 
 @pytest.mark.parametrize("name", CANARIES)
 def test_a_judge_that_one_constant_answer_fools_is_found(ledger: ReplyStore, name: str) -> None:
     fooled = pairwise(lambda a, b: (CANARIES[name] in a) - (CANARIES[name] in b) or fair(a, b))
-    found = checked(ledger, fooled)
-    assert found.canary_wins[name].value == 1.0
-    assert failed(found) == {"max_canary_wins"}
+    qualification = checked(ledger, fooled)
+    assert qualification.canary_wins[name].value == 1.0
+    assert failed(qualification) == {"max_canary_wins"}
     with pytest.raises(JudgeError, match=r"is not qualified: max_canary_wins 0\.05, measured 1\.000"):
-        refuse_unqualified(found)
+        refuse_unqualified(qualification)
 
 
 def test_a_tie_with_a_canary_and_no_verdict_about_it_count_against_the_judge(ledger: ReplyStore) -> None:
     def ties(a: str, b: str) -> int:
         return 0 if any(text in (a, b) for text in CANARIES.values()) else fair(a, b)
 
-    found = checked(ledger, pairwise(ties))
-    assert {share.value for share in found.canary_wins.values()} == {1.0}
-    assert "max_canary_wins" in failed(found)
+    qualification = checked(ledger, pairwise(ties))
+    assert {share.value for share in qualification.canary_wins.values()} == {1.0}
+    assert "max_canary_wins" in failed(qualification)
 
     def silent(messages: Messages) -> str:
         return "no idea" if CANARIES["flattery"] in str(messages) else pairwise(fair)(messages)
 
-    found = checked(ledger, silent, rows(9))
-    assert found.canary_wins["flattery"].value == 1.0
-    assert found.canary_wins["empty words"].value == 0.0
+    qualification = checked(ledger, silent, rows(9))
+    assert qualification.canary_wins["flattery"].value == 1.0
+    assert qualification.canary_wins["empty words"].value == 0.0
 
 
 def test_what_could_not_be_measured_is_said(ledger: ReplyStore) -> None:
-    found = checked(ledger, pairwise(fair))
-    assert found.unmeasured is not None
-    assert found.unmeasured.startswith("the family probe measured nothing")
+    qualification = checked(ledger, pairwise(fair))
+    assert qualification.unmeasured is not None
+    assert qualification.unmeasured.startswith("the family probe measured nothing")
 
 
 def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger: ReplyStore) -> None:
@@ -126,11 +126,11 @@ def test_a_judge_that_prefers_its_own_family_more_than_people_do_is_found(ledger
         LabelledComparison(Comparison(Prompt.of(f"q{n}"), "other", "own"), (WIN,), (), ("gpt-4", "claude-2"))
         for n in (4, 5)
     ]
-    found = checked(ledger, pairwise(lambda a, b: (a == "own") - (b == "own")), by_family)
-    assert found.own_family is not None
-    assert (found.own_family.value, found.own_family.n) == (pytest.approx(4 / 6), 6)
-    assert found.unmeasured is None
-    assert "max_own_family" in failed(found)
+    qualification = checked(ledger, pairwise(lambda a, b: (a == "own") - (b == "own")), by_family)
+    assert qualification.own_family is not None
+    assert (qualification.own_family.value, qualification.own_family.n) == (pytest.approx(4 / 6), 6)
+    assert qualification.unmeasured is None
+    assert "max_own_family" in failed(qualification)
 
 
 def test_rows_of_unknown_or_of_two_related_models_do_not_probe_the_family() -> None:
@@ -140,14 +140,18 @@ def test_rows_of_unknown_or_of_two_related_models_do_not_probe_the_family() -> N
 
 
 def test_a_demand_that_is_null_is_not_made(ledger: ReplyStore) -> None:
-    found = checked(ledger, pairwise(lambda a, b: 1), min_order_agreement=None, max_canary_wins=None, min_accuracy=0.4)
-    assert "min_order_agreement" not in {demand.name for demand in found.demands}
-    assert failed(found) == {"max_padded_wins"}
+    qualification = checked(
+        ledger, pairwise(lambda a, b: 1), min_order_agreement=None, max_canary_wins=None, min_accuracy=0.4
+    )
+    assert "min_order_agreement" not in {demand.name for demand in qualification.demands}
+    assert failed(qualification) == {"max_padded_wins"}
 
 
 def test_a_judge_that_gives_no_verdict_meets_no_demand(ledger: ReplyStore) -> None:
-    found = checked(ledger, lambda messages: "I'm sorry, but I can't judge this.", rows(2), probe_rows=1, rows=2)
-    assert {"min_accuracy", "min_order_agreement", "max_padded_wins", "max_missing"} <= failed(found)
+    qualification = checked(
+        ledger, lambda messages: "I'm sorry, but I can't judge this.", rows(2), probe_rows=1, rows=2
+    )
+    assert {"min_accuracy", "min_order_agreement", "max_padded_wins", "max_missing"} <= failed(qualification)
 
 
 def test_rows_without_a_better_answer_cannot_be_probed(ledger: ReplyStore) -> None:
@@ -205,10 +209,10 @@ RUBRIC = RubricSettings.model_validate({"kind": "rubric", "checks": [{"kind": "l
 def test_what_two_judges_have_in_common(
     training: JudgeSettings, evaluation: JudgeSettings, common: tuple[str, str] | None
 ) -> None:
-    found = shared_lineage(training, evaluation)
-    assert (None if found is None else (found.what, found.name)) == common
-    if found is not None:
-        assert found.name in found.sentence
+    lineage = shared_lineage(training, evaluation)
+    assert (None if lineage is None else (lineage.what, lineage.name)) == common
+    if lineage is not None:
+        assert lineage.name in lineage.sentence
 
 
 def test_a_panel_is_asked_one_order_at_a_time_through_all_its_members() -> None:

@@ -146,9 +146,9 @@ def test_every_rule_has_its_failure_mode_here() -> None:
 
 @pytest.mark.parametrize("rule", FAILURE_MODES)
 def test_a_failure_mode_is_named_with_evidence_meaning_and_remedy(rule: str) -> None:
-    found = {finding.rule: finding for finding in actionable(diagnose(FAILURE_MODES[rule]))}
-    assert list(found) == [rule]
-    finding = found[rule]  # type: ignore[index]
+    findings = {finding.rule: finding for finding in actionable(diagnose(FAILURE_MODES[rule]))}
+    assert list(findings) == [rule]
+    finding = findings[rule]  # type: ignore[index]
     assert any(character.isdigit() for character in finding.evidence)
     assert finding.meaning
     assert finding.remedy
@@ -172,12 +172,12 @@ def test_the_keys_of_a_remedy_are_keys_of_the_config(rule: str) -> None:
 
 
 def test_a_healthy_training_draws_no_alarm_and_is_told_that_both_may_fall() -> None:
-    found = diagnose(training())
-    assert actionable(found) == []
-    assert [finding.rule for finding in found] == ["log_probabilities_fall"]
-    assert found[0].severity == "note"
-    assert "normal" in found[0].meaning
-    assert sentence(training(), found).startswith("no alarm: validation gap 0.48, KL 3.2")
+    findings = diagnose(training())
+    assert actionable(findings) == []
+    assert [finding.rule for finding in findings] == ["log_probabilities_fall"]
+    assert findings[0].severity == "note"
+    assert "normal" in findings[0].meaning
+    assert sentence(training(), findings).startswith("no alarm: validation gap 0.48, KL 3.2")
 
 
 def test_an_empty_log_says_nothing() -> None:
@@ -228,8 +228,8 @@ def test_a_small_gap_with_an_unsaturated_gradient_asks_for_steps_and_not_for_ano
     (finding,) = actionable(diagnose(slow))
     assert finding.rule == "too_conservative"
     assert "dpo.learning_rate" in finding.keys
-    (held,) = actionable(diagnose(FAILURE_MODES["too_conservative"]))
-    assert held.keys == {"dpo.beta": 0.1}
+    (only_finding,) = actionable(diagnose(FAILURE_MODES["too_conservative"]))
+    assert only_finding.keys == {"dpo.beta": 0.1}
 
 
 def test_the_doc_explains_every_rule_and_every_threshold() -> None:
@@ -240,9 +240,11 @@ def test_the_doc_explains_every_rule_and_every_threshold() -> None:
 
 def test_advice_is_no_alarm_and_stands_beside_the_figures() -> None:
     rows = FAILURE_MODES["too_conservative"]
-    found = diagnose(rows)
-    assert alarms(found) == []
-    assert sentence(rows, found).startswith("no alarm: validation gap 0.7, KL 0.1 nats per answer; too conservative: ")
+    findings = diagnose(rows)
+    assert alarms(findings) == []
+    assert sentence(rows, findings).startswith(
+        "no alarm: validation gap 0.7, KL 0.1 nats per answer; too conservative: "
+    )
 
 
 def test_a_line_of_a_finding_names_the_keys(tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def test_disagreement_is_checked_by_simulation() -> None:
     rng = np.random.default_rng(0)
     wrong = rng.random((200_000, 2)) < 0.3
     agree = wrong[:, 0] == wrong[:, 1]
-    found = error_from_order_disagreement(int((~agree).sum()), int(agree.sum()))
-    assert found == pytest.approx(float(wrong[agree, 0].mean()), abs=0.005)
+    error = error_from_order_disagreement(int((~agree).sum()), int(agree.sum()))
+    assert error == pytest.approx(float(wrong[agree, 0].mean()), abs=0.005)
 
 
 def test_the_larger_of_peoples_and_the_orders_error_counts_and_nothing_gives_nothing() -> None:
@@ -64,9 +64,9 @@ def test_the_larger_of_peoples_and_the_orders_error_counts_and_nothing_gives_not
 
 
 def test_none_wrong_of_twenty_is_not_an_error_of_0() -> None:
-    found = estimate_label_error([True] * 20)
-    assert found is not None
-    assert 0 < found.error < 0.05
+    estimate = estimate_label_error([True] * 20)
+    assert estimate is not None
+    assert 0 < estimate.error < 0.05
 
 
 def test_a_margin_that_tells_right_from_wrong_gives_a_slope_and_one_that_does_not_gives_none() -> None:
@@ -83,9 +83,9 @@ def test_a_margin_that_tells_right_from_wrong_gives_a_slope_and_one_that_does_no
 
 def test_pair_errors_have_the_measured_mean_and_fall_with_the_margin() -> None:
     margins = [0.1, 0.2, 0.5, 0.9, 1.0]
-    found = pair_errors(LabelError(0.2, "", slope=1.5), margins)
-    assert sum(found) / 5 == pytest.approx(0.2)
-    assert found == sorted(found, reverse=True)
+    errors = pair_errors(LabelError(0.2, "", slope=1.5), margins)
+    assert sum(errors) / 5 == pytest.approx(0.2)
+    assert errors == sorted(errors, reverse=True)
     steep = pair_errors(LabelError(0.3, "", slope=20.0), margins)
     assert sum(steep) / 5 == pytest.approx(0.3)
     assert max(steep) == MAX_ERROR

@@ -50,15 +50,15 @@ def first_loss(trainer: Any) -> tuple[float, dict[str, float]]:
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: json.dumps(s))
 def test_losses_metrics_and_gradients_are_trls(tiny_model: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     """The policy differs from the reference, so that every term counts."""
-    found = []
+    calls = []
     for kind in (DPOTrainer, trl.DPOTrainer):
         extra = {} if settings.get("precompute_ref_log_probs") else {"ref_model": llama(1)}
         trainer = trainer_of(kind, tiny_model, tmp_path, extra=extra, **settings)
         if settings.get("precompute_ref_log_probs"):
             with torch.no_grad():
                 trainer.model.lm_head.weight.mul_(1.3)
-        found.append((trainer, *first_loss(trainer)))
-    (ours, loss, metrics), (theirs, their_loss, their_metrics) = found
+        calls.append((trainer, *first_loss(trainer)))
+    (ours, loss, metrics), (theirs, their_loss, their_metrics) = calls
     assert ours.packed.reason is None
     assert loss == pytest.approx(their_loss, abs=2e-4)
     assert metrics.keys() == their_metrics.keys()
@@ -178,9 +178,11 @@ def test_a_killed_reference_pass_continues(tiny_model: Path, tmp_path: Path) -> 
         trainer_of(DPOTrainer, tiny_model, tmp_path, extra={"reference_progress": killed_after_one}, **settings)
     trainer = trainer_of(DPOTrainer, tiny_model, tmp_path, **settings)
     assert trainer.reference_rows == {"computed": 5, "known": 2}
-    whole = trainer_of(DPOTrainer, tiny_model, tmp_path, extra={"reference_cache": tmp_path / "new"}, **settings)
+    trained_whole = trainer_of(
+        DPOTrainer, tiny_model, tmp_path, extra={"reference_cache": tmp_path / "new"}, **settings
+    )
     for column in ("ref_chosen_logps", "ref_rejected_logps"):
-        assert trainer.train_dataset[column] == pytest.approx(whole.train_dataset[column], abs=1e-4)
+        assert trainer.train_dataset[column] == pytest.approx(trained_whole.train_dataset[column], abs=1e-4)
 
 
 def test_the_reference_is_computed_without_dropout(tiny_model: Path, tmp_path: Path) -> None:
@@ -379,8 +381,8 @@ def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
     """Gradients over two processes with gloo: the same weights after three steps of plain SGD."""
     rows = {"precompute_ref_log_probs": True}
     single = trained_alone(tiny_model, tmp_path / "one", {"per_device_train_batch_size": 4, **rows})
-    double, said = run_worker(tiny_model, tmp_path / "two", TWO, {"per_device_train_batch_size": 2, **rows})
-    assert "reason None" in said
+    double, output = run_worker(tiny_model, tmp_path / "two", TWO, {"per_device_train_batch_size": 2, **rows})
+    assert "reason None" in output
     assert_close(double, single)
 
 
@@ -392,6 +394,6 @@ def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path, precomputed: bool) -> N
     single = trained_alone(tiny_model, tmp_path / "one", {"per_device_train_batch_size": 4, **reference})
     wrapped = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
     settings = {"per_device_train_batch_size": 2, **reference, **wrapped}
-    sharded, said = run_worker(tiny_model, tmp_path / "two", TWO, settings)
-    assert "reason None" in said
+    sharded, output = run_worker(tiny_model, tmp_path / "two", TWO, settings)
+    assert "reason None" in output
     assert_close(sharded, single)

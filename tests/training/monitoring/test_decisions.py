@@ -181,7 +181,7 @@ def test_the_last_metrics_are_those_of_a_pass_that_was_made_and_of_one_made_agai
 ) -> None:
     settings = WatchSettings(samples=4, max_new_tokens=8, keep=keep, stop_on=["forgetting"])
     trainer, monitor, _ = train_monitored(tiny_project, settings, learning_rate=0.1)
-    kept = monitor.finish(tiny_project).kept_step or trainer.state.max_steps
+    last_step = monitor.finish(tiny_project).kept_step or trainer.state.max_steps
     names = [("eval_loss", "loss"), ("eval_rewards/margins", "gap"), ("eval_rewards/accuracies", "accuracy")]
-    known = hf_trainer.validation_metrics(trainer, names, trainer.passes[kept])
+    known = hf_trainer.validation_metrics(trainer, names, trainer.passes[last_step])
     assert known == hf_trainer.validation_metrics(trainer, names)

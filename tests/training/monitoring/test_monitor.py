@@ -176,9 +176,9 @@ def test_without_validation_pairs_sample_checks_come_at_the_same_steps(tiny_proj
 @pytest.mark.slow
 def test_a_killed_training_with_a_budget_has_one_continuous_curve(tiny_project: Path) -> None:
     def curve(rows: list[dict[str, Any]], key: str) -> dict[int, Any]:
-        found = [row for row in rows if key in row]
-        assert len({row["step"] for row in found}) == len(found), "a step stands there twice"
-        return {row["step"]: row[key] for row in found}
+        with_key = [row for row in rows if key in row]
+        assert len({row["step"] for row in with_key}) == len(with_key), "a step stands there twice"
+        return {row["step"]: row[key] for row in with_key}
 
     trainer, _, whole = budgeted(tiny_project, Simulated(**COSTS), **DEMO)
     budgeted(tiny_project, Simulated(**COSTS), killed_at=33, **DEMO)

@@ -14,11 +14,11 @@ from tests.support.watched import train_monitored
 
 
 def test_a_tracker_of_numbers_is_given_numbers_and_one_of_texts_texts_too() -> None:
-    given: dict[str, Any] = {}
+    recorded: dict[str, Any] = {}
 
     class MLflowCallback(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            given[type(self).__name__] = logs
+            recorded[type(self).__name__] = logs
 
     class WandbCallback(MLflowCallback):
         pass
@@ -28,8 +28,8 @@ def test_a_tracker_of_numbers_is_given_numbers_and_one_of_texts_texts_too() -> N
         row: dict[str, Any] = {"loss": 0.5, "watch/sample": "text", "run/chosen_longer": None}
         Tracker(tracker).report(none, none, none, row)
         tracker.on_log(none, none, none, logs={"loss": 0.1})  # what the trainer says to it is not passed on
-    assert given["MLflowCallback"] == {"loss": 0.5}
-    assert given["WandbCallback"] == {"loss": 0.5, "watch/sample": "text"}
+    assert recorded["MLflowCallback"] == {"loss": 0.5}
+    assert recorded["WandbCallback"] == {"loss": 0.5, "watch/sample": "text"}
 
 
 def test_tensorboard_gets_figures_and_texts_and_has_nothing_to_complain_of(tiny_project: Path) -> None:
@@ -48,6 +48,6 @@ def test_tensorboard_gets_figures_and_texts_and_has_nothing_to_complain_of(tiny_
         logger.removeHandler(handler)
     assert not [line for line in complaints if "Trainer is attempting to log" in line]
     (events,) = Path(trainer.args.output_dir).rglob("events.out.*")
-    found = EventAccumulator(str(events)).Reload().Tags()
-    assert {"train/watch/kl", "train/tokens_per_second"} <= set(found["scalars"])
-    assert any("watch/sample" in tag for tag in found["tensors"])
+    tags = EventAccumulator(str(events)).Reload().Tags()
+    assert {"train/watch/kl", "train/tokens_per_second"} <= set(tags["scalars"])
+    assert any("watch/sample" in tag for tag in tags["tensors"])

@@ -51,8 +51,8 @@ def test_the_mask_is_that_of_the_segments(rows: str, window: int | None) -> None
     layout = layout_of(ROWS[rows])
     mask = block_mask(layout, window, torch.device("cpu"))
     index = torch.arange(layout.input_ids.shape[1])
-    found = mask.mask_mod(torch.tensor(0), torch.tensor(0), index[:, None], index[None])
-    assert torch.equal(found, seen_by_segments(layout, window))
+    allowed = mask.mask_mod(torch.tensor(0), torch.tensor(0), index[:, None], index[None])
+    assert torch.equal(allowed, seen_by_segments(layout, window))
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -66,8 +66,8 @@ def test_one_call_gives_what_the_segments_give(rows: str, window: int | None, so
     settings: dict[str, Any] = {"softcap": softcap, "scaling": 0.3, "sliding_window": window}
     expected = _shared_prefix_attention(nn.Module(), query, key, value, layout, **settings)
     with torch.compiler.set_stance("force_eager"):  # by its definition, without a kernel
-        found = _flex(nn.Module().eval(), query, key, value, layout, 0.3, window, softcap, None)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        attended = _flex(nn.Module().eval(), query, key, value, layout, 0.3, window, softcap, None)
+    torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

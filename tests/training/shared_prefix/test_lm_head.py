@@ -45,9 +45,11 @@ def plain(
     }
 
 
-def same(found: TokenScores, wanted: dict[str, Tensor]) -> None:
-    for name, value in wanted.items():
-        torch.testing.assert_close(getattr(found, name), value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+def same(computed: TokenScores, expected: dict[str, Tensor]) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            getattr(computed, name), value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 class _Largest(TorchDispatchMode):
@@ -57,21 +59,21 @@ class _Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(each, Tensor):
-                self.elements = max(self.elements, each.numel())
+        for tensor in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
         return made
 
 
 def test_no_tensor_is_tokens_by_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_head, "BLOCKS", {"cpu": (8, 64)})
-    tokens, words, width = 64, 512, 4
-    hidden, weight = torch.randn(tokens, width).requires_grad_(), torch.randn(words, width).requires_grad_()
+    tokens, words, hidden_size = 64, 512, 4
+    hidden, weight = torch.randn(tokens, hidden_size).requires_grad_(), torch.randn(words, hidden_size).requires_grad_()
     targets = torch.randint(0, words, (tokens,))
     with _Largest() as largest:
         token_scores(hidden, weight, None, targets, HeadSettings(outputs=OUTPUTS)).log_probs.sum().backward()
     assert hidden.grad is not None
-    assert 8 * 64 <= largest.elements <= words * width < tokens * words
+    assert 8 * 64 <= largest.elements <= words * hidden_size < tokens * words
     with _Largest() as largest:
         plain(hidden, weight, None, targets, HeadSettings())
     assert largest.elements == tokens * words
@@ -80,17 +82,19 @@ def test_no_tensor_is_tokens_by_words(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"softcap": 3.0}, {"scale": 0.5, "softcap": 2.0}, {"scale": 2.0}])
 def test_values_and_gradients_are_those_of_the_whole_logits(bias: bool, settings: dict[str, float]) -> None:
-    given = HeadSettings(**settings, outputs=OUTPUTS)
+    head_settings = HeadSettings(**settings, outputs=OUTPUTS)
     hidden, weight, shift, targets = head(bias=bias)
     leaves = [leaf for leaf in (hidden, weight, shift) if leaf is not None]
     incoming = torch.randn(TOKENS)
-    wanted = plain(hidden, weight, shift, targets, given)
-    gradients = torch.autograd.grad((wanted["log_probs"] * incoming).sum(), leaves)
+    expected = plain(hidden, weight, shift, targets, head_settings)
+    gradients = torch.autograd.grad((expected["log_probs"] * incoming).sum(), leaves)
 
-    found = token_scores(hidden, weight, shift, targets, given)
+    computed = token_scores(hidden, weight, shift, targets, head_settings)
 
-    same(found, wanted)
-    for got, gradient in zip(torch.autograd.grad((found.log_probs * incoming).sum(), leaves), gradients, strict=True):
+    same(computed, expected)
+    for got, gradient in zip(
+        torch.autograd.grad((computed.log_probs * incoming).sum(), leaves), gradients, strict=True
+    ):
         torch.testing.assert_close(got, gradient, rtol=1e-4, atol=1e-5)
 
 
@@ -99,13 +103,15 @@ def test_logits_that_rise_from_block_to_block_lose_nothing() -> None:
     hidden, weight, _, targets = head()
     rising = (weight.detach() * 0.01 + torch.linspace(0, 50, WORDS)[:, None]).requires_grad_()
     positive = hidden.detach().abs().requires_grad_()
-    given = HeadSettings(outputs=("log_probs", "entropy", "log_sum_sq_probs", "is_top1"))
-    wanted = {
-        name: value for name, value in plain(positive, rising, None, targets, given).items() if name in given.outputs
+    head_settings = HeadSettings(outputs=("log_probs", "entropy", "log_sum_sq_probs", "is_top1"))
+    expected = {
+        name: value
+        for name, value in plain(positive, rising, None, targets, head_settings).items()
+        if name in head_settings.outputs
     }
-    found = token_scores(positive, rising, None, targets, given)
-    for name, value in wanted.items():
-        torch.testing.assert_close(getattr(found, name), value, rtol=1e-5, atol=1e-3)
+    computed = token_scores(positive, rising, None, targets, head_settings)
+    for name, value in expected.items():
+        torch.testing.assert_close(getattr(computed, name), value, rtol=1e-5, atol=1e-3)
 
 
 def test_of_equal_logits_the_first_is_the_top() -> None:
@@ -115,16 +121,18 @@ def test_of_equal_logits_the_first_is_the_top() -> None:
     logits = hidden.detach() @ same_words.T
     for target in (5, 40, 90):
         targets = torch.full((TOKENS,), target)
-        found = token_scores(hidden.detach(), same_words, None, targets, HeadSettings(outputs=("log_probs", "is_top1")))
-        assert found.is_top1 is not None
-        assert found.is_top1.tolist() == (logits.argmax(dim=1) == target).tolist()
+        computed = token_scores(
+            hidden.detach(), same_words, None, targets, HeadSettings(outputs=("log_probs", "is_top1"))
+        )
+        assert computed.is_top1 is not None
+        assert computed.is_top1.tolist() == (logits.argmax(dim=1) == target).tolist()
     assert (logits.argmax(dim=1) == 5).any()
 
 
 def test_a_frozen_head_gets_no_gradient() -> None:
     hidden, weight, _, targets = head()
-    found = token_scores(hidden, weight.detach(), None, targets, HeadSettings())
-    found.log_probs.sum().backward()
+    computed = token_scores(hidden, weight.detach(), None, targets, HeadSettings())
+    computed.log_probs.sum().backward()
     assert hidden.grad is not None
     assert weight.grad is None
 
@@ -133,9 +141,9 @@ def test_bfloat16_is_as_near_as_its_logits_are() -> None:
     hidden, weight, _, targets = head()
     low, low_weight = hidden.detach().bfloat16().requires_grad_(), weight.detach().bfloat16()
     exact = low.detach().float().requires_grad_()
-    wanted = plain(exact, low_weight.float(), None, targets, HeadSettings())["log_probs"]
-    (gradient,) = torch.autograd.grad(wanted.sum(), exact)
-    found = token_scores(low, low_weight, None, targets, HeadSettings()).log_probs
-    (got,) = torch.autograd.grad(found.sum(), low)
-    torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.05)
+    expected = plain(exact, low_weight.float(), None, targets, HeadSettings())["log_probs"]
+    (gradient,) = torch.autograd.grad(expected.sum(), exact)
+    computed = token_scores(low, low_weight, None, targets, HeadSettings()).log_probs
+    (got,) = torch.autograd.grad(computed.sum(), low)
+    torch.testing.assert_close(computed, expected, rtol=0.02, atol=0.05)
     assert (got.float() - gradient).norm() < 0.02 * gradient.norm()

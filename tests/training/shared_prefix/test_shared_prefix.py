@@ -66,9 +66,9 @@ def test_log_probabilities_and_gradients_are_those_of_the_padded_batch(name: str
 def test_a_model_that_cannot_share_answers_as_trl_and_says_why_once(name: str, caplog: Any) -> None:
     config, reason = UNKNOWN[name]
     ours, theirs, packed = twins(config(), "eager")
-    given = batch()
+    inputs = batch()
     for _ in range(2):
-        mine, other = (m(**given, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+        mine, other = (m(**inputs, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
         assert torch.equal(mine, other)
     assert reason in packed.reason
     assert sum("TRL's own forward" in record.message for record in caplog.records) == 1
@@ -116,8 +116,8 @@ def test_prompt_learning_falls_back(caplog: Any) -> None:
 
 def test_rows_padded_on_the_left_fall_back(caplog: Any) -> None:
     ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
-    given = {name: value.flip(1) for name, value in batch().items()}
-    mine, other = (m(**given, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+    inputs = {name: value.flip(1) for name, value in batch().items()}
+    mine, other = (m(**inputs, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
     assert torch.equal(mine, other)
     assert "rows are not padded on the right" in caplog.text
 
@@ -142,14 +142,14 @@ def test_every_prompt_and_every_distinct_completion_is_computed_once() -> None:
     """28 pairs of 8 completions: 56 rows cost one prompt and eight completions, less each one's last token."""
     prompt, completions = [11] * 20, [[30 + k] * (3 + k) for k in range(8)]
     pairs = [(i, j) for i in range(8) for j in range(i)]
-    given = padded([(prompt, completions[i]) for pair in zip(*pairs, strict=True) for i in pair])
-    assert len(given["input_ids"]) == 56
+    padded_batch = padded([(prompt, completions[i]) for pair in zip(*pairs, strict=True) for i in pair])
+    assert len(padded_batch["input_ids"]) == 56
     ours, theirs, packed = twins(KNOWN["llama"](), "sdpa")
     computed: list[int] = []
     ours.model.embed_tokens.register_forward_hook(lambda module, inputs, output: computed.append(output.shape[1]))
     scored: list[int] = []
-    assert_same(ours, theirs, answers(ours, theirs, given))
-    scored.append(len(build_layout(**given).targets))
+    assert_same(ours, theirs, answers(ours, theirs, padded_batch))
+    scored.append(len(build_layout(**padded_batch).targets))
     assert computed == [20 + sum(len(c) - 1 for c in completions)]
     assert scored == [sum(len(c) for c in completions)]
     assert packed.reason is None
@@ -158,11 +158,11 @@ def test_every_prompt_and_every_distinct_completion_is_computed_once() -> None:
 def test_what_prompts_begin_with_together_is_computed_once() -> None:
     """A system prompt of 30 tokens before 4 questions with two answers each, of 16 rows' tokens."""
     system, questions = [11] * 30, [[20 + n] * (2 + n) for n in range(4)]
-    given = padded([(system + question, [40 + n] * 6) for question in questions for n in range(2)])
+    inputs = padded([(system + question, [40 + n] * 6) for question in questions for n in range(2)])
     ours, theirs, packed = twins(KNOWN["llama"](), "sdpa")
-    assert_same(ours, theirs, answers(ours, theirs, given))
+    assert_same(ours, theirs, answers(ours, theirs, inputs))
     assert packed.reason is None
-    layout = build_layout(**given)
+    layout = build_layout(**inputs)
     assert layout.input_ids.numel() == 30 + sum(len(question) for question in questions) + 8 * 5
     assert len(layout.segments) == 8
     few = padded([([5, 6, 7, *question], [9, 9, 9]) for question in questions])
@@ -171,8 +171,8 @@ def test_what_prompts_begin_with_together_is_computed_once() -> None:
 
 def test_a_batch_without_anything_to_score_is_not_an_error() -> None:
     ours, theirs, _ = twins(KNOWN["llama"](), "sdpa")
-    given = padded([([5, 6], []), ([7], [])])
-    mine, other = (m(**given, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+    inputs = padded([([5, 6], []), ([7], [])])
+    mine, other = (m(**inputs, use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
     assert torch.equal(mine, other)
 
 

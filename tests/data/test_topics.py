@@ -46,4 +46,4 @@ def test_few_prompts_are_one_topic_at_most(count: int) -> None:
 
 
 def test_the_same_prompts_give_the_same_topics() -> None:
-    assert topics_for({"cooking": 9, "football": 9}) == topics({"cooking": 9, "football": 9})
+    assert topics_for({"cooking": 9, "football": 9}) == topics_for({"cooking": 9, "football": 9})

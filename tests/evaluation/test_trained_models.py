@@ -250,11 +250,11 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
     for name in ("dpo", "sft"):
         model = load_adapter(load_base(section, project.folder), inputs[name]).eval()
         values += log_probs(model, scored, pad_id=0, batch_size=1)
-    assert found["scores"][0]["chosen_reward"] == pytest.approx(0.1 * (values[0] - values[1]), abs=1e-5)
-    assert found["scores"][0]["margin"] == pytest.approx(
-        found["scores"][0]["chosen_reward"] - found["scores"][0]["rejected_reward"]
+    assert result["scores"][0]["chosen_reward"] == pytest.approx(0.1 * (values[0] - values[1]), abs=1e-5)
+    assert result["scores"][0]["margin"] == pytest.approx(
+        result["scores"][0]["chosen_reward"] - result["scores"][0]["rejected_reward"]
     )
-    assert (found["rows"], found["accuracy"]["n"]) == (len(pairs), len(pairs))
+    assert (result["rows"], result["accuracy"]["n"]) == (len(pairs), len(pairs))
     assert len((tmp_path / "scored.jsonl").read_text().splitlines()) == len(pairs)
 
 

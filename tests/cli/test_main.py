@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from tests.support.projects import REPO
     [
         (["gate", "--forse"], "fairlead gate: No such option: --forse"),
         (["gaet"], "fairlead: No such command 'gaet'"),
-        (["try"], "fairlead try: Missing argument 'prompt'"),
+        (["try"], "fairlead try: Missing argument 'PROMPT'"),
         (["data", "show", "x", "--from", "0"], "fairlead data show: Invalid value for '--from'"),
         (["demo", "--seed", "4294967296"], "fairlead demo: Invalid value for '--seed'"),
     ],
@@ -157,3 +160,38 @@ def test_every_command_explains_itself(name: str) -> None:
     result = CliRunner().invoke(app, [*shlex.split(name), "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
+    command: Any = typer.main.get_command(app)
+    for part in name.split():
+        command = command.commands[part]
+    for parameter in command.params:
+        is_project = parameter.name == "folder" and name != "verify"
+        assert (parameter.metavar == "PROJECT") == (is_project or (name == "demo" and parameter.name == "to"))
+        # Typer reads help as Rich's markup, in which brackets are styles and would not be shown.
+        assert "[" not in (parameter.help or "")
+
+
+def test_the_help_lists_every_command_in_the_order_of_the_work() -> None:
+    root: Any = typer.main.get_command(app)
+    names = root.list_commands(None)
+    assert sorted(names) == sorted(root.commands)
+    panels = [root.commands[name].rich_help_panel for name in names]
+    assert None not in panels
+    assert [panel for panel, _ in groupby(panels)] == list(dict.fromkeys(panels)), "each group stands in one piece"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output == f"fairlead {version('fairlead')}\n"
+
+
+def test_a_shell_can_complete_commands() -> None:
+    request = {"_FAIRLEAD_COMPLETE": "complete_bash", "COMP_WORDS": "fairlead swe", "COMP_CWORD": "1"}
+    result = fairlead(env={**os.environ, **request})
+    assert (result.returncode, result.stdout.split()) == (0, ["sweep"])
+
+
+def test_ctrl_c_prints_one_line() -> None:
+    code = "from fairlead.cli import main\n@main.app.command()\ndef waits():\n    raise KeyboardInterrupt\nmain.main()"
+    result = subprocess.run([sys.executable, "-c", code, "waits"], capture_output=True, text=True, check=False)
+    assert result.returncode == 130
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("fairlead: stopped")

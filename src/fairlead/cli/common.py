@@ -16,11 +16,21 @@ from fairlead import escape
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 
-FolderArgument = Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")]
-FolderOption = Annotated[Path, typer.Option("--project", "-C", help="project folder")]
+ProjectArgument = Annotated[Path, typer.Argument(metavar="PROJECT", help="project folder: the one with fairlead.yaml")]
+ProjectOption = Annotated[
+    Path, typer.Option("--project", "-C", metavar="PROJECT", help="project folder: the one with fairlead.yaml")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 Force = Annotated[bool, typer.Option("--force", help="run the stage even if it is up to date")]
-JustEstimate = Annotated[bool, typer.Option("--estimate", help="say what the judge would cost, and run nothing")]
+JustEstimate = Annotated[bool, typer.Option("--estimate", help="print what the judge would cost, and run nothing")]
+
+# The groups in which the help lists the commands.
+START = "Start"
+WHOLE_PROJECT = "The whole project"
+BEFORE_TRAINING = "Before training"
+TRAINING = "Training"
+EVALUATION = "Evaluation"
+RELEASE = "Release"
 
 # Exit statuses beside those of the errors (3 and more) and those of the gate, to which 0, 1 and 2 belong.
 NOT_PASSED = 5  # a check was made and not passed: of data, or of a judge

@@ -11,9 +11,9 @@ from rich.table import Table
 from fairlead.cli.common import (
     NOT_PASSED,
     AsJson,
-    FolderArgument,
     Force,
     JustEstimate,
+    ProjectArgument,
     err,
     out,
     print_json,
@@ -24,21 +24,23 @@ from fairlead.documents.data_check import DataCheck
 from fairlead.errors import ConfigError, some
 from fairlead.records import Interval
 
-app = typer.Typer(no_args_is_help=True, help="Preference data: build, import, check, split, export, show.")
+app = typer.Typer(no_args_is_help=True, help="Build, convert, check, split, export and show preference pairs.")
 
-Source = Annotated[str, typer.Argument(help="JSON, JSONL or Parquet file, the folder of a saved data set, or a hub id")]
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="JSON, JSONL or Parquet file, folder of a saved data set, or hub id")
+]
 Split = Annotated[str, typer.Option("--split", help="split of a data set")]
-Form = Annotated[str | None, typer.Option("--format", help="name of the rows' form; detected if not given")]
+Form = Annotated[str | None, typer.Option("--format", help="name of the rows' form (default: detected)")]
 Eval = Annotated[Path | None, typer.Option("--eval", help="held-out prompts that no pair may repeat")]
 Similarity = Annotated[
     float, typer.Option(min=0.01, max=1, help="Jaccard similarity of 5-word shingles that makes near-duplicates")
 ]
-Waive = Annotated[list[str] | None, typer.Option(help="name=reason of a check that may fail; may be repeated")]
+Waive = Annotated[list[str] | None, typer.Option(help="check that may fail, as name=reason; may be repeated")]
 
 
 @app.command("build")
 def build(
-    folder: FolderArgument = Path(), estimate: JustEstimate = False, force: Force = False, as_json: AsJson = False
+    folder: ProjectArgument = Path(), estimate: JustEstimate = False, force: Force = False, as_json: AsJson = False
 ) -> None:
     """Build the preference pairs: sample, judge, pair, split."""
     from fairlead.cli.judge_estimates import show_stage_estimate
@@ -51,13 +53,13 @@ def build(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(help="JSON, JSONL or Parquet file, or a hub id")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="JSON, JSONL or Parquet file, or hub id")],
     to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("data/preferences.jsonl"),
     split: Annotated[str, typer.Option(help="split of a hub data set")] = "train",
-    form: Annotated[str | None, typer.Option("--format", help="name of the rows' form; detected if not given")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="name of the rows' form (default: detected)")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read preference pairs of any known form and write them in Fairlead's."""
+    """Convert preference pairs of any known form to Fairlead's."""
     from fairlead.data.convert import import_preferences
 
     summary = import_preferences(source, to, split=split, form=form)
@@ -78,13 +80,13 @@ def check(
     evaluation: Eval = None,
     purpose: Annotated[str, typer.Option(help="what the pairs are for: trial, effect or reliance")] = "trial",
     waive: Waive = None,
-    strict: Annotated[bool, typer.Option("--strict", help="a warning is a failure too")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="treat warnings as failures")] = False,
     split: Split = "train",
     form: Form = None,
     similarity: Similarity = 0.8,
     as_json: AsJson = False,
 ) -> None:
-    """Check preference pairs before training on them. Exit status 0: nothing failed; 5: something did."""
+    """Check preference pairs before training on them. Exit status: 0 nothing failed, 5 a check failed."""
     from fairlead.data.data_files import check_file
 
     report, _ = check_file(
@@ -100,7 +102,7 @@ def check(
 @app.command()
 def clean(
     source: Source,
-    drop: Annotated[list[str], typer.Option(help="check whose rows are left out; may be repeated")],
+    drop: Annotated[list[str], typer.Option(help="leave out the rows of this check; may be repeated")],
     to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("cleaned.jsonl"),
     evaluation: Eval = None,
     split: Split = "train",
@@ -108,7 +110,7 @@ def clean(
     similarity: Similarity = 0.8,
     as_json: AsJson = False,
 ) -> None:
-    """Write the pairs without the rows that some checks are about."""
+    """Write the pairs without the rows that the named checks complain about."""
     from fairlead.data.data_files import check_file, clean_file
 
     report, imported = check_file(
@@ -120,17 +122,22 @@ def clean(
 
 @app.command("split")
 def split_(
-    source: Annotated[list[str], typer.Argument(help="file of pairs to split; with --verify the files to compare")],
+    source: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE", help="file of pairs to split; with --verify the files to compare"),
+    ],
     to: Annotated[Path, typer.Option("--out", help="folder to write train, validation and eval into")] = Path("split"),
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="share of the pairs")] = 0.1,
     evaluation: Annotated[float, typer.Option("--eval", min=0, max=0.9, help="share of the pairs")] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="another seed draws another split")] = 0,
-    verify: Annotated[bool, typer.Option("--verify", help="split nothing: prove that no two files leak")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="split nothing; check that no two files share prompts")
+    ] = False,
     form: Form = None,
     similarity: Similarity = 0.8,
     as_json: AsJson = False,
 ) -> None:
-    """Split pairs by prompt, near-duplicate clusters whole; or prove that files do not leak into each other."""
+    """Split pairs by prompt, keeping near-duplicates together; or check that files share no prompts."""
     from fairlead.data.data_files import split_file, verify_split
     from fairlead.data.reading.readers import left_out
 
@@ -182,8 +189,8 @@ def export(
 def show(
     source: Source,
     start: Annotated[int, typer.Option("--from", min=1, help="number of the first pair")] = 1,
-    count: Annotated[int | None, typer.Option(min=1, help="how many pairs; all if not given")] = None,
-    most_chars: Annotated[int, typer.Option(min=20, help="characters of a text that are shown")] = 2000,
+    count: Annotated[int | None, typer.Option(min=1, help="how many pairs (default: all)")] = None,
+    most_chars: Annotated[int, typer.Option(min=20, help="longest text that is shown whole, in characters")] = 2000,
     split: Split = "train",
     form: Form = None,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, FolderArgument, open_project, out, print_json, print_line
+from fairlead.cli.common import AsJson, ProjectArgument, open_project, out, print_json, print_line
 from fairlead.documents.decision import Decision
 
 _WIDE, _NAME_WIDTH = 110, 18  # columns of a terminal
@@ -17,11 +17,11 @@ _SHOWN = {"meets every target": "meets", "not shown either way": "not shown"}  #
 
 
 def decide(
-    folder: FolderArgument = Path(),
+    folder: ProjectArgument = Path(),
     force: Annotated[bool, typer.Option("--force", help="measure again even if it is up to date")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure whether prompts, examples or documents are enough, before anything is trained."""
+    """Measure whether instructions, examples or retrieval are enough without fine-tuning."""
     from fairlead.decide.permission import read_decision
 
     artifact = open_project(folder).run("decide", force=["decide"] if force else [])["decide"]

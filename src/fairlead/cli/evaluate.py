@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fairlead.cli.common import (
+    EVALUATION,
     AsJson,
-    FolderOption,
     Force,
     JustEstimate,
+    ProjectOption,
     err,
     open_project,
     out,
@@ -29,20 +30,22 @@ from fairlead.errors import some
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 
-app = typer.Typer(invoke_without_command=True, help="Compare base, SFT and DPO; statistics of other evaluations.")
+app = typer.Typer(
+    invoke_without_command=True, help="Compare base, SFT and DPO, and answers or verdicts made elsewhere."
+)
 
 
 def mount(root: typer.Typer) -> None:
-    """Puts the commands where they belong: `fairlead eval …`, `fairlead score`, `fairlead try`."""
-    root.add_typer(app, name="eval")
-    root.command("score")(score)
-    root.command("try")(try_)
+    """Adds `fairlead eval …`, `fairlead score` and `fairlead try` to the command line."""
+    root.add_typer(app, name="eval", rich_help_panel=EVALUATION)
+    root.command("score", rich_help_panel=EVALUATION)(score)
+    root.command("try", rich_help_panel=EVALUATION)(try_)
 
 
 @app.callback()
 def eval_(
     context: typer.Context,
-    folder: FolderOption = Path(),
+    folder: ProjectOption = Path(),
     estimate: JustEstimate = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -60,11 +63,11 @@ def eval_(
 
 @app.command("stats")
 def eval_stats(
-    file: Annotated[Path, typer.Argument(help="annotations of two models' answers")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="annotations of two models' answers")],
     form: Annotated[str, typer.Option("--format", help="alpaca_eval or jsonl")] = "alpaca_eval",
     as_json: AsJson = False,
 ) -> None:
-    """Win rate, standard error and interval of an evaluation made elsewhere."""
+    """Show win rate, standard error and interval of an evaluation made elsewhere."""
     from fairlead.evaluation.external.annotations import eval_stats
 
     figures = eval_stats(file, form)
@@ -75,12 +78,12 @@ def eval_stats(
 
 
 def score(
-    file: Annotated[Path, typer.Argument(help="rows {prompt, answer}, or preference pairs")],
-    folder: FolderOption = Path(),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="rows {prompt, answer}, or preference pairs")],
+    folder: ProjectOption = Path(),
     to: Annotated[Path | None, typer.Option("--out", help="file for the rows with their rewards")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Use the DPO model as a reward model: implicit rewards of answers."""
+    """Score answers with the implicit reward of the DPO model."""
     from fairlead.evaluation.reward_model import score_file
 
     scored = score_file(Project(folder, progress=for_console(err)), file, to)
@@ -102,9 +105,9 @@ def score(
 
 
 def try_(
-    prompt: Annotated[str, typer.Argument(help="what to ask")],
-    folder: FolderOption = Path(),
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy; answers.temperature if not given")] = None,
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="what to ask")],
+    folder: ProjectOption = Path(),
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy (default: answers.temperature)")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the answers of base, SFT and DPO side by side."""
@@ -123,12 +126,14 @@ def try_(
 
 @app.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(help="answers of one or more models")],
-    folder: FolderOption = Path(),
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="answers of one or more models")],
+    folder: ProjectOption = Path(),
     form: Annotated[str, typer.Option("--format", help="alpaca_eval or jsonl")] = "alpaca_eval",
     to: Annotated[Path, typer.Option("--out", help="folder for comparison.json and verdicts.jsonl")] = Path("imported"),
-    own: Annotated[bool, typer.Option("--own", help="beside the project's own base, SFT and DPO")] = False,
-    name: Annotated[str | None, typer.Option(help="the model's name, where the file gives none")] = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="also compare them with the project's own base, SFT and DPO")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="the model's name, if the file gives none")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare answers that other systems made, with the project's judge and metrics."""

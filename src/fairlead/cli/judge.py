@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import NOT_PASSED, AsJson, FolderOption, JustEstimate, out, print_json
+from fairlead.cli.common import NOT_PASSED, AsJson, JustEstimate, ProjectOption, out, print_json
 from fairlead.cli.judge_estimates import show_estimates
 from fairlead.errors import ConfigError
 
@@ -23,10 +23,14 @@ if TYPE_CHECKING:  # statistics takes seconds to import, and every command impor
     from fairlead.judges.qualification.human_labels import LabelledComparison
     from fairlead.records import Interval
 
-app = typer.Typer(no_args_is_help=True, help="Judges: agreement with people, qualification, cost, and the ledger.")
+app = typer.Typer(no_args_is_help=True, help="Check how far a judge can be trusted, and show what judges were asked.")
 
-File = Annotated[Path, typer.Argument(help="comparisons that people have judged: PandaLM's, LLMBar's or your own")]
-ForEval = Annotated[bool, typer.Option("--eval", help="the judge of the comparison instead of that of the pairs")]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="comparisons that people have judged: PandaLM's, LLMBar's or your own")
+]
+ForEval = Annotated[
+    bool, typer.Option("--eval", help="use the judge of the comparison instead of the judge of the pairs")
+]
 
 _FIGURES = {
     "accuracy": "right, of readable verdicts",
@@ -50,15 +54,15 @@ def agreement(
     verdicts: Annotated[
         str | None, typer.Option(help="field of the file that holds stored verdicts; the project's judge is not asked")
     ] = None,
-    folder: FolderOption = Path(),
+    folder: ProjectOption = Path(),
     evaluation: ForEval = False,
     rows: Annotated[
-        int | None, typer.Option(min=1, help="ask about this many rows, evenly spread; all if not given")
+        int | None, typer.Option(min=1, help="ask about this many rows, evenly spread (default: all)")
     ] = None,
     estimate: JustEstimate = False,
     as_json: AsJson = False,
 ) -> None:
-    """How far a judge agrees with people: accuracy, Cohen's κ, taste for a place and for length, missing share."""
+    """Measure how far a judge agrees with people: accuracy, Cohen's κ, position and length bias, missing verdicts."""
     from fairlead.judges.qualification import agreement as people
 
     if verdicts is not None:
@@ -89,13 +93,15 @@ def agreement(
 
 @app.command()
 def check(
-    file: Annotated[Path | None, typer.Argument(help="labelled comparisons; judge_check.labelled if not given")] = None,
-    folder: FolderOption = Path(),
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="labelled comparisons (default: judge_check.labelled)")
+    ] = None,
+    folder: ProjectOption = Path(),
     evaluation: ForEval = False,
     estimate: JustEstimate = False,
     as_json: AsJson = False,
 ) -> None:
-    """Qualify a judge before it is trusted. Exit status 0: it meets what is demanded; 5: it does not."""
+    """Check that a judge meets the project's demands. Exit status: 0 it does, 5 it does not."""
     from fairlead.judges.qualification.human_labels import read_labelled
     from fairlead.judges.qualification.model_families import shared_lineage
     from fairlead.judges.qualification.qualify import families_of, planned, qualify
@@ -121,13 +127,14 @@ def check(
 
 @app.command()
 def ledger(
-    folder: FolderOption = Path(),
+    folder: ProjectOption = Path(),
     find: Annotated[
-        str | None, typer.Option(help="show the replies whose subject or key begins so, such as a comparison's id")
+        str | None,
+        typer.Option(help="show the replies whose subject or key begins with this, such as a comparison's id"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What models were asked and what it cost; with --find, their replies as they came."""
+    """Show how often models were asked and what it cost; with --find, their replies."""
     from fairlead.cli import judge_ledger
     from fairlead.llm.store.reply_store import ReplyStore
 

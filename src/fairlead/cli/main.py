@@ -9,24 +9,29 @@ import sys
 import traceback
 import warnings
 from dataclasses import asdict
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from fairlead import escape
 from fairlead.cli import data, decide, evaluate, judge, release, train
 from fairlead.cli.common import (
+    BEFORE_TRAINING,
     BROKEN_PIPE,
     BUG,
+    START,
     STOPPED,
     USAGE_ERROR,
+    WHOLE_PROJECT,
     AsJson,
-    FolderArgument,
     Force,
     JustEstimate,
+    ProjectArgument,
     err,
     open_project,
     out,
@@ -39,35 +44,63 @@ from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_json
 from fairlead.pipeline.project import Project
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Align a language model to preferences, and prove that it helped.",
+_ORDER = (
+    *("demo", "init", "doctor"),
+    *("run", "status", "report"),
+    *("data", "judge", "decide"),
+    *("sft", "dpo", "sweep", "diagnose"),
+    *("eval", "score", "try"),
+    *("gate", "release", "verify", "serve"),
 )
 
 
-@app.command()
-def init(folder: FolderArgument) -> None:
-    """Write a fairlead.yaml whose comments explain every key."""
+class _Commands(TyperGroup):
+    """Lists the commands in the order in which a project uses them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for name in _ORDER if name in self.commands]
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(asked_for: bool) -> None:
+    if asked_for:
+        print_line("fairlead " + version_of("fairlead"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Align a language model to preferences, and prove that it helped."""
+
+
+@app.command(rich_help_panel=START)
+def init(folder: ProjectArgument) -> None:
+    """Write a fairlead.yaml in which comments explain every key."""
     from fairlead.config.template import write_template
 
     path = write_template(folder)
     print_line(f"wrote {path}; edit it, then: fairlead run {folder}")
 
 
-app.command()(decide.decide)
-
-
-@app.command()
+@app.command(rich_help_panel=WHOLE_PROJECT)
 def run(
-    folder: FolderArgument = Path(),
+    folder: ProjectArgument = Path(),
     until: Annotated[str | None, typer.Option(help="last stage to run")] = None,
     force: Annotated[list[str] | None, typer.Option(help="stage to run even if it is up to date")] = None,
     estimate: JustEstimate = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run all stages, skipping what is up to date."""
+    """Run all stages that are not up to date."""
     if estimate:
         if until or force:
             raise ConfigError("--until and --force are not read beside --estimate", where="fairlead run")
@@ -80,9 +113,9 @@ def run(
         show_report(folder)
 
 
-@app.command()
-def status(folder: FolderArgument = Path(), as_json: AsJson = False) -> None:
-    """Show each stage, its state, why it is stale, and its headline figure."""
+@app.command(rich_help_panel=WHOLE_PROJECT)
+def status(folder: ProjectArgument = Path(), as_json: AsJson = False) -> None:
+    """Show the state of each stage, its main figure, and why it would run again."""
     rows = Project(folder).status()
     if as_json:
         print_json([asdict(row) for row in rows])
@@ -90,9 +123,9 @@ def status(folder: FolderArgument = Path(), as_json: AsJson = False) -> None:
         show_status(rows)
 
 
-@app.command()
-def report(folder: FolderArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
-    """Write report.md and report.json."""
+@app.command(rich_help_panel=WHOLE_PROJECT)
+def report(folder: ProjectArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
+    """Write report.md and report.json, and show the report."""
     open_project(folder).run("report", force=["report"] if force else [])
     if as_json:
         print_json(read_json(folder / "report" / "report.json"))
@@ -100,12 +133,12 @@ def report(folder: FolderArgument = Path(), force: Force = False, as_json: AsJso
         show_report(folder)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def demo(
-    to: Annotated[Path, typer.Option("--out", help="project folder to make")] = Path("demo-project"),
+    to: Annotated[Path, typer.Option("--out", metavar="PROJECT", help="project folder to make")] = Path("demo-project"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of the task, the model and the run")] = 0,
 ) -> None:
-    """Make the built-in incident-triage project and run all of it."""
+    """Make the built-in incident-triage project and run all its stages."""
     from fairlead.demo.project import make_project
     from fairlead.progress import for_console
 
@@ -115,14 +148,14 @@ def demo(
     print_line(
         "with your own model:\n"
         "  fairlead init my-project        # write fairlead.yaml, every key explained\n"
-        "  fairlead run my-project         # all stages; stop and go on as you like\n"
+        "  fairlead run my-project         # all stages; you can stop and resume at any time\n"
         "  fairlead gate my-project        # exit status 0: there is evidence that it is better"
     )
 
 
-@app.command()
+@app.command(rich_help_panel=START)
 def doctor(as_json: AsJson = False) -> None:
-    """What this machine, these versions and these keys can do, and what to install for the rest."""
+    """Show what this machine, the installed packages and the keys allow, and what is missing."""
     from fairlead.cli.doctor import examine
 
     findings = examine()
@@ -135,10 +168,11 @@ def doctor(as_json: AsJson = False) -> None:
     out.print(table)
 
 
+app.add_typer(data.app, name="data", rich_help_panel=BEFORE_TRAINING)
+app.add_typer(judge.app, name="judge", rich_help_panel=BEFORE_TRAINING)
+app.command(rich_help_panel=BEFORE_TRAINING)(decide.decide)
 train.mount(app)
-app.add_typer(data.app, name="data")
 evaluate.mount(app)
-app.add_typer(judge.app, name="judge")
 release.mount(app)
 
 
@@ -178,14 +212,19 @@ def _status() -> int:
     except KeyboardInterrupt:
         status = STOPPED
     except SystemExit as error:
-        return _ended(error)
+        return int(error.code or 0) if _completes() else _ended(error)
     except Exception:
         err.print(escape.printable(traceback.format_exc()), soft_wrap=True)
         print_line("fairlead: this is a bug in fairlead; please report the lines above", to=err)
         return BUG
     if status == STOPPED:
-        print_line("fairlead: stopped; nothing that was finished is lost, the same command goes on from here", to=err)
+        print_line("fairlead: stopped; finished work is kept, and the same command resumes here", to=err)
     return status if isinstance(status, int) else 0
+
+
+def _completes() -> bool:
+    """Whether typer answers a request for shell completion, which ends the process before any command begins."""
+    return "_FAIRLEAD_COMPLETE" in os.environ or sys.argv[1:2] in (["--install-completion"], ["--show-completion"])
 
 
 def _usage(error: TyperException) -> str:

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from fairlead.cli.common import (
+    RELEASE,
     AsJson,
-    FolderArgument,
-    FolderOption,
     Force,
+    ProjectArgument,
+    ProjectOption,
     err,
     open_project,
     print_json,
@@ -26,11 +27,9 @@ from fairlead.files import read_text, write_atomic
 
 
 def mount(app: typer.Typer) -> None:
-    """`fairlead gate`, `fairlead release`, `fairlead verify`, `fairlead serve`."""
-    app.command("gate")(gate)
-    app.command("release")(release)
-    app.command("verify")(verify)
-    app.command("serve")(serve)
+    """Adds the commands to the command line."""
+    for command in (gate, release, verify, serve):
+        app.command(rich_help_panel=RELEASE)(command)
 
 
 def write_gate_files(gate_folder: Path, *, junit: Path | None, markdown: Path | None) -> None:
@@ -41,13 +40,13 @@ def write_gate_files(gate_folder: Path, *, junit: Path | None, markdown: Path | 
 
 
 def gate(
-    folder: FolderArgument = Path(),
+    folder: ProjectArgument = Path(),
     junit: Annotated[Path | None, typer.Option(help="file to write as JUnit XML")] = None,
     markdown: Annotated[Path | None, typer.Option(help="file to write as Markdown")] = None,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the evidence. Exit status 0 passed, 1 failed, 2 not enough evidence."""
+    """Judge the evidence. Exit status: 0 passed, 1 failed, 2 not enough evidence."""
     from fairlead.gate.criteria import EXIT_CODES
     from fairlead.release.evidence import verify_judged
 
@@ -64,16 +63,22 @@ def gate(
 
 
 def release(
-    version: Annotated[str, typer.Argument(help="name of the version, as in v0.1.0; never written twice")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="name of the version, such as v0.1.0; it is never overwritten")
+    ],
     to: Annotated[str, typer.Option("--to", help="folder, or hf://organisation/name")],
-    folder: FolderOption = Path(),
+    folder: ProjectOption = Path(),
     candidate: Annotated[str, typer.Option(help="dpo or sft")] = "dpo",
     merged: Annotated[bool, typer.Option("--merged", help="full weights instead of the adapter")] = False,
-    despite: Annotated[str | None, typer.Option(help="release against the evidence, and say why; for good")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="all but the last step: nothing is written")] = False,
+    despite: Annotated[
+        str | None, typer.Option(help="release against the evidence, for this reason, which stays in the model card")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="do everything but the last step: nothing is written or uploaded")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Release a candidate whose gate has passed, with its evidence. Refused where the evidence forbids it."""
+    """Write a candidate that has passed the gate to a folder or a hub, with its evidence."""
     from fairlead.release.evidence import CANDIDATES
     from fairlead.release.export import release as run
 
@@ -104,10 +109,10 @@ def release(
 
 
 def verify(
-    folder: Annotated[Path, typer.Argument(help="a released folder")],
+    folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="a released folder")],
     as_json: AsJson = False,
 ) -> None:
-    """Compare every byte of a released folder with its checksums, which are no signature."""
+    """Compare every file of a released folder with its checksums; they are not a signature."""
     from fairlead.release.checksums import SUMS
     from fairlead.release.checksums import verify as run
 
@@ -121,12 +126,12 @@ def verify(
 
 
 def serve(
-    folder: FolderOption = Path(),
-    engine: Annotated[str | None, typer.Option(help="vllm or transformers; what is installed if not given")] = None,
+    folder: ProjectOption = Path(),
+    engine: Annotated[str | None, typer.Option(help="vllm or transformers (default: vllm if it is installed)")] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "localhost",
     port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
 ) -> None:
-    """Put base, SFT and DPO behind an OpenAI-compatible endpoint, as the models base, sft and dpo."""
+    """Serve base, SFT and DPO through an OpenAI-compatible endpoint, as the models base, sft and dpo."""
     from fairlead.release.serve import choose_engine, server
 
     chosen = choose_engine(engine)

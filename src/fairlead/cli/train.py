@@ -8,25 +8,27 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import AsJson, FolderArgument, Force, err, out, print_json
+from fairlead.cli.common import TRAINING, AsJson, Force, ProjectArgument, err, out, print_json
 from fairlead.cli.render import run_stage
 from fairlead.errors import DataError
 
 
 def sweep(
-    folder: Annotated[Path, typer.Argument(help="project folder, the one with fairlead.yaml")] = Path(),
+    folder: ProjectArgument = Path(),
     over: Annotated[
-        list[str] | None, typer.Option(help="key and values, as in dpo.beta=0.1,0.3; several are combined")
+        list[str] | None, typer.Option(help="key and values, such as dpo.beta=0.1,0.3; with several, every combination")
     ] = None,
     kl_prompts: Annotated[
         int | None,
         typer.Option(
-            "--kl-samples", min=2, help="held-out prompts on which the KL is measured; probe.kl_prompts if not given"
+            "--kl-samples",
+            min=2,
+            help="number of held-out prompts that the KL is measured on (default: probe.kl_prompts)",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train and evaluate a list of β, or of other keys, and recommend one by evidence."""
+    """Train and evaluate several values of β or of other keys, and recommend one."""
     from fairlead.progress import for_console
     from fairlead.sweep import run as sweeping
     from fairlead.sweep.recommend import advice, interval_text
@@ -55,10 +57,12 @@ def sweep(
 
 
 def diagnose(
-    log: Annotated[Path, typer.Argument(help="metrics.jsonl of a training, or a project folder")] = Path(),
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="metrics.jsonl of a DPO training, or a project folder")
+    ] = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Say what the curves of a DPO training mean, and what to do."""
+    """Explain the curves of a DPO training, and say what to change."""
     from fairlead.config.monitoring import Thresholds
     from fairlead.documents.diagnosis import alarms
     from fairlead.training.diagnosis import rules
@@ -86,19 +90,17 @@ def diagnose(
         out.print(rules.sentence(metrics, findings), soft_wrap=True)
 
 
-def sft(folder: FolderArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
-    """Supervised fine-tuning of the base model."""
+def sft(folder: ProjectArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
+    """Train the SFT model: supervised fine-tuning of the base model."""
     run_stage(folder, "sft", force=force, as_json=as_json)
 
 
-def dpo(folder: FolderArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
-    """Direct preference optimisation from the SFT model."""
+def dpo(folder: ProjectArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
+    """Train the DPO model: direct preference optimisation of the SFT model."""
     run_stage(folder, "dpo", force=force, as_json=as_json)
 
 
 def mount(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
-    app.command()(sft)
-    app.command()(dpo)
-    app.command()(sweep)
-    app.command()(diagnose)
+    for command in (sft, dpo, sweep, diagnose):
+        app.command(rich_help_panel=TRAINING)(command)

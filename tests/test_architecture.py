@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 
 from fairlead.config.project import Config
 from fairlead.documents.report import Report, TableRow
@@ -72,8 +73,19 @@ def test_every_file_that_the_page_names_is_there() -> None:
     named = {name for name in code(PAGE) if re.fullmatch(r"[\w/]+\.py", name) and "/" in name}
     assert len(named) > 25
     assert {name for name in named if not (SOURCE / name).is_file()} == set()
-    folders = {name for name in code(section("The way of one preference pair")) if name.endswith("/")}
+    folders = {name for name in code(section("The path of one preference pair")) if name.endswith("/")}
     assert {name for name in folders if name != "src/fairlead/" and not (SOURCE / name).is_dir()} == set()
+
+
+def test_what_the_page_says_is_to_be_found_is_there() -> None:
+    answers = section("Where to find")
+    assert answers.count("?") == 5
+    functions = re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, )?)+)", answers)
+    assert len(functions) == 6
+    for file, names in functions:
+        module = import_module(f"fairlead.{file.removesuffix('.py').replace('/', '.')}")
+        for name in code(names):
+            assert getattr(module, name).__module__ == module.__name__
 
 
 def test_no_file_is_long_and_no_folder_is_full() -> None:

@@ -1,8 +1,8 @@
 """Checks that score an answer by rule: the rubric judge adds them up, the comparison reports each.
 
 A check gives a value in [0, 1], or None where it is undefined for this prompt (its gold lacks the field). Model output
-is hostile: a pattern that takes longer than `PATTERN_SECONDS` on an answer is stopped and raises, because neither
-"matched" nor "not matched" is known.
+is not trusted: a pattern that takes longer than `PATTERN_SECONDS` on an answer is stopped and raises an error, because
+it is not known whether it matches.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Check = Callable[[str, Mapping[str, Any]], float | None]
 
 
 class PatternTimeoutError(DataError):
-    """A regular expression did not come to an end on an answer."""
+    """A regular expression did not finish on an answer in time."""
 
 
 def build_check(settings: CheckSettings, folder: Path) -> Check:

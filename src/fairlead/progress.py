@@ -1,4 +1,4 @@
-"""How long work shows itself: bars in a terminal, plain lines elsewhere, nothing in a library call."""
+"""Progress of long work: bars in a terminal, plain lines elsewhere, nothing in a library call."""
 
 from __future__ import annotations
 

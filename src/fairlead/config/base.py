@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 
 def _no_boolean(value: object) -> object:
-    """Python counts `true` as 1, so that `epochs: yes` would train one epoch."""
+    """Refuses booleans, which Python would accept as 1 or 0."""
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     return value

@@ -1,4 +1,4 @@
-"""The `decide` section of the YAML. Knows nobody but checks, so that the config can be read without loading a model."""
+"""The `decide` section of the YAML. Imports no other room, so that reading the config loads no model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BASE = "base"  # the name of the project's own base model among those asked
 
 
 class Target(Section):
-    """One line that answers must reach to be good enough."""
+    """A lower bound on a metric that answers must reach."""
 
     metric: str = Field(description="name of a check in eval.metrics, or judge_score for the judge's 1 to 10")
     at_least: Number = Field(description="the mean over the dev prompts must be shown to be this or more")
@@ -64,10 +64,10 @@ class EndpointModel(Section):
     timeout_s: Annotated[Positive, NotInKey] = Field(120.0, description="seconds until a request counts as failed")
     max_retries: Annotated[CountOrZero, NotInKey] = Field(8, description="tries after a transient failure")
     max_calls: Annotated[Count | None, NotInKey] = Field(
-        None, description="calls the stage may make in one run; a rerun goes on from there"
+        None, description="calls the stage may make in one run; a rerun resumes there"
     )
     max_cost: Annotated[Positive | None, NotInKey] = Field(
-        None, description="money the stage may spend in one run; a rerun goes on from there"
+        None, description="money the stage may spend in one run; a rerun resumes there"
     )
     price_per_million_input_tokens: Annotated[NotNegative | None, NotInKey] = Field(
         None, description="price of a million tokens it reads"
@@ -149,7 +149,7 @@ class EmbeddingSettings(Section):
 
 
 class DecideSection(Section):
-    """Whether to fine-tune at all; `waive` skips the question."""
+    """Whether to fine-tune at all; `waive` skips the measurement."""
 
     renamed: ClassVar[dict[str, str]] = {"writer": "instruction_optimizer"}
 

@@ -1,4 +1,4 @@
-"""The `probe` section of the YAML. Knows nobody but the checks, so that the config can be read without the rest."""
+"""The `probe` section of the YAML. Imports no other room, so that reading the config stays fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fairlead.config.judges import JudgeSettings
 
 
 class ProbeSettings(Section):
-    """What the training left as it was, and what it moved: measured beside the comparison."""
+    """What the training changed besides the task: forgetting, drift and the implicit reward."""
 
     texts: FilePath | None = Field(
         None, description="plain text of another kind than the task; its perplexity shows forgetting"

@@ -1,6 +1,6 @@
 """The `judge` section of the YAML: settings, or one line of text that stands for them.
 
-Knows nobody, so that the config can be read without loading a judge.
+Imports no other room, so that reading the config loads no judge.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class EndpointSettings(PromptedSettings):
     timeout_s: Annotated[Positive, NotInKey] = Field(120.0, description="seconds until a request counts as failed")
     max_retries: Annotated[CountOrZero, NotInKey] = Field(8, description="tries after a transient failure")
     max_calls: Annotated[Count | None, NotInKey] = Field(
-        None, description="calls one stage of a run may make; it stops there, and a rerun goes on from there"
+        None, description="calls one stage of a run may make; it stops there, and a rerun resumes there"
     )
     max_cost: Annotated[Positive | None, NotInKey] = Field(
         None,
-        description="money one stage of a run may spend, in the currency of the prices; a rerun goes on from there",
+        description="money one stage of a run may spend, in the currency of the prices; a rerun resumes there",
     )
     price_per_million_input_tokens: Annotated[NotNegative | None, NotInKey] = Field(
         None, description="price of a million tokens that the judge reads"

@@ -41,7 +41,7 @@ class Thresholds(Section):
         0.2, description="share by which the validation gap must still grow over the second half of its passes"
     )
     memorised: Annotated[Number, Field(gt=1)] = Field(
-        1.5, description="times a stalled validation gap from which that of training is one of pairs learnt by heart"
+        1.5, description="times the stalled validation gap above which the training gap means memorised pairs"
     )
     small_kl: Positive = Field(0.5, description="nats per answer under which the policy has hardly moved")
     small_gap: Positive = Field(

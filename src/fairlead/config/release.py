@@ -23,7 +23,7 @@ _EXAMPLES = {"table": "dpo", "pairwise": "win_rate", "training": "validation_los
 
 
 class Criterion(Section):
-    """One line that the gate demands of a figure of the comparison."""
+    """One bound on a figure that the gate requires."""
 
     figure: str = Field(
         max_length=200, description="a path into report.json, such as pairwise.dpo_vs_sft.low or table.format.dpo"
@@ -94,7 +94,7 @@ def why_unmeasured(figure: str, measured: Mapping[str, Sequence[str] | None], *,
 
 
 def default_criteria(pairs: Sequence[str]) -> list[Criterion]:
-    """What the gate demands where nothing is said, given the pairs that are judged.
+    """The gate's criteria if the config has none, given the pairs that are judged.
 
     DPO must be credibly better than what it was trained from; where no pair is judged, on a metric at least.
     """

@@ -58,7 +58,7 @@ class TrainSection(Section):
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
     log_every: Count = Field(5, description="updates between two lines of metrics.jsonl")
     eval_every: Count = Field(25, description="updates between two passes over the validation rows")
-    save_every: Count = Field(25, description="updates between two checkpoints; a killed run goes on from the last")
+    save_every: Count = Field(25, description="updates between two checkpoints; a killed run resumes from the last")
     report_to: list[str] = Field(
         [], description="trackers that transformers knows: wandb, mlflow, tensorboard, trackio"
     )

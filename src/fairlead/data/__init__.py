@@ -1,1 +1,1 @@
-"""People's files in, checked rows out."""
+"""Reads data files, checks their rows and writes them in one form."""

@@ -1,4 +1,4 @@
-"""Preference files as people keep them: checking, cleaning, splitting, and proving that a split holds."""
+"""Checks, cleans and splits preference files, and checks that a split does not leak."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Leak:
 
 
 def verify_split(files: Sequence[Path], similarity: float) -> dict[str, Any]:
-    """Proves that no two files share a prompt, a near-duplicate of one, or a declared cluster.
+    """Checks that no two files share a prompt, a near-duplicate of one, or a declared cluster.
 
     Raises:
         DataError: if fewer than two files are given, or one cannot be read.

@@ -1,4 +1,4 @@
-"""Pairs for people: chosen beside rejected, with what the judge said."""
+"""Shows pairs side by side, chosen and rejected, with the judge's reason."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fairlead.records import Imported, Preference, Sampled
 
 
 def pages(pairs: Sequence[Preference], places: Sequence[str], most_chars: int) -> Iterator[RenderableType]:
-    """One block per pair.
+    """One printable block for each pair.
 
     Args:
-        most_chars: of each text; what is left out is said.
+        most_chars: the longest text that is shown whole; of a longer one the number of omitted characters is given.
     """
     for pair, place in zip(pairs, places, strict=True):
         yield _page(pair, place, most_chars)
@@ -60,7 +60,7 @@ def clipped(text: str, max_chars: int) -> str:
 
 
 def through_pager(blocks: Iterable[str]) -> None:
-    """Gives texts to the pager of the environment, each when it has room for it; prints them where there is none."""
+    """Sends texts to the environment's pager one by one, or prints them if there is none."""
     command = shlex.split(os.environ.get("PAGER", "less"))
     try:
         pager = subprocess.Popen(command, stdin=subprocess.PIPE, env={"LESS": "-R", **os.environ})

@@ -1,14 +1,14 @@
-"""The `prepare` stage: reads every data file once, drops duplicates and leaks, writes one form for all that follows."""
+"""The `prepare` stage: reads every data file once, leaves out duplicates and leaks, and writes the rows in one form."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from fairlead.config.data import DataSection
 from fairlead.config.stage_settings import PrepareSettings
+from fairlead.data.leaks import KeptRows, Row, drawn_dev_prompts, without_dev_prompts, without_eval_prompts
 from fairlead.data.reading.fields import quoted
 from fairlead.data.reading.readers import (
     Loaded,
@@ -18,26 +18,12 @@ from fairlead.data.reading.readers import (
     load_prompts,
     read_preferences,
 )
-from fairlead.data.splits import split_by_prompt
 from fairlead.documents.prepare import PrepareCounts, PreparedRows
-from fairlead.errors import DataError, LeakError
+from fairlead.errors import DataError
 from fairlead.files import write_jsonl
 from fairlead.pipeline.stage import Context, Metrics, resolve
-from fairlead.records import Example, Message, Preference, Prompt, to_json
-from fairlead.text.near_duplicates import overlaps
+from fairlead.records import Example, Message, Prompt, to_json
 from fairlead.text.words import asked
-
-Row = TypeVar("Row", Prompt, Example, Preference)
-
-_LARGEST_DEV_SHARE = 0.2  # of the training prompts; the rest is to be learned from
-
-
-@dataclass(frozen=True)
-class _Kept(Generic[Row]):
-    """The rows of one kind that are kept, and how many were left out."""
-
-    rows: list[Row]
-    counts: PreparedRows
 
 
 def run(context: Context[PrepareSettings]) -> Metrics:
@@ -72,19 +58,23 @@ def prepare_files(data: DataSection, folder: Path, out: Path, *, dev_prompts: in
     imported = _imported(folder, data)
     examples = load_examples(resolve(folder, data.sft)) if data.sft else Loaded[Example]([], {})
     ignored |= {"preferences": imported.ignored_fields, "sft": examples.ignored_fields}
-    sft = _clean("sft", _with_system(examples.rows, data), lambda e: (e.prompt.id, e.answer), eval_texts, data)
+    sft = without_eval_prompts(
+        "sft", _with_system(examples.rows, data), lambda e: (e.prompt.id, e.answer), eval_texts, data
+    )
     tasks = _clean_prompts("prompts", folder, eval_texts, data, ignored)
-    pairs = _clean("preferences", _with_system(imported.preferences, data), lambda p: p.id, eval_texts, data)
+    pairs = without_eval_prompts(
+        "preferences", _with_system(imported.preferences, data), lambda p: p.id, eval_texts, data
+    )
     training = tasks.rows or [e.prompt for e in sft.rows] or [p.prompt for p in pairs.rows]
     if data.dev:
         dev = _clean_prompts("dev", folder, eval_texts, data, ignored)
     else:
-        dev = _drawn_dev(training, dev_prompts, seed, data)
+        dev = drawn_dev_prompts(training, dev_prompts, seed, data)
     dev_texts = [asked(prompt) for prompt in dev.rows]
     sft, tasks, pairs = (
-        _without_dev(sft, dev_texts, data),
-        _without_dev(tasks, dev_texts, data),
-        _without_dev(pairs, dev_texts, data),
+        without_dev_prompts(sft, dev_texts, data),
+        without_dev_prompts(tasks, dev_texts, data),
+        without_dev_prompts(pairs, dev_texts, data),
     )
     for name, rows in (
         ("eval", evals.rows),
@@ -155,7 +145,7 @@ def _refuse_contradictions(prompts: Sequence[Prompt], source: str) -> None:
 
 def _clean_prompts(
     name: str, folder: Path, eval_texts: Sequence[str], data: DataSection, ignored: dict[str, Mapping[str, int]]
-) -> _Kept[Prompt]:
+) -> KeptRows[Prompt]:
     """The prompts of a file, if the config names one, without repeats and eval prompts.
 
     Args:
@@ -163,61 +153,11 @@ def _clean_prompts(
     """
     source: str | None = getattr(data, name)
     if source is None:
-        return _Kept([], PreparedRows())
+        return KeptRows([], PreparedRows())
     loaded = load_prompts(resolve(folder, source))
     _refuse_contradictions(loaded.rows, source)
     ignored[name] = loaded.ignored_fields
-    return _clean(name, _with_system(loaded.rows, data), lambda p: p.id, eval_texts, data)
-
-
-def _clean(
-    name: str,
-    rows: Sequence[Row],
-    identity: Callable[[Row], object],
-    eval_texts: Sequence[str],
-    data: DataSection,
-) -> _Kept[Row]:
-    """Rows without repeats and without any that an eval prompt overlaps."""
-    distinct = _distinct(rows, identity)
-    texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in distinct]
-    leaks = overlaps(texts, eval_texts, data.similarity)
-    if leaks and data.on_leak == "fail":
-        raise LeakError(
-            f"{len(leaks)} prompts are eval prompts or nearly so, such as {texts[min(leaks)][:60]!r}",
-            where=str(getattr(data, name)),
-            remedy="take them out of the file, or set data.on_leak: drop",
-        )
-    remaining = [row for number, row in enumerate(distinct) if number not in leaks]
-    return _Kept(
-        remaining, PreparedRows(kept=len(remaining), duplicates=len(rows) - len(distinct), leaks_dropped=len(leaks))
-    )
-
-
-def _drawn_dev(training: Sequence[Prompt], count: int, seed: int, data: DataSection) -> _Kept[Prompt]:
-    """Some of the training prompts, drawn by content and kept out of training for the decision."""
-    if not count or not training:
-        return _Kept([], PreparedRows())
-    distinct = _distinct(training, lambda p: p.id)
-    share = min(count / len(distinct), _LARGEST_DEV_SHARE)
-    _, drawn = split_by_prompt(distinct, share, seed=seed, threshold=data.similarity)
-    return _Kept([distinct[number] for number in drawn], PreparedRows(kept=len(drawn)))
-
-
-def _without_dev(prepared: _Kept[Row], dev_texts: Sequence[str], data: DataSection) -> _Kept[Row]:
-    """Rows that no dev prompt overlaps."""
-    if not dev_texts:
-        return prepared
-    texts = [asked(row if isinstance(row, Prompt) else row.prompt) for row in prepared.rows]
-    near = overlaps(texts, dev_texts, data.similarity)
-    rows = [row for number, row in enumerate(prepared.rows) if number not in near]
-    return _Kept(rows, prepared.counts.model_copy(update={"kept": len(rows), "dev_dropped": len(near)}))
-
-
-def _distinct(rows: Sequence[Row], identity: Callable[[Row], object]) -> list[Row]:
-    first: dict[object, Row] = {}
-    for row in rows:
-        first.setdefault(identity(row), row)
-    return list(first.values())
+    return without_eval_prompts(name, _with_system(loaded.rows, data), lambda p: p.id, eval_texts, data)
 
 
 def _with_system(rows: Sequence[Row], data: DataSection) -> list[Row]:

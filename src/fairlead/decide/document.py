@@ -45,7 +45,7 @@ def decision(
     prompts: int,
     tuning_prompts: int,
 ) -> documents.Decision:
-    """Everything that was measured."""
+    """The document of a decision that was measured."""
     rows = [_candidate(candidate, recipe) for candidate, recipe in zip(candidates, recipes, strict=True)]
     return documents.Decision(
         schema_version=SCHEMA,

@@ -1,4 +1,4 @@
-"""A model writes instructions, sees the failures of the best one, and writes again, for a fixed number of rounds."""
+"""A model writes instructions, is shown the failures of the best one, and writes new ones, for some rounds."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def optimize_instructions(
 
 
 def _no_progress(count: int) -> None:
-    """A few replies need no progress bar."""
+    """Progress of the optimizer's few replies, which is not shown."""
     del count
 
 

@@ -36,7 +36,7 @@ class Finding(BaseModel):
 
 
 class DataCheck(Document):
-    """All findings on some pairs.
+    """The findings of all checks on a set of pairs.
 
     Attributes:
         source: the file or the stage that the pairs come from.

@@ -77,12 +77,12 @@ class Diagnosis(Document):
 
 
 def alarms(findings: Sequence[Finding]) -> list[Finding]:
-    """What is wrong."""
+    """Findings that are alarms."""
     return [finding for finding in findings if finding.severity == "alarm"]
 
 
 def actionable(findings: Sequence[Finding]) -> list[Finding]:
-    """What asks for something to be done: alarms and advice."""
+    """Findings that call for a change: alarms and advice."""
     return [finding for finding in findings if finding.severity != "note"]
 
 

@@ -57,7 +57,7 @@ class AnswerFigures(Document):
 
     Attributes:
         n: answers.
-        cut: share that the token limit ended; None where nobody knows.
+        cut: share that the token limit ended; None where it is unknown.
         loops: share that repeat themselves without end.
     """
 

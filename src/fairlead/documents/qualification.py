@@ -120,6 +120,6 @@ class Qualification(Document):
     comparison: JudgeQualification | None = None
 
     def by_role(self) -> dict[str, JudgeQualification]:
-        """Those that there are."""
+        """The qualifications that exist, by role."""
         roles = {"pairs": self.pairs, "comparison": self.comparison}
         return {role: judge for role, judge in roles.items() if judge is not None}

@@ -176,7 +176,7 @@ class Lineage(Document):
 
 
 class Report(Document):
-    """The whole report."""
+    """The content of `report.json`."""
 
     model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
 

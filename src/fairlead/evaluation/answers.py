@@ -63,7 +63,7 @@ def run(context: Context[AnswersSettings]) -> Metrics:
 def side_by_side(
     prompts: Sequence[Prompt], answers: Mapping[ModelName, Sequence[Completion]], most: int | None = None
 ) -> str:
-    """Markdown with each prompt and its answers. Texts stand in code blocks, because model output is hostile."""
+    """Markdown with each prompt and its answers. Texts stand in code blocks, because model output is not trusted."""
     parts: list[str] = []
     for number, prompt in enumerate(prompts[:most]):
         parts.append(f"### Prompt {number + 1} ({markdown(prompt.id)})\n\n{code_block(prompt.text)}")

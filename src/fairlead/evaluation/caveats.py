@@ -1,4 +1,4 @@
-"""What in a comparison ought to make a reader doubt it, each by name. Pure functions on texts and results."""
+"""Reasons to doubt a comparison, each with a name. Pure functions on texts and results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def answer_figures(texts: Sequence[str], cut: Sequence[bool] | None = None) -> A
     """What one model's answers are like.
 
     Args:
-        cut: of each text, whether the token limit ended it; None where nobody knows.
+        cut: of each text, whether the token limit ended it; None where it is unknown.
     """
     n = len(texts)
     text, times = Counter(t.strip() for t in texts).most_common(1)[0] if n else ("", 0)
@@ -64,7 +64,7 @@ def caveats_of(
     prompts: int,
     missing: float,
 ) -> list[Caveat]:
-    """Every caveat; an empty list where nothing is amiss.
+    """Every caveat; an empty list if there is none.
 
     Args:
         differences: the table's, with `p_holm`.
@@ -103,7 +103,7 @@ def _pair_caveats(result: PairResult, answers: Mapping[str, AnswerFigures]) -> l
 
 
 def _length_doubt(result: PairResult, new: float | None, old: float | None) -> str | None:
-    """Why a win rate above a half may come from the length of the answers."""
+    """Why a win rate above 50 % may come from the length of the answers."""
     rate, adjusted = result.win_rate.value, result.length_adjusted
     if new is None or not old or new <= _LONGER * old or rate is None or adjusted is None:
         return None

@@ -1,4 +1,4 @@
-"""What a judged text may try, and what is done about it. Pure functions on text."""
+"""Guards against instructions in judged texts: truncation, delimiters and flags. Pure functions on text."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def flags_of(item: Comparison | Answer) -> dict[Flag, str]:
 
 
 def instructions_in(text: str) -> str | None:
-    """The first phrase of a judged text that speaks to the judge, None where there is none."""
+    """The first phrase of a judged text that addresses the judge; None if there is none."""
     for pattern in _INSTRUCTIONS:
         try:
             match = pattern.search(text, timeout=_SEARCH_SECONDS)

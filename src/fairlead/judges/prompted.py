@@ -217,7 +217,7 @@ class PromptedJudge:
         return value
 
     def _count(self, session: Session, *, readable: bool, sample: str) -> None:
-        """Gives a judge up of whom nothing at all can be read, before the rest is paid for."""
+        """Stops if no reply of the judge so far could be read, before the remaining requests are paid for."""
         self._learned = session.gate.limit
         self._judged += 1
         self._readable += readable

@@ -1,4 +1,4 @@
-"""The rubric judge: a weighted mean of declared checks. Exact, free, and only as good as its checks."""
+"""The rubric judge: a weighted mean of declared checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RubricJudge:
     """Judges by the weighted mean of its checks, in [0, 1].
 
     Checks that are undefined for a prompt (its gold lacks the field) are left out of its mean and named in the
-    reason. An answer on which a pattern does not come to an end has no verdict.
+    reason. An answer on which a pattern does not finish in time has no verdict.
 
     Args:
         settings: the checks and their weights.

@@ -1,4 +1,4 @@
-"""Finds how many requests a server takes at once, without being told.
+"""Finds out how many requests a server takes at once.
 
 Additive increase, multiplicative decrease (Chiu & Jain 1989), on the share of refusals instead of on each: a single
 429, 503 or time-out may be chance, and the limit must not collapse under a server that merely fails now and then.

@@ -1,4 +1,4 @@
-"""What this machine can compute in: the device, and the number type that pays on it."""
+"""The device of this machine, and the number type that is fastest on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generation that a kill can't undo: chunks of completions, each appended to a file when it is whole."""
+"""Generation that survives a kill: chunks of completions, each appended to a file when it is complete."""
 
 from __future__ import annotations
 

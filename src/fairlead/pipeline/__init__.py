@@ -1,1 +1,1 @@
-"""The walk over the graph of stages: artifacts, keys, locks, status. Knows no machine learning."""
+"""Runs the graph of stages: artifacts, keys, locks, status. Knows no machine learning."""

@@ -1,4 +1,4 @@
-"""Reads the rows that stages of this project wrote."""
+"""Reads the rows that the project's stages wrote."""
 
 from __future__ import annotations
 

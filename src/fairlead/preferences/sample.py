@@ -127,7 +127,7 @@ def _requests(
 
 
 def _drawer(context: Context[SampleSettings], generator: Generator, advance: Callable[[int], None]) -> Draw:
-    """Draws requests of one model and variant, going on where a killed run stopped."""
+    """Draws requests of one model and variant, resuming where a killed run stopped."""
     section = context.settings.sample
 
     def draw(requests: Sequence[CompletionRequest]) -> list[Completion]:

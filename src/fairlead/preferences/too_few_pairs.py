@@ -1,4 +1,4 @@
-"""Why hardly any preference pair came out, and what to do about the cause."""
+"""The error for too few preference pairs, with the cause and its remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vocabulary of everything: what a prompt, a completion, a verdict, a preference and a score are."""
+"""The types that all rooms share: prompt, completion, verdict, preference, score."""
 
 from fairlead.records.completions import Completion, PromptVariant, Sampling
 from fairlead.records.intervals import Interval

@@ -56,7 +56,7 @@ class ScoreState(StrEnum):
 
 
 class Flag(StrEnum):
-    """What people should look at before they believe a judgement; it changes no verdict."""
+    """A reason to check a judgement by hand; it changes no verdict."""
 
     FIRST_INSTRUCTS_JUDGE = "first_instructs_judge"  # the first answer speaks to the judge
     SECOND_INSTRUCTS_JUDGE = "second_instructs_judge"

@@ -97,7 +97,7 @@ class Preference:
 
     Attributes:
         margin: how much better `chosen` is in the judge's units, None where unknown.
-        provenance: how the pair was sampled and judged, or where it was read; None where nobody knows.
+        provenance: how the pair was sampled and judged, or where it was read; None where it is unknown.
     """
 
     prompt: Prompt

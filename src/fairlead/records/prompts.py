@@ -42,7 +42,7 @@ class Prompt:
 
     @property
     def id(self) -> str:
-        """Identity of the text alone: gold and cluster may be corrected without changing it."""
+        """Identity of the messages alone, so that gold and cluster can be corrected without changing it."""
         return content_id([[m.role, m.content] for m in self.messages])
 
     @property

@@ -2,7 +2,7 @@
 
 A point of the sweep is the project with some keys of its config set otherwise. Its stages are the ordinary ones with
 the ordinary artifacts, so what another point, or the project itself, has made already is not made again, and a sweep
-that was killed goes on where it was. The reference's log-probabilities are kept by content and shared by all.
+that was killed resumes where it stopped. The reference's log-probabilities are kept by content and shared by all.
 """
 
 from __future__ import annotations

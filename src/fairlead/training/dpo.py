@@ -180,7 +180,7 @@ def _with_bar(context: Context[DpoSettings], items: Sequence[Any], what: str) ->
 
 
 def _set_dropout(model: torch.nn.Module, adapter: float) -> None:
-    """The base's own dropout off, as DPO's authors train; the adapter's as the config says."""
+    """Switches the base's own dropout off, as DPO's authors do, and sets the adapter's to that of the config."""
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = adapter if "lora_dropout" in name else 0.0

@@ -106,10 +106,10 @@ def lora_config(section: LoraSection, model: PreTrainedModel, name: str) -> Lora
 
 
 def train(trainer: Trainer, context: Context[Any], what: str, recorder: RunRecorder | None = None) -> None:
-    """Trains with a bar, going on from the newest whole checkpoint.
+    """Trains with a progress bar, from the newest complete checkpoint if there is one.
 
     Args:
-        what: what the bar says.
+        what: label of the progress bar.
         recorder: records the training, such as a `TrainingMonitor`; a plain one if None.
     """
     checkpoint = newest_checkpoint(context.out / CHECKPOINTS)

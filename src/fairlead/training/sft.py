@@ -57,7 +57,7 @@ def run(context: Context[SftSettings]) -> Metrics:
 
 
 def _kept(rows: Dataset, total: int, max_length: int) -> int:
-    """How many rows are left: TRL drops those whose prompt alone fills `max_length`, without a word.
+    """How many rows are left: TRL silently drops those whose prompt alone fills `max_length`.
 
     Raises:
         TrainingError: if none is left.

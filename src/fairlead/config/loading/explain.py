@@ -56,7 +56,7 @@ def _dotted(path: Sequence[str | int]) -> str:
 
 
 def _merged(problems: Iterable[_Problem]) -> list[_Problem]:
-    """Joins what the alternatives of one value say; where one fits but for an item, only the item is told."""
+    """Joins the problems of a value's alternatives; if one fits except for an item, only that item is named."""
     problems = list(problems)
     merged: dict[tuple[str | int, ...], _Problem] = {}
     for problem in problems:

@@ -1,4 +1,4 @@
-"""Reads YAML that people write: one mapping, as YAML 1.2 understands scalars, with errors that name the line.
+"""Reads YAML files: one mapping, with scalars as in YAML 1.2, and errors that name the line.
 
 Refused with one line: a key that stands twice in one mapping (PyYAML would silently take the last), tags beyond JSON's
 types, values whose text does not fit their type, and files that are too large, too deeply nested, or grow without

@@ -1,4 +1,4 @@
-"""What every section of an endpoint has: its address, the variable that holds its key, and its prices."""
+"""Fields that every section about an endpoint has: its address, the variable that holds its key, and its prices."""
 
 from __future__ import annotations
 

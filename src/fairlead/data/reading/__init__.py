@@ -1,1 +1,1 @@
-"""Files of people's rows as records: forms, fields, and what is wrong with a row."""
+"""Reads rows of data files: forms, fields, and errors that name the row."""

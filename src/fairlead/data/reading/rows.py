@@ -1,4 +1,4 @@
-"""Rows of files that people give: JSON, JSON lines, Parquet, saved data sets and data sets of the hub.
+"""Rows of data files: JSON, JSON lines, Parquet, saved data sets and data sets of the hub.
 
 Everything that reads such a file reads it here, so that the same fault has the same message everywhere. Knows nothing
 of what the rows mean.

@@ -1,6 +1,6 @@
 """Documents of a folder as text: plain text, Markdown, HTML, PDF. What cannot be read is named with its reason.
 
-A document is data, whatever it says; nothing in it is run, fetched or obeyed.
+A document is data: nothing in it is run, fetched or followed as an instruction.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _pdf(path: Path) -> str:
         text = "\n\n".join(page.extract_text() for page in reader.pages)
     except _UnreadableError:
         raise
-    except Exception as error:  # a broken or hostile PDF may make the reader raise anything
+    except Exception as error:  # a broken or malicious PDF may make the reader raise anything
         first = (str(error).splitlines() or [""])[0]
         raise _UnreadableError(f"no readable PDF ({type(error).__name__}: {first[:100]})") from error
     if not text.strip():

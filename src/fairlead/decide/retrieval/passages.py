@@ -1,4 +1,4 @@
-"""Documents cut into passages: whole paragraphs where they fit, overlapping runs of words where one is too long."""
+"""Documents cut into passages: whole paragraphs if they fit, overlapping runs of words if one is too long."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Passage:
 
     @property
     def searched(self) -> str:
-        """What a search looks at."""
+        """The text that is searched: headings and passage."""
         return f"{self.heading}\n{self.text}" if self.heading else self.text
 
 

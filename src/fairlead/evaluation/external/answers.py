@@ -62,7 +62,7 @@ def read_answers(path: Path, format: str) -> list[ExternalAnswer]:
 
     alpaca_eval: `instruction`, `output`, `generator`, as AlpacaEval's model outputs. jsonl: `prompt` (a string, or
     a list of {role, content}), `answer`, `model`. A row that repeats an answer counts once. Two different
-    answers of one model to one prompt are an error: which of them counts is not ours to guess.
+    answers of one model to one prompt are an error: it is not known which of them counts.
     """
     keys = {"alpaca_eval": ("instruction", "output", "generator"), "jsonl": ("prompt", "answer", "model")}
     prompt_key, text_key, model_key = keys[check_format(format)]

@@ -1,4 +1,4 @@
-"""How far a judge agrees with people: accuracy, κ, its taste for a place and for length. Pure functions on verdicts."""
+"""How far a judge agrees with people: accuracy, κ, position and length bias. Pure functions on verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model a judge is and of which family: a judge prefers what its own family would have written.
+"""The model and family of a judge, because judges prefer answers of their own family.
 
 Panickssery, Bowman & Feng 2024, "LLM Evaluators Recognize and Favor Their Own Generations"; Wataoka et al. 2024,
 "Self-Preference Bias in LLM-as-a-Judge".

@@ -1,4 +1,4 @@
-"""Whether a judge can be trusted, found out before it is: beside people, and on comparisons whose verdict is known."""
+"""Whether a judge can be trusted, measured before it is used: against people and against known verdicts."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def new_owner() -> str:
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether an owner is a process of this machine that has ended; False wherever that cannot be known."""
+    """Whether an owner is a process of this machine that has ended; False if that is unknown."""
     host, _, pid = owner.rpartition("/")[0].rpartition("/")
     if os.name != "posix" or host != socket.gethostname() or not pid.isdigit():
         return False

@@ -1,4 +1,4 @@
-"""Conditions that several rules share."""
+"""Conditions that several rules use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules on where the policy goes: leaps away from the reference, lost language, lost knowledge, length."""
+"""Rules on the policy's drift: KL spikes, degenerate samples, forgetting, length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEWEST_PAIRS = 20  # pairs of unequal length, before which their lengths say not
 
 
 def kl_spike(curves: Curves, limits: Thresholds) -> Finding | None:
-    """KL per token leaps, or the loss does."""
+    """KL per token or the loss rises suddenly."""
     evidence = []
     per_token = max(known(check.kl.kl_token for check in curves.checks), default=None)
     if per_token is not None and per_token > limits.kl_per_token:

@@ -1,4 +1,4 @@
-"""Rules on what the policy learns: nothing, its pairs by heart, or as much as β and the steps let it."""
+"""Rules on learning: nothing learned, overfitting, and β too high or too low."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ If a label is wrong with probability ε, two losses take that into account:
     cDPO     (1 − ε) · (−log σ(u)) + ε · (−log σ(−u))               Mitchell, "A note on DPO with noisy preferences"
     robust   [(1 − ε) · (−log σ(u)) − ε · (−log σ(−u))] / (1 − 2ε)  Chowdhury et al. 2024, arXiv 2403.00409, eq. 12
 
-cDPO has its minimum at u = log((1 − ε) / ε), so no pair is learnt by heart. The robust loss has the expectation of the
+cDPO has its minimum at u = log((1 − ε) / ε), so no pair is memorised. The robust loss has the expectation of the
 loss on clean labels; its variance grows with 1 / (1 − 2ε)².
 """
 

@@ -1,4 +1,4 @@
-"""Which training pairs stand in one batch."""
+"""Which training pairs share a batch."""
 
 from __future__ import annotations
 

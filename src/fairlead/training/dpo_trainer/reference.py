@@ -114,7 +114,7 @@ def _reference_tensors(model: nn.Module, adapter: str | None) -> Iterator[tuple[
 
 
 def _digest(tensor: Tensor) -> str:
-    """XXH3, 128 bits: it guards against accidents, and reads weights at the speed of memory."""
+    """The 128-bit XXH3 hash, which detects accidental changes and reads weights at the speed of memory."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     digest = xxhash.xxh3_128(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(flat.view(torch.uint8).numpy().data)

@@ -1,6 +1,6 @@
-"""The reference pass: the reference's log-probabilities of every pair, computed once per row and kept for good.
+"""The reference pass: the reference's log-probabilities of every pair, computed once per row and stored.
 
-Rows are kept as they are computed, by the content of the reference and of the row. So neither a kill nor another β,
+Rows are kept as they are computed, by the content of the reference and of the row. Neither a kill nor another β,
 learning rate, seed or output folder repeats the pass.
 """
 

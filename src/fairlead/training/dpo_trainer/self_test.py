@@ -1,4 +1,4 @@
-"""What must hold before the first step: the policy is the reference, so log-ratios are 0 and DPO's loss is ln 2."""
+"""A check before the first step: the policy is the reference, so log-ratios must be 0 and DPO's loss ln 2."""
 
 from __future__ import annotations
 

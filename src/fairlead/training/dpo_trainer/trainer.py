@@ -1,4 +1,4 @@
-"""`fairlead.DPOTrainer`: TRL's `DPOTrainer` with every prompt computed once and the reference computed once for good.
+"""`fairlead.DPOTrainer`: TRL's `DPOTrainer` with every prompt computed once and the reference computed once.
 
 Losses, metrics, checkpoints and distribution are TRL's. What is replaced:
 

@@ -1,4 +1,4 @@
-"""Which tokenised pairs truncation leaves nothing to learn from."""
+"""Finds tokenised pairs from which nothing can be learned after truncation."""
 
 from __future__ import annotations
 

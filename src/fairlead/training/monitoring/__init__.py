@@ -1,1 +1,1 @@
-"""What is seen of a training while it runs, within a budget of time."""
+"""Monitoring of a training while it runs, within a time budget."""

@@ -1,4 +1,4 @@
-"""What a person sees while DPO trains: live curves, the time left, the diagnosis; lines without a terminal."""
+"""The display of a DPO training: live curves, the time left and the diagnosis; plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class ValidationPlan:
         return max(0.0, self.allowed / 2 - self.spent - self.last)
 
     def pairs_of_pass(self, ahead: int) -> int:
-        """Pairs of each pass before the last, of which the training comes by `ahead`; 0 where none fits."""
+        """Pairs of each of the `ahead` passes before the last one; 0 if none fits."""
         fewest = min(FEWEST_PAIRS, self.pairs)
         affordable = int(self.budget / (self.seconds_per_pair * max(1, min(PASSES, ahead))))
         if affordable >= fewest:
@@ -128,7 +128,7 @@ class Schedule:
     validation_pairs: int
 
     def passes_ahead(self, step: int) -> int:
-        """Passes that the training still comes by before its last step, one at the present step included."""
+        """Passes due before the last step of the training, one at the present step included."""
         return (self.steps - 1) // self.eval_every - (step - 1) // self.eval_every
 
     def is_last(self, step: int) -> bool:

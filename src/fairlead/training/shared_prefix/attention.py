@@ -2,7 +2,7 @@
 
 `register` derives from an attention implementation a second one, named `shared_prefix:<name>`. Called without a layout
 it is the original; called with `shared_prefix=layout` it computes the attention of each segment of the row. A model
-keeps it for good, because gradient checkpointing calls attention again during the backward pass.
+keeps it from then on, because gradient checkpointing calls attention again during the backward pass.
 
 On CUDA one FlexAttention call computes the whole row. Elsewhere, and where FlexAttention cannot be used, each segment
 is one call of PyTorch's scaled dot-product attention, or explicit matrix products where a soft cap, attention sinks or

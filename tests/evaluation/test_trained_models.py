@@ -215,7 +215,7 @@ def test_the_kl_is_the_same_however_many_logits_are_held(
     ],
 )
 def test_rows_are_held_together_up_to_a_number_of_tokens(tokens: list[int], most: int, runs: list[list[int]]) -> None:
-    assert [tokens[run] for run in drift.held_together(tokens, most)] == runs
+    assert [tokens[run] for run in drift.runs_within(tokens, most)] == runs
 
 
 def test_rows_that_are_too_long_to_be_scored_whole_are_counted(

@@ -118,10 +118,10 @@ def build(
 def _quoted(passages: Sequence[Passage]) -> str:
     parts = [_HEAD]
     for number, passage in enumerate(passages, 1):
-        parts.append(f"BEGIN PASSAGE {number}\n{disarm(passage.searched)}\nEND PASSAGE {number}")
+        parts.append(f"BEGIN PASSAGE {number}\n{without_markup(passage.searched)}\nEND PASSAGE {number}")
     return "\n".join(parts)
 
 
-def disarm(text: str) -> str:
+def without_markup(text: str) -> str:
     """The text with a space inside every mark that a chat template, or the quoting here, would take for structure."""
     return _MARKS.sub(lambda match: match[0][0] + " " + match[0][1:], text)

@@ -226,7 +226,7 @@ def _kl(
     divergences: list[float] = []
     pad_id = pad_token_id(loader.tokenizer)
     # Variants with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
-    for run in held_together([row.counted for row in scored], _HELD_LOGITS // len(loader.tokenizer)):
+    for run in runs_within([row.counted for row in scored], _HELD_LOGITS // len(loader.tokenizer)):
         rows_held, size = scored[run], section.batch_size
         parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
         with loader.use("dpo") as model:
@@ -239,8 +239,8 @@ def _kl(
     return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
 
 
-def held_together(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:
-    """Runs of rows, in order, of at most `most` tokens each; a row that is longer is a run by itself."""
+def runs_within(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:
+    """Runs of rows, in order, of at most `max_tokens` tokens each; a row that is longer is a run by itself."""
     start = run_tokens = 0
     for at, count in enumerate(tokens):
         if at > start and run_tokens + count > max_tokens:

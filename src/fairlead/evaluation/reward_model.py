@@ -12,7 +12,7 @@ from fairlead.data.reading.readers import read_examples, read_preferences
 from fairlead.data.reading.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.evaluation.drift import accuracy, log_ratios
-from fairlead.evaluation.table import ends
+from fairlead.evaluation.table import as_json
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import VariantLoader, reference_name, variants_of
 from fairlead.models.generation import CompletionRequest, LocalGenerator
@@ -65,7 +65,7 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
         "rows": len(rows),
         "prompt_too_long": [number for number in range(1, len(every) + 1) if number not in rows],
         "answer_cut": [number for number, is_cut in cut.items() if is_cut],
-        "accuracy": ends(accuracy(pairs)) if pairs else None,
+        "accuracy": as_json(accuracy(pairs)) if pairs else None,
         "scores": scored,
     }
 

@@ -208,7 +208,7 @@ def _pooled(judged: Sequence[Verdict], clusters: Sequence[str]) -> Interval:
     return win_rate([vote for vote, _ in votes], [cluster for _, cluster in votes])
 
 
-def ends(interval: Interval) -> dict[str, float | int | str | None]:
+def as_json(interval: Interval) -> dict[str, float | int | str | None]:
     """The interval as JSON values."""
     return {
         "value": interval.value,

@@ -76,6 +76,6 @@ def revision(prompt: Prompt, answer: str, criticism: str, principle: str) -> Pro
     return Prompt((*asked.messages, Message("assistant", criticism), Message("user", request)))
 
 
-def answering(completions: Sequence[Completion], prompts: Sequence[Prompt]) -> list[Completion]:
+def as_answers_to_original(completions: Sequence[Completion], prompts: Sequence[Prompt]) -> list[Completion]:
     """Completions of variants of prompts, as answers to the prompts themselves; both in the same order."""
     return [replace(c, prompt_id=prompt.id) for c, prompt in zip(completions, prompts, strict=True)]

@@ -68,7 +68,7 @@ def _of_policy(prompts: Sequence[Prompt], model: str, draw: Draw, context: Conte
         with_examples = [prompt_variants.few_shot(p, examples, section.few_shot, context.seed) for p in prompts]
         drawn = draw(_requests(with_examples, section, model, "few_shot"))
         repeated = [prompt for prompt in prompts for _ in range(len(drawn) // len(prompts))]
-        completions += prompt_variants.answering(drawn, repeated)
+        completions += prompt_variants.as_answers_to_original(drawn, repeated)
     if section.constitution:
         principles = prompt_variants.read_constitution(context.path(section.constitution))
         completions += _revisions(prompts, plain, principles, draw, context.seed)
@@ -97,7 +97,7 @@ def _revisions(
             for prompt, c in zip(revised, firsts, strict=True)
         ]
     )
-    return prompt_variants.answering(revisions, prompts)
+    return prompt_variants.as_answers_to_original(revisions, prompts)
 
 
 def _of_other(

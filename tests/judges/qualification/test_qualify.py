@@ -18,7 +18,7 @@ from fairlead.documents.qualification import JudgeQualification
 from fairlead.errors import DataError, JudgeError
 from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledComparison
 from fairlead.judges.qualification.model_families import family_of, shared_lineage
-from fairlead.judges.qualification.probes import CANARIES, family_probe, padded, spread
+from fairlead.judges.qualification.probes import CANARIES, evenly_spread, family_probe, said_twice
 from fairlead.judges.qualification.qualify import one_order, qualify, refuse_unqualified
 from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.records import Comparison, Prompt
@@ -160,7 +160,7 @@ def test_rows_without_a_better_answer_cannot_be_probed(ledger: ReplyStore) -> No
 
 
 def test_padding_repeats_the_answer_and_adds_no_word_of_its_subject() -> None:
-    assert padded(GOOD).replace(GOOD, "").split("\n") == [
+    assert said_twice(GOOD).replace(GOOD, "").split("\n") == [
         "",
         "",
         "To say the same once more, in full and in detail:",
@@ -171,8 +171,8 @@ def test_padding_repeats_the_answer_and_adds_no_word_of_its_subject() -> None:
 
 def test_rows_are_taken_evenly_from_the_whole_file() -> None:
     everything = rows(10)
-    assert spread(everything, 5) == everything[::2]
-    assert spread(everything, 20) == everything
+    assert evenly_spread(everything, 5) == everything[::2]
+    assert evenly_spread(everything, 20) == everything
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def prompts_of(path: Path) -> list[Prompt]:
     Raises:
         DataError: if the file cannot be read, has no rows, or a row is none of them.
     """
-    columns = merged([row.fields for row in read_rows(path)])
+    columns = first_known_values([row.fields for row in read_rows(path)])
     if columns.keys() & _OF_PREFERENCES:
         return [pair.prompt for pair in read_preferences(str(Path(path).resolve()), Path()).preferences]
     turns = columns.get("messages")
@@ -188,10 +188,10 @@ def read_preferences(
 
 def _detected(rows: Sequence[FileRow]) -> str:
     """The name of the form of all rows; a field that is null in one row is looked up in the others."""
-    return FileRow(rows[0].number, rows[0].where, merged([row.fields for row in rows])).read(formats.detect)
+    return FileRow(rows[0].number, rows[0].where, first_known_values([row.fields for row in rows])).read(formats.detect)
 
 
-def merged(rows: Sequence[Row]) -> dict[str, Any]:
+def first_known_values(rows: Sequence[Row]) -> dict[str, Any]:
     """One row that has each column's first value that is not null."""
     columns: dict[str, Any] = {}
     for row in rows:

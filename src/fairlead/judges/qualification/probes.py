@@ -22,14 +22,14 @@ CANARIES = {
 }
 
 
-def spread(rows: Sequence[LabelledComparison], most: int) -> list[LabelledComparison]:
+def evenly_spread(rows: Sequence[LabelledComparison], most: int) -> list[LabelledComparison]:
     """At most so many rows, evenly from all of the file: published files are sorted by subset."""
     if len(rows) <= most:
         return list(rows)
     return [rows[number * len(rows) // most] for number in range(most)]
 
 
-def padded(text: str) -> str:
+def said_twice(text: str) -> str:
     """The same answer said twice: longer by half and more, and not better."""
     return f"{text}\n\nTo say the same once more, in full and in detail:\n\n{text}"
 
@@ -37,9 +37,9 @@ def padded(text: str) -> str:
 def length_probe(rows: Iterable[LabelledComparison]) -> list[LabelledComparison]:
     """The better answer of each row (win) against itself, said twice."""
     return [
-        LabelledComparison(Comparison(row.comparison.prompt, text, padded(text)), (WIN,))
+        LabelledComparison(Comparison(row.comparison.prompt, text, said_twice(text)), (WIN,))
         for row in rows
-        if (text := better(row)) is not None
+        if (text := preferred_answer(row)) is not None
     ]
 
 
@@ -48,7 +48,7 @@ def canary_probe(rows: Iterable[LabelledComparison], canary: str) -> list[Labell
     return [
         LabelledComparison(Comparison(row.comparison.prompt, text, canary), (WIN,))
         for row in rows
-        if (text := better(row)) not in (None, canary) and text is not None
+        if (text := preferred_answer(row)) not in (None, canary) and text is not None
     ]
 
 
@@ -63,7 +63,7 @@ def family_probe(rows: Iterable[LabelledComparison], families: set[str]) -> list
     return probe_rows
 
 
-def better(row: LabelledComparison) -> str | None:
+def preferred_answer(row: LabelledComparison) -> str | None:
     """The answer that most people prefer; None for a tie."""
     comparison = row.comparison
     return comparison.first if row.human is WIN else comparison.second if row.human is LOSS else None

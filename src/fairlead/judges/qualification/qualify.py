@@ -34,14 +34,16 @@ def planned(
     rows: Sequence[LabelledComparison], settings: JudgeCheckSettings, families: set[str]
 ) -> dict[str, list[LabelledComparison]]:
     """What a judge is asked, by probe."""
-    asked = probes.spread(rows, settings.rows)
-    probed = probes.spread([row for row in rows if probes.better(row) is not None], settings.probe_rows)
+    asked = probes.evenly_spread(rows, settings.rows)
+    probed = probes.evenly_spread(
+        [row for row in rows if probes.preferred_answer(row) is not None], settings.probe_rows
+    )
     if not probed:
         raise DataError("no row in which people prefer one answer", where=settings.labelled)
     return {
         "people": asked,
         "length": probes.length_probe(probed),
-        "family": probes.spread(probes.family_probe(rows, families), settings.rows),
+        "family": probes.evenly_spread(probes.family_probe(rows, families), settings.rows),
         **{f"canary {name}": probes.canary_probe(probed, text) for name, text in probes.CANARIES.items()},
     }
 

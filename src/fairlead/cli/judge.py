@@ -170,10 +170,10 @@ def _one_order(settings: JudgeSettings, folder: Path) -> AbstractContextManager[
 
 def _labelled(file: Path, most: int | None) -> list[LabelledComparison]:
     from fairlead.judges.qualification.human_labels import read_labelled
-    from fairlead.judges.qualification.probes import spread
+    from fairlead.judges.qualification.probes import evenly_spread
 
     rows = read_labelled(file)
-    return rows if most is None else spread(rows, most)
+    return rows if most is None else evenly_spread(rows, most)
 
 
 def _demands(config: Config, file: Path | None) -> JudgeCheckSettings:

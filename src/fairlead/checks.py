@@ -237,7 +237,7 @@ def _function(settings: FunctionCheck, folder: Path) -> Check:
 
 
 def _load_function(settings: FunctionCheck, folder: Path) -> Callable[[str, dict[str, Any]], Any]:
-    """Runs the user's file and takes the function out of it; whatever the file raises is one line that names it."""
+    """Runs the user's file and takes the function out of it; any error in it becomes one line that names the file."""
     file, _, name = settings.function.rpartition(":")
     path = Path(folder) / file
     if not path.is_file():

@@ -1,7 +1,7 @@
 """Makes text of others (models, judges, data, file names, endpoints) safe to show.
 
 Such text may hold escape sequences that repaint a terminal or fill its clipboard, characters that turn the direction of
-what follows, HTML, and Markdown. Here it becomes text that shows what it is made of and does nothing.
+what follows, HTML, and Markdown. The functions here make such characters visible and inactive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading and writing files of rows, with errors that name the line, and writes that are whole or absent."""
+"""Reading and writing files of rows, with errors that name the line, and atomic writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fairlead judge …`: how far a judge can be trusted, what it would cost, and what it has said. No logic lives here."""
+"""`fairlead judge …`: how far a judge can be trusted, its cost, its stored replies. No logic lives here."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class RubricSettings(Section):
 
 
 class PromptedSettings(Section):
-    """What every judge that is a language model has."""
+    """Settings of every judge that is a language model."""
 
     criteria: str = Field(
         "helpful, correct, clear, and exactly what was asked for", description="what makes an answer good"
@@ -73,7 +73,7 @@ class PromptedSettings(Section):
 
 
 class EndpointSettings(PromptedSettings):
-    """What every judge behind an endpoint has: an address, retries and a budget."""
+    """Settings of every judge behind an endpoint: address, retries and budget."""
 
     model: str = Field(description="the judge model's name on the endpoint")
     base_url: OptionalUrl = Field(None, description="endpoint; the provider's own if not given")
@@ -195,7 +195,7 @@ def judge_settings(judge: str | Mapping[str, Any] | Section, folder: Path, *, wh
 
 
 class JudgeCheckSettings(Section):
-    """What a judge must show on labelled comparisons before the project uses it."""
+    """Demands that a judge must meet on labelled comparisons before the project uses it."""
 
     labelled: FilePath = Field(
         description="file of comparisons that people have judged: LLMBar's, PandaLM's or your own"

@@ -41,7 +41,7 @@ class LoraSection(Section):
 
 
 class TrainSection(Section):
-    """What SFT and DPO share."""
+    """Settings that SFT and DPO share."""
 
     method: Literal["lora", "full"] = Field("lora", description="lora trains an adapter, full trains all weights")
     learning_rate: Positive = Field(description="peak learning rate")

@@ -1,4 +1,4 @@
-"""`probe.json`: what training cost besides the task, and what it taught."""
+"""`probe.json`: forgetting, drift and the implicit reward."""
 
 from __future__ import annotations
 

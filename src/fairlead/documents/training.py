@@ -1,4 +1,4 @@
-"""`training.json`, what the `dpo` stage says of its training to whoever compares trainings."""
+"""`training.json`, the result of a DPO training, with which trainings are compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fairlead.records import Interval
 
 
 class MonitoringOutcome(Document):
-    """What the monitor did to a training.
+    """How the monitor changed a training.
 
     Attributes:
         stopped_on: the failure mode that ended it early.

@@ -1,4 +1,4 @@
-"""The `probe` stage: what training cost and what it taught besides the task.
+"""The `probe` stage: forgetting, drift and the implicit reward.
 
 Forgetting: perplexity of general text and a general task, for every variant. Drift: the KL from the reference, sampled
 from the policy. Implicit reward: how often β·(log π - log π_ref) prefers the chosen answer of held-out pairs (Rafailov

@@ -108,7 +108,7 @@ def metric_difference(
 def _extremes(
     candidate: Sequence[float | None], reference: Sequence[float | None]
 ) -> tuple[float | None, float | None]:
-    """Mean difference with missing scores at their ends (Manski 1989)."""
+    """Bounds of the mean difference, with missing scores at the ends of the range (Manski 1989)."""
     low, high = SCORE_BOUNDS
     bounds = [
         ((low if n is None else n) - (high if o is None else o), (high if n is None else n) - (low if o is None else o))

@@ -19,7 +19,7 @@ _WORST_FIRST = (
 
 
 def answers_of(comparisons: Sequence[Comparison]) -> list[Answer]:
-    """Every answer that stands in a comparison, once."""
+    """Every answer of the comparisons, once."""
     answers = [Answer(item.prompt, text) for item in comparisons for text in (item.first, item.second)]
     return list({answer.id: answer for answer in answers}.values())
 

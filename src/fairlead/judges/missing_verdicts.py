@@ -9,7 +9,7 @@ from fairlead.records import ScoreState, VerdictState
 
 
 def by_state(counts: Mapping[VerdictState, int]) -> dict[str, int]:
-    """How many judgements have each of the seven states, those that none has included."""
+    """How many judgements have each of the seven states, zeros included."""
     return {str(state): counts.get(state, 0) for state in VerdictState}
 
 

@@ -230,7 +230,7 @@ class PromptedJudge:
 
 
 def _read(session: Session, reply: StoredReply, read: Callable[[StoredReply, bool], T | None]) -> T | None:
-    """What a stored reply says. A reply on which the parser fails, whatever the error, says nothing."""
+    """The judgement in a stored reply; None if it has none or the parser fails on it."""
     try:
         value = read(reply, reply.finish in session.client.truncated)
     except Exception:
@@ -264,7 +264,7 @@ def _joined(replies: list[_Reply[reply_parser.Choice]]) -> VerdictState:
 
 
 def _identity(settings: PromptedSettings) -> dict[str, object]:
-    """The settings that change what is judged, not how fast or how dear."""
+    """The settings that can change a verdict; speed and price are left out."""
     left_out = {
         "concurrency", "timeout_s", "max_retries", "max_calls", "max_cost", "api_key_env", "batch_size",
         "price_per_million_input_tokens", "price_per_million_output_tokens",

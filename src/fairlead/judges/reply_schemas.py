@@ -1,4 +1,4 @@
-"""The JSON that judges are asked to reply with, where their endpoint can be told."""
+"""JSON schemas for the replies of judges, for endpoints with structured output."""
 
 from __future__ import annotations
 

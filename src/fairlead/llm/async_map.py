@@ -75,7 +75,7 @@ def async_map_ordered(
 
 
 async def _finish() -> None:
-    """Lets cancelled tasks end, so that the loop can be closed without a trace of them."""
+    """Waits for cancelled tasks to end, so that the loop can be closed."""
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     await asyncio.gather(*others, return_exceptions=True)
     await asyncio.get_running_loop().shutdown_default_executor()

@@ -26,7 +26,7 @@ _MOST_TOKENS = 2**53
 
 
 class ApiKey:
-    """A key from the environment, which is shown nowhere.
+    """A key from the environment, which is never shown.
 
     Args:
         variable: name of the environment variable; None for servers without a key.

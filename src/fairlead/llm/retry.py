@@ -53,7 +53,7 @@ def wait_before(retry: int, error: TransientError) -> float:
 
 
 class FailureCount:
-    """Tells when so many requests in a row got no reply that the endpoint is given up.
+    """Counts requests in a row without a reply, to decide when to give an endpoint up.
 
     Attributes:
         proven: whether any request got a reply; a few failures before that are enough.

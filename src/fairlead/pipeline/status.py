@@ -119,7 +119,7 @@ def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> str:
 
 
 def difference(entry: LockEntry, plan: Plan) -> str:
-    """What changed between the run in the lock file and what would run now."""
+    """What differs between the run in the lock file and one made now."""
     changes = _changes(entry.config, plan.config)
     before, now = entry.inputs, plan.input_hashes
     changes += [f"{name} changed" for name in now if name in before and before[name] != now[name]]

@@ -74,7 +74,7 @@ def diagnosis_markdown(diagnosis: Diagnosis | None, dpo: Figures) -> str:
 
 
 def monitor_actions(dpo: Figures) -> str:
-    """What the monitor did to the training, from the metrics of the stage; "" where it only looked on."""
+    """How the monitor changed the training, from the metrics of the stage; "" if it changed nothing."""
     done = []
     if reason := dpo.get("stopped_on"):
         done.append(f"stopped at step {dpo['steps']} on {str(reason).replace('_', ' ')}")

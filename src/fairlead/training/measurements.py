@@ -1,4 +1,4 @@
-"""What is measured while a model trains, as values.
+"""Measurements of a training as typed values.
 
 The keys of `metrics.jsonl` are read and written here. A number that is not finite is None, because what was not
 measured is not a value.

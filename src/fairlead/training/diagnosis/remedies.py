@@ -1,4 +1,4 @@
-"""Remedies in words and as config keys, less what the training does already."""
+"""Remedies in words and as config keys, without those that the training uses already."""
 
 from __future__ import annotations
 

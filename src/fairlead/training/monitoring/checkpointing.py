@@ -49,7 +49,7 @@ class CheckpointKeeper:
         self.kept: KeptWeights | None = None
 
     def take_up(self, step: int) -> None:
-        """Goes on with what a killed run kept, unless that is of a later step: the run comes there again."""
+        """Takes over the weights that a killed run kept, unless they are of a later step than `step`."""
         record = self._folder / "best.json"
         if record.is_file():
             kept = KeptWeights(**read_json(record))

@@ -271,7 +271,7 @@ class TrainingMonitor(RunRecorder):
     # What the monitor knows of the trainer
 
     def _take_up(self, step: int) -> None:
-        """Goes on with the time, the checks and the kept weights of a run that was killed."""
+        """Resumes with the time, the checks and the kept weights of a run that was killed."""
         self.budget.take_up(self._rows)
         self.checks.take_up(self._rows)
         self._keeper.take_up(step)

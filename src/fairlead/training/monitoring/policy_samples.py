@@ -105,7 +105,7 @@ class PolicySamples:
 
     @contextlib.contextmanager
     def _sampling_mode(self) -> Iterator[None]:
-        """Without dropout, gradients and checkpointing; the training goes on as it was."""
+        """Switches dropout, gradients and checkpointing off, and restores them afterwards."""
         trainer = self._trainer
         training = trainer.model.training
         trainer.model.eval()

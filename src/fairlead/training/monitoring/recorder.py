@@ -1,4 +1,4 @@
-"""What every training does with a row of its log: to `metrics.jsonl`, then to the trackers, and a NaN ends it."""
+"""Writes each row of a training's log to `metrics.jsonl` and the trackers, and ends the training on a NaN."""
 
 from __future__ import annotations
 

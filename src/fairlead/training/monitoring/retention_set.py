@@ -1,4 +1,4 @@
-"""Rows of general use, whose loss shows what a training forgets."""
+"""Rows of general text, whose loss shows what a training forgets."""
 
 from __future__ import annotations
 

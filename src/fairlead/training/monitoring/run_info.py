@@ -1,4 +1,4 @@
-"""What the diagnosis has to know of a training before its first step."""
+"""Facts about a training that the diagnosis needs, measured before the first step."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class SampleChecks:
         self._seconds: float | None = None  # of one check
 
     def take_up(self, rows: Sequence[Metrics]) -> None:
-        """Goes on with the checks of the run that was killed.
+        """Resumes with the checks of the run that was killed.
 
         Args:
             rows: of its `metrics.jsonl`, up to the step from which it is resumed.

@@ -160,7 +160,7 @@ class TimeBudget:
         return self._mark is not None
 
     def take_up(self, rows: Sequence[Metrics]) -> None:
-        """Goes on with the time and the passes of the run that was killed.
+        """Resumes with the time and the passes of the run that was killed.
 
         Args:
             rows: of its `metrics.jsonl`, up to the step from which it is resumed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from fairlead.cli.main import app
 from tests.support.commands import fairlead
-from tests.support.projects import REPO
+from tests.support.projects import REPO, write_config
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,48 @@ def test_a_group_without_a_command_shows_its_help(group: str) -> None:
 
 def test_an_error_with_a_remedy_has_its_own_status(tmp_path: Path) -> None:
     assert fairlead("gate", str(tmp_path)).returncode == 3
+
+
+def test_a_finished_project_says_so_in_one_line(project: Any) -> None:
+    result = fairlead("run", str(project.folder))
+    assert (result.returncode, result.stderr) == (0, "")
+    (line,) = result.stdout.splitlines()
+    assert line.startswith(f"nothing to do: all {len(project.stages)} stages are up to date")
+    assert fairlead(*shlex.split(line.partition("; ")[2])[1:3]).returncode == 0, "the command that it names works"
+
+
+@pytest.mark.parametrize("command", ["gate", "report", "eval"])
+def test_a_result_can_be_read_without_running_anything(project: Any, command: str) -> None:
+    folder = str(project.folder)
+    arguments = [command, "--no-run", *(["-C"] if command == "eval" else []), folder]
+    assert fairlead(*arguments).returncode == 0
+    config = project.folder / "fairlead.yaml"
+    config.write_text(config.read_text(encoding="utf-8") + "seed: 1\n", encoding="utf-8")
+    before = sorted(path.name for path in (project.folder / "artifacts").rglob("*"))
+    result = fairlead(*arguments)
+    assert result.returncode == 3
+    assert "has not run for the present config and data" in result.stderr
+    assert sorted(path.name for path in (project.folder / "artifacts").rglob("*")) == before, "nothing was run"
+
+
+def test_the_gate_judges_evidence_whose_weights_are_elsewhere(project: Any, tmp_path: Path) -> None:
+    """As in a repository, which holds the evidence and no weights; changed criteria are judged there as well."""
+    shutil.rmtree(project.folder / "model")
+    shutil.rmtree(project.folder / ".fairlead")
+    for weights in project.folder.rglob("*.safetensors"):
+        weights.unlink()
+    command = ["gate", "--no-run", str(project.folder), "--markdown", str(tmp_path / "gate.md")]
+    assert fairlead(*command).returncode == 0
+    assert "leaks" in (tmp_path / "gate.md").read_text(encoding="utf-8")
+    config = yaml.safe_load((project.folder / "fairlead.yaml").read_text(encoding="utf-8"))
+    write_config(project.folder, {**config, "gate": {"criteria": [{"figure": "table.length.dpo", "above": 1000}]}})
+    assert fairlead(*command).returncode == 1, "the demand was raised"
+    (answers,) = (project.folder / "artifacts" / "answers").rglob("answers.jsonl")
+    answers.write_text(answers.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    result = fairlead(*command)
+    assert result.returncode == 3
+    assert "answers.jsonl has changed" in result.stderr
+    assert fairlead("gate", str(project.folder)).returncode == 3, "without --no-run the base is needed"
 
 
 @pytest.mark.parametrize("end", ["import sys\n    sys.exit(0)", "raise SystemExit", "raise KeyboardInterrupt"])

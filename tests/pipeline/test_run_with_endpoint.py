@@ -102,8 +102,8 @@ def test_an_endpoint_that_cannot_judge_is_one_line(
     assert made["sample"] == "done", "nothing is lost"
 
 
-def test_what_an_outage_left_unanswered_is_told_and_asked_again_alone(tiny_project: Path) -> None:
-    """An outage below max_missing: the stage is done and says how to ask for what is missing, as does a rerun."""
+def test_what_an_outage_left_unanswered_is_asked_again_by_every_later_run(tiny_project: Path) -> None:
+    """An outage below max_missing: the stage is done, and the next run asks for what is missing and nothing else."""
     broken = True
 
     def half(request: Any, headers: Any) -> tuple[int, dict[str, str], str] | None:
@@ -121,15 +121,37 @@ def test_what_an_outage_left_unanswered_is_told_and_asked_again_alone(tiny_proje
         assert count == made["judge"].manifest.figures["states"]["failed"] > 0
         assert judge_row().state == "done"
         assert f"{count} judgement" in judge_row().why
-        assert "fairlead run --force judge" in judge_row().why
-        assert "fairlead run --force judge" in fairlead("run", str(tiny_project), "--until", "judge").stderr
+        assert "the next run asks for" in judge_row().why
+        said = fairlead("run", str(tiny_project), "--until", "judge").stderr
+        assert f"asks again, {count} judgement" in said
 
         broken, paid = False, server.stats.paid
-        made = Project(tiny_project).run("judge", force=["judge"])
+        project = Project(tiny_project)
+        made = project.run("judge")
+        assert project.ran == ["judge"]
         assert server.stats.paid - paid == 2 * count, "both orders of what had no reply, and nothing else"
         assert server.stats.repeated == 0
         assert made["judge"].manifest.figures["unanswered"] == 0
         assert judge_row().why == ""
+        project.run("judge")
+        assert project.ran == [], "nothing is missing any more"
+
+
+def test_an_endpoint_that_is_gone_leaves_the_verdicts_that_there_are(tiny_project: Path) -> None:
+    def half(request: Any, headers: Any) -> tuple[int, dict[str, str], str] | None:
+        return (500, {}, "down") if "number 1" in str(request["messages"]) else None
+
+    with JudgeServer(brain=shorter, key=KEY, override=half) as server:
+        configure(tiny_project, server, max_retries=0, concurrency=1)
+        config = yaml.safe_load((tiny_project / "fairlead.yaml").read_text(encoding="utf-8"))
+        write_config(tiny_project, config | {"pairs": {**config.get("pairs", {}), "max_missing": 0.4}})
+        before = Project(tiny_project).run("judge")["judge"]
+        assert before.manifest.figures["unanswered"] > 0
+        server.override = lambda request, headers: (401, {}, "no such key")
+        result = fairlead("run", str(tiny_project), "--until", "judge")
+    assert result.returncode == 0, result.stderr
+    assert "no reply this time either; its verdicts stay" in result.stderr
+    assert Project(tiny_project).artifact("judge").hash == before.hash
 
 
 def test_pairs_on_which_the_judge_contradicts_itself_are_the_judges_fault(tiny_project: Path) -> None:

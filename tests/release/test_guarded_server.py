@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Any
 
 import pytest
@@ -10,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from fairlead.errors import ConfigError
-from fairlead.release.guarded_server import KEY_VARIABLE, ModelGuard
-from fairlead.release.serve import refuse_open_address
+from fairlead.release.guarded_server import KEY_VARIABLE, ModelGuard, with_origins
+from fairlead.release.serve import example_call, refuse_open_address
 
 MODELS = ("base", "sft", "dpo")
 
@@ -54,6 +57,40 @@ def test_what_is_no_request_is_refused(body: bytes) -> None:
 def test_the_models_are_listed() -> None:
     listed = client().get("/v1/models").json()
     assert [model["id"] for model in listed["data"]] == list(MODELS)
+    assert client().get("/v1/models/sft").json() == listed["data"][1]
+    assert client().get("/v1/models/gpt-4").status_code == 404
+
+
+def test_a_web_page_may_call_only_where_it_is_allowed() -> None:
+    page, other = "http://localhost:3000", "http://evil.example"
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type"}
+
+    def allowed(app: ASGIApp, origin: str) -> str | None:
+        reply = TestClient(app).options("/v1/chat/completions", headers={"origin": origin, **asks})
+        return reply.headers.get("access-control-allow-origin")
+
+    guarded = ModelGuard(Starlette(routes=[Route("/v1/chat/completions", echo, methods=["POST"])]), MODELS, "secret")
+    assert allowed(guarded, page) is None
+    opened = with_origins(guarded, [page])
+    assert allowed(opened, page) == page
+    assert allowed(opened, other) is None
+    headers = {"origin": page, "authorization": "Bearer secret"}
+    reply = TestClient(opened).post("/v1/chat/completions", json={"model": "dpo"}, headers=headers)
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (200, page)
+    unkeyed = TestClient(opened).post("/v1/chat/completions", json={"model": "dpo"}, headers={"origin": page})
+    assert unkeyed.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("localhost", "localhost"), ("0.0.0.0", "localhost"), ("::1", "[::1]"), ("10.0.0.5", "10.0.0.5")],
+)
+def test_the_example_call_is_one_that_a_shell_runs(host: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    command = shlex.split(example_call(host, 8123, MODELS).splitlines()[1])
+    assert command[:2] == ["curl", f"http://{address}:8123/v1/chat/completions"]
+    assert f"Authorization: Bearer ${KEY_VARIABLE}" in command
+    assert json.loads(command[-1])["model"] == "dpo"
 
 
 @pytest.mark.parametrize("path", ["/load_model", "/reset", "/v1/audio/transcriptions", "/docs"])

@@ -411,6 +411,11 @@ def test_transformers_server_answers_as_the_models_do(project: Project) -> None:
     try:
         for name in ("dpo", "base"):
             assert ask(port, name, messages) == answered(project, name)[0]
+        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, timeout=60)
+        assert [model.id for model in client.models.list()] == ["base", "sft", "dpo"], "what a chat page lists"
+        chunks = client.chat.completions.create(model="dpo", messages=messages, max_tokens=8, stream=True)  # type: ignore[call-overload]
+        streamed = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert streamed == answered(project, "dpo")[0], "what it shows while the answer is written"
     finally:
         process.terminate()
         process.wait(30)

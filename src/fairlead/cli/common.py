@@ -31,6 +31,9 @@ BEFORE_TRAINING = "Before training"
 TRAINING = "Training"
 EVALUATION = "Evaluation"
 RELEASE = "Release"
+NoRun = Annotated[
+    bool, typer.Option("--no-run", help="train nothing and ask no judge: refuse if a stage before is out of date")
+]
 
 # Exit statuses beside those of the errors (3 and more) and those of the gate, to which 0, 1 and 2 belong.
 NOT_PASSED = 5  # a check was made and not passed: of data, or of a judge
@@ -69,6 +72,10 @@ def print_json(value: Any) -> None:
     sys.stdout.write(escape.json_text(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
 
 
-def open_project(folder: Path) -> Project:
-    """The project in a folder; its work is shown on standard error."""
-    return Project(folder, progress=for_console(err))
+def open_project(folder: Path, *, recorded: bool = False) -> Project:
+    """The project in a folder; its work is shown on standard error.
+
+    Args:
+        recorded: take the hash of a file that is not here from `fairlead.lock`.
+    """
+    return Project(folder, progress=for_console(err), recorded=recorded)

@@ -16,6 +16,7 @@ from fairlead.cli.common import (
     AsJson,
     Force,
     JustEstimate,
+    NoRun,
     ProjectOption,
     err,
     open_project,
@@ -24,9 +25,9 @@ from fairlead.cli.common import (
     print_line,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
-from fairlead.cli.render import run_stage, show_comparison, show_figures
+from fairlead.cli.render import figures_of, show_comparison, show_figures
 from fairlead.documents.evaluation import EvalResult
-from fairlead.errors import some
+from fairlead.errors import ConfigError, some
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 
@@ -48,15 +49,20 @@ def eval_(
     folder: ProjectOption = Path(),
     estimate: JustEstimate = False,
     force: Force = False,
+    no_run: NoRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare base, SFT and DPO on the held-out prompts."""
     if estimate:
         show_stage_estimate(folder, "eval", as_json=as_json)
-    elif context.invoked_subcommand is None and as_json:
-        run_stage(folder, "eval", force=force, as_json=as_json)
     elif context.invoked_subcommand is None:
-        artifact = open_project(folder).run("eval", force=["eval"] if force else [])["eval"]
+        if force and no_run:
+            raise ConfigError("--force and --no-run contradict each other", where="fairlead eval")
+        project = open_project(folder, recorded=no_run)
+        artifact = project.artifact("eval") if no_run else project.run("eval", force=["eval"] if force else [])["eval"]
+        if as_json:
+            print_json(figures_of(artifact))
+            return
         show_comparison(EvalResult.read(artifact.file("comparison.json")))
         print_line(f"comparison: {artifact.path}")
 

@@ -31,6 +31,7 @@ from fairlead.cli.common import (
     AsJson,
     Force,
     JustEstimate,
+    NoRun,
     ProjectArgument,
     err,
     open_project,
@@ -39,7 +40,7 @@ from fairlead.cli.common import (
     print_line,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
-from fairlead.cli.render import show_decision_of, show_report, show_status
+from fairlead.cli.render import show_new_decision, show_report, show_status
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_json
 from fairlead.pipeline.project import Project
@@ -106,9 +107,12 @@ def run(
             raise ConfigError("--until and --force are not read beside --estimate", where="fairlead run")
         show_stage_estimate(folder, None, as_json=as_json)
         return
-    made = open_project(folder).run(until, force=force or [], on_stage=None if as_json else show_decision_of)
+    project = open_project(folder)
+    made = project.run(until, force=force or [], on_stage=None if as_json else show_new_decision(project))
     if as_json:
         print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
+    elif not project.ran:
+        print_line(f"nothing to do: all {len(made)} stages are up to date; fairlead report {folder} shows the result")
     elif "report" in made:
         show_report(folder)
 
@@ -124,9 +128,15 @@ def status(folder: ProjectArgument = Path(), as_json: AsJson = False) -> None:
 
 
 @app.command(rich_help_panel=WHOLE_PROJECT)
-def report(folder: ProjectArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:
+def report(
+    folder: ProjectArgument = Path(), force: Force = False, no_run: NoRun = False, as_json: AsJson = False
+) -> None:
     """Write report.md and report.json, and show the report."""
-    open_project(folder).run("report", force=["report"] if force else [])
+    project = open_project(folder, recorded=no_run)
+    if no_run:
+        project.run_alone("report", force=force)
+    else:
+        project.run("report", force=["report"] if force else [])
     if as_json:
         print_json(read_json(folder / "report" / "report.json"))
     else:
@@ -143,7 +153,8 @@ def demo(
     from fairlead.progress import for_console
 
     make_project(to, seed=seed, progress=for_console(err))
-    open_project(to).run(on_stage=show_decision_of)
+    project = open_project(to)
+    project.run(on_stage=show_new_decision(project))
     show_report(to)
     print_line(
         "with your own model:\n"

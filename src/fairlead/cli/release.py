@@ -13,6 +13,7 @@ from fairlead.cli.common import (
     RELEASE,
     AsJson,
     Force,
+    NoRun,
     ProjectArgument,
     ProjectOption,
     err,
@@ -44,15 +45,19 @@ def gate(
     junit: Annotated[Path | None, typer.Option(help="file to write as JUnit XML")] = None,
     markdown: Annotated[Path | None, typer.Option(help="file to write as Markdown")] = None,
     force: Force = False,
+    no_run: NoRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the evidence. Exit status: 0 passed, 1 failed, 2 not enough evidence."""
     from fairlead.gate.criteria import EXIT_CODES
     from fairlead.release.evidence import verify_judged
 
-    project = open_project(folder)
-    artifact = project.run("gate", force=["gate"] if force else [])["gate"]
-    verify_judged(project)
+    project = open_project(folder, recorded=no_run)
+    if no_run:
+        artifact = project.run_alone("gate", force=force)
+    else:
+        artifact = project.run("gate", force=["gate"] if force else [])["gate"]
+    verify_judged(project, may_lack_weights=no_run)
     write_gate_files(artifact.path, junit=junit, markdown=markdown)
     record = GateRecord.read(artifact.file("gate.json"))
     if as_json:
@@ -129,14 +134,19 @@ def serve(
     folder: ProjectOption = Path(),
     engine: Annotated[str | None, typer.Option(help="vllm or transformers (default: vllm if it is installed)")] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "localhost",
-    port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(help="web page whose scripts may call it, as http://localhost:3000")
+    ] = None,
 ) -> None:
     """Serve base, SFT and DPO through an OpenAI-compatible endpoint, as the models base, sft and dpo."""
-    from fairlead.release.serve import choose_engine, server
+    from fairlead.release.serve import choose_engine, example_call, server
 
     chosen = choose_engine(engine)
-    command = server(open_project(folder), chosen, host=host, port=port)
+    command = server(open_project(folder), chosen, host=host, port=port, origins=allow_origin or ())
     print_line(f"{' '.join(command.argv)}  (in {command.folder})")
+    for line in example_call(host, port, command.models).splitlines():
+        print_line(line)
     server_status = subprocess.run(
         command.argv, cwd=command.folder, env={**os.environ, **command.env}, check=False
     ).returncode

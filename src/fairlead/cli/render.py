@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fairlead.documents.evaluation import Caveat, EvalResult
 from fairlead.documents.gate import GateRecord
 from fairlead.documents.report import GateSummary, PairFigures, Report, TableRow
 from fairlead.pipeline.artifacts import Artifact
+from fairlead.pipeline.project import Project
 from fairlead.pipeline.status import StageStatus
 
 _MOST_ITEMS = 8
@@ -46,8 +47,14 @@ def _interval(value: Mapping[str, Any]) -> str:
 def run_stage(folder: Path, stage: str, *, force: bool, as_json: bool) -> None:
     """Runs one stage and what it needs, and prints its figures."""
     artifact = open_project(folder).run(stage, force=[stage] if force else [])[stage]
-    figures = {"stage": stage, "artifact": str(artifact.path), "hash": artifact.hash, **artifact.manifest.figures}
+    figures = figures_of(artifact)
     print_json(figures) if as_json else show_figures(figures)
+
+
+def figures_of(artifact: Artifact) -> dict[str, Any]:
+    """What a stage measured, with where its files are."""
+    manifest = artifact.manifest
+    return {"stage": manifest.stage, "artifact": str(artifact.path), "hash": artifact.hash, **manifest.figures}
 
 
 def show_figures(figures: Mapping[str, Any]) -> None:
@@ -64,13 +71,16 @@ def show_status(rows: Sequence[StageStatus]) -> None:
     out.print(table)
 
 
-def show_decision_of(stage: str, artifact: Artifact) -> None:
-    """Shows the decision when it is made: what follows takes longer, or refuses."""
+def show_new_decision(project: Project) -> Callable[[str, Artifact], None]:
+    """For `Project.run`: shows the decision when it is made, because what follows takes longer, or refuses."""
     from fairlead.cli.decide import show_decision
     from fairlead.decide.permission import read_decision
 
-    if stage == "decide":
-        show_decision(read_decision(artifact))
+    def show(stage: str, artifact: Artifact) -> None:
+        if stage == "decide" and stage in project.ran:
+            show_decision(read_decision(artifact))
+
+    return show
 
 
 def show_gate(gate: GateRecord | GateSummary) -> None:

@@ -26,6 +26,7 @@ from fairlead.files import disk_errors, folder_entries, hash_file
 from fairlead.records import content_id
 
 MANIFEST = "manifest.json"
+WEIGHTS = (".safetensors",)
 _PACKAGES = (
     *("fairlead", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors"),
     *("huggingface_hub", "numpy", "scipy", "statsmodels"),
@@ -93,11 +94,13 @@ class Artifact:
         """Identity of one of its files, or of all files of a folder in it."""
         return content_id({n: digest for n, digest in self.manifest.files.items() if _within(n, name)})
 
-    def verify(self, outputs: Sequence[str] | None = None) -> None:
+    def verify(self, outputs: Sequence[str] | None = None, *, may_lack_weights: bool = False) -> None:
         """Compares every file with the manifest.
 
         Args:
             outputs: the stage's declared outputs; if given, the manifest's hash is verified too.
+            may_lack_weights: accept that files of weights are not here, as in a repository that holds the evidence
+                alone.
 
         Raises:
             ArtifactError: naming the first file that is missing, changed or not in the manifest.
@@ -109,6 +112,8 @@ class Artifact:
         regular, odd = folder_entries(self.path)
         present = set(regular) - {MANIFEST}
         for name, digest in self.manifest.files.items():
+            if name not in present and may_lack_weights and name.endswith(WEIGHTS):
+                continue
             if name not in present:
                 raise ArtifactError(f"{name} is missing", where=str(self.path), remedy=self._again)
             if hash_file(self.path / name) != digest:

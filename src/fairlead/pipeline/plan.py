@@ -33,11 +33,19 @@ class Plan:
     inputs: Inputs
 
 
-def plan_stage(stage: Stage, config: Config, folder: Path, made: Mapping[str, Artifact], hash_cache: HashCache) -> Plan:
+def plan_stage(
+    stage: Stage,
+    config: Config,
+    folder: Path,
+    made: Mapping[str, Artifact],
+    hash_cache: HashCache,
+    recorded: Mapping[str, str],
+) -> Plan:
     """The plan of a stage.
 
     Args:
         made: the artifacts that exist of the stages before it.
+        recorded: hashes to take for files that do not exist here, by the key that names the file.
 
     Raises:
         DataError: if a file that the config names does not exist.
@@ -49,7 +57,9 @@ def plan_stage(stage: Stage, config: Config, folder: Path, made: Mapping[str, Ar
     hashes = inputs.hashes()
     for path in settings.named_paths():
         file = resolve(folder, path.text)
-        if path.must_exist or file.exists():  # a model or data set that is not a path is a hub id
+        if not file.exists() and path.key in recorded:
+            hashes[path.key] = recorded[path.key]
+        elif path.must_exist or file.exists():  # a model or data set that is not a path is a hub id
             hashes[path.key] = _hash(path, file, folder, hash_cache)
     for name in stage.project_files:
         if (folder / name).is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.config.project import Config, load_config
-from fairlead.errors import ArtifactError, ConfigError
+from fairlead.errors import ArtifactError, ConfigError, JudgeError
 from fairlead.files import disk_errors, read_json
 from fairlead.pipeline.artifacts import Artifact, Store
 from fairlead.pipeline.graph import stages_of
@@ -19,7 +19,7 @@ from fairlead.pipeline.lock_file import LockFile
 from fairlead.pipeline.outputs import REPORT
 from fairlead.pipeline.plan import Plan, plan_stage
 from fairlead.pipeline.stage import Context, Inputs, Stage
-from fairlead.pipeline.status import StageStatus, headline_of, status_of, unanswered
+from fairlead.pipeline.status import StageStatus, headline_of, judgements, status_of, unanswered
 from fairlead.progress import Progress, Silent
 
 
@@ -35,6 +35,11 @@ class Project:
         config: a variant to use in place of `fairlead.yaml`; its artifacts join the project's, but the lock file and
             the published report stay those of `fairlead.yaml`.
         read_every_byte: hash every file again instead of trusting its size and modification time, as a release does.
+        recorded: take the hash of a file that is not here (weights that nobody commits) from `fairlead.lock`, so that
+            finished stages can be read on another machine.
+
+    Attributes:
+        ran: the stages that the last `run` made; all others were up to date.
 
     Raises:
         ConfigError: if `fairlead.yaml` is missing or wrong.
@@ -47,6 +52,7 @@ class Project:
         progress: Progress | None = None,
         config: Config | None = None,
         read_every_byte: bool = False,
+        recorded: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.config: Config = load_config(self.folder) if config is None else config
@@ -54,8 +60,9 @@ class Project:
         self.progress: Progress = Silent() if progress is None else progress
         self.store = Store(self.folder / "artifacts")
         self.stages: tuple[Stage, ...] = stages_of(self.config)
+        self.ran: list[str] = []
         self._hashes = HashCache(self.folder / ".fairlead" / "hashes.json", use_cached=not read_every_byte)
-        self._checks_demanded = False
+        self._recorded = LockFile.read(self.folder).entries if recorded else {}
 
     def run(
         self,
@@ -79,7 +86,7 @@ class Project:
         if unknown:
             raise ConfigError(f"no stage {sorted(unknown)[0]} to force here", remedy=self._known())
         made: dict[str, Artifact] = {}
-        self._checks_demanded = False
+        self.ran = []
         with project_lock(self.folder):
             lock_file = LockFile.read(self.folder)
             for number, stage in enumerate(stages, 1):
@@ -90,6 +97,20 @@ class Project:
                     on_stage(stage.name, made[stage.name])
             self._hashes.save()
         return made
+
+    def run_alone(self, stage: str, *, force: bool = False) -> Artifact:
+        """Runs one stage on what the stages before it have made; those never run.
+
+        Raises:
+            ArtifactError: if one of them has not run for the present config and data.
+        """
+        *before, node = self._needed(stage)
+        self.ran = []
+        with project_lock(self.folder):
+            made = self._finished(before, node.name)
+            artifact = self._run_one(node, made, LockFile.read(self.folder), force=force, position="1/1")
+            self._hashes.save()
+        return artifact
 
     def ask_permission(self, stage: Stage, made: Mapping[str, Artifact]) -> None:
         """Raises DecisionError where a stage before it does not allow it to start."""
@@ -103,7 +124,8 @@ class Project:
         Raises:
             DataError: if a file that the config names does not exist.
         """
-        return plan_stage(stage, self.config, self.folder, made, self._hashes)
+        recorded = self._recorded[stage.name].inputs if stage.name in self._recorded else {}
+        return plan_stage(stage, self.config, self.folder, made, self._hashes, recorded)
 
     def context(self, stage: str, made: Mapping[str, Artifact], out: Path) -> Context[Any]:
         """The context for the function of a stage."""
@@ -126,12 +148,19 @@ class Project:
     ) -> Artifact:
         plan = self.plan(stage, made)
         artifact = self.store.get(stage.name, plan.key)
-        if artifact is not None and not force:
-            self._record(stage, artifact, lock_file)
-            self._remind(stage, artifact)
-            return artifact
-        self._demand_checks()
-        self.progress.line(f"[{position}] {stage.name}: {stage.summary_for(self.config)}")
+        if artifact is None or force:
+            self.progress.line(f"[{position}] {stage.name}: {stage.summary_for(self.config)}")
+            artifact = self._make(stage, plan)
+        elif count := unanswered(stage, artifact.manifest.figures):
+            self.progress.line(f"[{position}] {stage.name}: asks again, {judgements(count)}")
+            artifact = self._ask_again(stage, plan, artifact)
+        self._record(stage, artifact, lock_file)
+        return artifact
+
+    def _make(self, stage: Stage, plan: Plan) -> Artifact:
+        """Runs the stage and finishes its artifact."""
+        if not self.ran:
+            self._demand_checks()
         started = time.monotonic()
         out = self.store.partial(stage.name, plan.key)
         with disk_errors(out):
@@ -147,23 +176,27 @@ class Project:
             seconds=time.monotonic() - started,
             seed=self.config.seed,
         )
-        self._record(stage, artifact, lock_file)
+        self.ran.append(stage.name)
         self.progress.line(f"      {headline_of(stage, metrics)}  ({artifact.manifest.seconds:.1f} s)")
-        self._remind(stage, artifact)
+        if count := unanswered(stage, metrics):
+            self.progress.line(f"      {stage.name}: {judgements(count)}; the next run asks for them again")
         return artifact
 
     def _demand_checks(self) -> None:
-        """Once before the first stage of a run: a check without its file or function would fail after training."""
-        if not self._checks_demanded:
-            from fairlead.checks import demand_checks  # jsonschema, and the user's own files
+        """Before the first stage that runs: a check without its file or function would fail after training."""
+        from fairlead.checks import demand_checks  # jsonschema, and the user's own files
 
-            demand_checks(self.config, self.folder)
-            self._checks_demanded = True
+        demand_checks(self.config, self.folder)
 
-    def _remind(self, stage: Stage, artifact: Artifact) -> None:
-        """Says how many requests of a stage have no reply: it counts as done, so no later run would ask again."""
-        if line := unanswered(stage, artifact.manifest.figures):
-            self.progress.line(f"      {stage.name}: {line}")
+    def _ask_again(self, stage: Stage, plan: Plan, artifact: Artifact) -> Artifact:
+        """Makes the artifact once more, for the replies that it lacks; it stays as it is if that fails."""
+        try:
+            return self._make(stage, plan)
+        except JudgeError as error:
+            self.progress.line(
+                f"      {stage.name}: no reply this time either, so its verdicts stay as they are: {error}"
+            )
+            return artifact
 
     def _record(self, stage: Stage, artifact: Artifact, lock_file: LockFile) -> None:
         """Writes the artifact into `fairlead.lock`, and copies a published one to the folder named after the stage."""
@@ -198,17 +231,21 @@ class Project:
         Raises:
             ArtifactError: if it has not been made, naming the command that makes it.
         """
+        return self._finished(self._needed(stage), stage)[stage]
+
+    def _finished(self, stages: Sequence[Stage], wanted_for: str) -> dict[str, Artifact]:
+        """The finished artifacts of stages that are given in order."""
         made: dict[str, Artifact] = {}
-        for node in self._needed(stage):
-            artifact = self.store.get(node.name, self.plan(node, made).key)
+        for stage in stages:
+            artifact = self.store.get(stage.name, self.plan(stage, made).key)
             if artifact is None:
                 raise ArtifactError(
-                    f"the stage {node.name} has not run for the present config and data",
+                    f"the stage {stage.name} has not run for the present config and data",
                     where=str(self.folder),
-                    remedy=f"run it: fairlead run {self.folder} --until {stage}",
+                    remedy=f"run it: fairlead run {self.folder} --until {wanted_for}",
                 )
-            made[node.name] = artifact
-        return made[stage]
+            made[stage.name] = artifact
+        return made
 
     def last(self, stage: str) -> Artifact:
         """The artifact of the stage's last finished run, even if the config or data have changed since.

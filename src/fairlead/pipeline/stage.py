@@ -153,8 +153,8 @@ class Stage:
         version: increased when the stage's code gives other results than before.
         summary: what it does, in a few words; {start} is the model that DPO starts from, {models} those that answer.
         headline: the metric that `fairlead status` shows.
-        unanswered: the metric that counts requests without a reply; a forced run sends only those again, and runs and
-            the status mention them.
+        unanswered: the metric that counts requests without a reply; every later run sends those again, and the status
+            mentions them.
     """
 
     name: str

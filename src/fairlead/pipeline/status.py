@@ -82,7 +82,9 @@ def _status(
     if artifact is not None:
         made[stage.name] = artifact
         entry = LockEntry.of(artifact.manifest)
-        return _row(stage, "done", unanswered(stage, entry.figures), entry)
+        count = unanswered(stage, entry.figures)
+        why = f"{judgements(count)}; the next run asks for {'it' if count == 1 else 'them'} again" if count else ""
+        return _row(stage, "done", why, entry)
     if project.store.is_started(stage.name, plan.key):
         return _row(stage, "started", "was stopped halfway; a run continues from there", entry)
     return _row(stage, ran, "" if entry is None else difference(entry, plan), entry)
@@ -111,11 +113,14 @@ def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
     return f"{stage.headline.replace('_', ' ')} {text}{n}"
 
 
-def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> str:
-    """How many requests of a finished stage have no reply, with the command to send them again; "" if none."""
-    count = metrics.get(stage.unanswered) or 0
-    again = f"to ask for {'it' if count == 1 else 'them'} again: fairlead run --force {stage.name}"
-    return f"{count} judgement{'s' * (count != 1)} without a reply; {again}" if count else ""
+def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> int:
+    """How many requests of a finished stage have no reply; the next run sends those again, and only those."""
+    return int(metrics.get(stage.unanswered) or 0)
+
+
+def judgements(count: int) -> str:
+    """A number of judgements without a reply, in words."""
+    return f"{count} judgement{'s' * (count != 1)} without a reply"
 
 
 def difference(entry: LockEntry, plan: Plan) -> str:

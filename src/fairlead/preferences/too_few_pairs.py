@@ -14,7 +14,7 @@ _REMEDIES = {
     PairOutcome.UNREADABLE: f"it is the judge: no verdict can be read from what it writes; {_LOOK}, raise "
     "judge.max_tokens if they are cut, or use a model that can judge",
     PairOutcome.REFUSED: f"it is the judge: it declines; {_LOOK}, or use another judge",
-    PairOutcome.FAILED: "the judge did not answer: mend its endpoint, then fairlead run --force judge asks for the "
+    PairOutcome.FAILED: "the judge did not answer: mend its endpoint, then fairlead run asks for the "
     "missing verdicts alone",
     PairOutcome.UNJUDGED: "make the verdicts of the present completions: fairlead run --force judge",
     PairOutcome.TIE: "the judge finds the answers equally good: sharpen judge.criteria, set pairs.judged_by: scores, "

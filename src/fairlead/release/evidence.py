@@ -75,15 +75,18 @@ def gather(project: Project, candidate: Candidate) -> Evidence:
     return Evidence(candidate, trained, gate, record, report, (*problems, *changed))
 
 
-def verify_judged(project: Project) -> None:
+def verify_judged(project: Project, *, may_lack_weights: bool = False) -> None:
     """Compares every file that the gate judged, and those that it wrote, with the manifests.
+
+    Args:
+        may_lack_weights: accept that files of weights are not here; their recorded hashes are part of the evidence.
 
     Raises:
         ArtifactError: naming what has changed.
     """
     gate = project.artifact("gate")
     judged = [project.artifact(name) for name in _judged_stages(project, gate)]
-    changed = _changed(project, [*judged, gate])
+    changed = _changed(project, [*judged, gate], may_lack_weights=may_lack_weights)
     if changed:
         raise ArtifactError(
             "; ".join(changed), where=str(project.folder), remedy="run the stage again: fairlead run --force STAGE"
@@ -112,12 +115,12 @@ def _existing(project: Project) -> list[Artifact]:
     return artifacts
 
 
-def _changed(project: Project, artifacts: Iterable[Artifact]) -> list[str]:
+def _changed(project: Project, artifacts: Iterable[Artifact], *, may_lack_weights: bool = False) -> list[str]:
     """Files that differ from their manifest, and manifests whose hash is not that of the files they list."""
     changes = []
     for artifact in artifacts:
         try:
-            artifact.verify(_outputs(project)[artifact.manifest.stage])
+            artifact.verify(_outputs(project)[artifact.manifest.stage], may_lack_weights=may_lack_weights)
         except ArtifactError as error:
             changes.append(f"{artifact.manifest.stage}: {error.what}")
     return changes

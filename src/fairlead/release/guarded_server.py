@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,8 +44,13 @@ class ModelGuard:
         elif not self._has_key(scope):
             await _error(401, "authentication failed: send the key as a bearer token")(scope, receive, send)
         elif path == "/v1/models" and method == "GET":
-            listed = [{"id": name, "object": "model", "created": 0, "owned_by": "fairlead"} for name in self._models]
-            await JSONResponse({"object": "list", "data": listed})(scope, receive, send)
+            await JSONResponse({"object": "list", "data": [_model(name) for name in self._models]})(
+                scope, receive, send
+            )
+        elif path.startswith("/v1/models/") and method == "GET":
+            name = path.removeprefix("/v1/models/")
+            response = JSONResponse(_model(name)) if name in self._models else self._not_found()
+            await response(scope, receive, send)
         elif path in _GENERATING and method == "POST":
             await self._generate(scope, receive, send)
         else:
@@ -75,8 +81,9 @@ class ModelGuard:
         except (ValueError, RecursionError):
             return _error(400, "the request is not JSON")
         model = content.get("model") if isinstance(content, dict) else None
-        if model in self._models:
-            return None
+        return None if model in self._models else self._not_found()
+
+    def _not_found(self) -> JSONResponse:
         known = ", ".join(self._models)
         return _error(404, f"no such model; the served models are {known}", code="model_not_found")
 
@@ -85,6 +92,11 @@ class ModelGuard:
             return True
         sent = dict(scope["headers"]).get(b"authorization", b"")
         return hmac.compare_digest(sent, f"Bearer {self._key}".encode())
+
+
+def _model(name: str) -> dict[str, Any]:
+    """A model in the format of OpenAI's API."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "fairlead"}
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -107,8 +119,12 @@ def _error(status: int, message: str, *, code: str | None = None) -> JSONRespons
     return JSONResponse(content, status_code=status)
 
 
-def build_app(models: Sequence[str], key: str | None) -> ASGIApp:
-    """transformers' chat and completion server behind the guard; models are folders in the working directory."""
+def build_app(models: Sequence[str], key: str | None, origins: Sequence[str] = ()) -> ASGIApp:
+    """transformers' chat and completion server behind the guard; models are folders in the working directory.
+
+    Args:
+        origins: web pages whose scripts may call it; without any, browsers refuse those of every page.
+    """
     from transformers.cli.serving.chat_completion import ChatCompletionHandler
     from transformers.cli.serving.completion import CompletionHandler
     from transformers.cli.serving.model_manager import ModelManager
@@ -128,7 +144,14 @@ def build_app(models: Sequence[str], key: str | None) -> ASGIApp:
         systemone_handler=None,
         generation_state=state,
     )
-    return ModelGuard(app, models, key)
+    return with_origins(ModelGuard(app, models, key), origins)
+
+
+def with_origins(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The app, callable from scripts of these web pages; a browser's question beforehand needs no key."""
+    if not origins:
+        return app
+    return CORSMiddleware(app, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["*"])
 
 
 def main() -> None:
@@ -137,9 +160,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--allow-origin", action="append", default=[])
     parser.add_argument("models", nargs="+")
     options = parser.parse_args()
-    app = build_app(options.models, os.environ.get(KEY_VARIABLE) or None)
+    app = build_app(options.models, os.environ.get(KEY_VARIABLE) or None, options.allow_origin)
     uvicorn.run(app, host=options.host, port=options.port, log_level="info")
 
 

@@ -7,10 +7,11 @@ model. The models are named base, sft and dpo.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,10 +35,13 @@ _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of its LoRAConfig
 
 @dataclass(frozen=True)
 class Server:
-    """A command, the folder to run it in (where the models' folders are), and variables to add to its environment."""
+    """A command, the folder to run it in (where the models' folders are), the names that it serves, and variables to
+    add to its environment.
+    """
 
     argv: tuple[str, ...]
     folder: Path
+    models: tuple[ModelName, ...]
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -61,8 +65,12 @@ def choose_engine(name: str | None) -> Engine:
     )
 
 
-def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
-    """The command that serves the project's models; writes the files that it needs."""
+def server(project: Project, engine: Engine, *, host: str, port: int, origins: Sequence[str] = ()) -> Server:
+    """The command that serves the project's models; writes the files that it needs.
+
+    Args:
+        origins: web pages, as `http://localhost:3000`, whose scripts may call the endpoint (CORS).
+    """
     refuse_open_address(host)
     models = trained(project)
     variants = variants_of(models)
@@ -70,7 +78,9 @@ def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
     if engine == "vllm":
         key = os.environ.get(KEY_VARIABLE)
         environment = {"VLLM_API_KEY": key} if key else {}  # not an argument: other users can list those
-        return Server(vllm_command(project, variants, folder, host=host, port=port), project.folder, environment)
+        command = vllm_command(project, variants, folder, host=host, port=port)
+        allowed = ("--allowed-origins", json.dumps(list(origins))) if origins else ()
+        return Server((*command, *allowed), project.folder, tuple(variants), environment)
     for name, variant in variants.items():
         # A hash, because a model that is trained again has the same path.
         mark = content_id(
@@ -78,7 +88,21 @@ def server(project: Project, engine: Engine, *, host: str, port: int) -> Server:
         )
         merge_into(project, variant, folder, name, mark)
     guarded = (sys.executable, "-m", "fairlead.release.guarded_server")
-    return Server((*guarded, "--host", host, "--port", str(port), *variants), folder, {"HF_HUB_OFFLINE": "1"})
+    allowed = [f"--allow-origin={origin}" for origin in origins]
+    argv = (*guarded, "--host", host, "--port", str(port), *allowed, *variants)
+    return Server(argv, folder, tuple(variants), {"HF_HUB_OFFLINE": "1"})
+
+
+def example_call(host: str, port: int, models: Iterable[str]) -> str:
+    """A command that asks the server a question, as one asks OpenAI's."""
+    listed = list(models)
+    address = f"http://{'localhost' if host in ('0.0.0.0', '::') else f'[{host}]' if ':' in host else host}:{port}/v1"
+    key = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if os.environ.get(KEY_VARIABLE) else ""
+    body = json.dumps({"model": listed[-1], "messages": [{"role": "user", "content": "Hello"}]})
+    return (
+        f"models {', '.join(listed)} at {address}, for any client of OpenAI's API; for example:\n"
+        f"  curl {address}/chat/completions{key} -H 'Content-Type: application/json' -d '{body}'"
+    )
 
 
 def refuse_open_address(host: str) -> None:

@@ -14,7 +14,7 @@ from fairlead.preferences.too_few_pairs import too_few_pairs
         ({"inconsistent": 217}, {}, "it is the judge: it contradicts itself"),
         ({"unreadable": 19, "pairs": 1, "tie": 2}, {}, "it is the judge: no verdict can be read"),
         ({"refused": 9, "tie": 2}, {}, "it is the judge: it declines"),
-        ({"failed": 3, "pairs": 1}, {}, "fairlead run --force judge"),
+        ({"failed": 3, "pairs": 1}, {}, "then fairlead run asks for the missing"),
         ({"unjudged": 3}, {}, "fairlead run --force judge"),
         ({"tie": 20, "inconsistent": 3}, {}, "equally good"),
         ({"identical": 12, "inconsistent": 3}, {}, "wider temperatures"),

@@ -88,8 +88,8 @@ def server(project: Project, engine: Engine, *, host: str, port: int, origins: S
         )
         merge_into(project, variant, folder, name, mark)
     guarded = (sys.executable, "-m", "fairlead.release.guarded_server")
-    allowed = [f"--allow-origin={origin}" for origin in origins]
-    argv = (*guarded, "--host", host, "--port", str(port), *allowed, *variants)
+    allow = [f"--allow-origin={origin}" for origin in origins]
+    argv = (*guarded, "--host", host, "--port", str(port), *allow, *variants)
     return Server(argv, folder, tuple(variants), {"HF_HUB_OFFLINE": "1"})
 
 

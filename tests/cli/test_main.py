@@ -84,7 +84,7 @@ def test_the_gate_judges_evidence_whose_weights_are_elsewhere(project: Any, tmp_
     assert fairlead(*command).returncode == 0
     assert "leaks" in (tmp_path / "gate.md").read_text(encoding="utf-8")
     config = yaml.safe_load((project.folder / "fairlead.yaml").read_text(encoding="utf-8"))
-    write_config(project.folder, {**config, "gate": {"criteria": [{"figure": "table.length.dpo", "above": 1000}]}})
+    write_config(project.folder, {**config, "gate": {"criteria": [{"figure": "leaks", "above": 1000}]}})
     assert fairlead(*command).returncode == 1, "the demand was raised"
     (answers,) = (project.folder / "artifacts" / "answers").rglob("answers.jsonl")
     answers.write_text(answers.read_text(encoding="utf-8") + "\n", encoding="utf-8")

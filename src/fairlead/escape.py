@@ -9,9 +9,10 @@ from __future__ import annotations
 import html
 import re
 
-# Control characters but newline and tab, lone surrogates, other line breaks, and what turns the direction of text.
+# Control characters but newline and tab, lone surrogates, other line breaks, what turns the direction of text, and the
+# two that XML does not allow either.
 _ACTIVE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
 )
 # An underscore inside a word and a bracket that opens no link mean nothing, and intervals are full of brackets.
 _MARKDOWN = re.compile(r"[\\`*|]|(?<!\w)_|_(?!\w)|\](?=[(\[:])")

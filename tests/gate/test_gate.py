@@ -18,6 +18,7 @@ from fairlead.config.release import Criterion, GateSection, default_criteria
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, GateRecord, Status
 from fairlead.errors import ArtifactError, ConfigError
+from fairlead.escape import one_line, printable
 from fairlead.files import hash_file, read_json, write_json
 from fairlead.gate.criteria import advice, judge_candidate, judge_criterion, overall
 from fairlead.gate.figures import (
@@ -37,6 +38,18 @@ from tests.support.commands import fairlead
 from tests.support.files import flip
 from tests.support.projects import tiny_config, write_config
 from tests.support.reports import answers_of, difference_of, eval_result, pair_of, row_of
+
+HOSTILE_NAMES = [
+    "bell\x07",
+    "null\x00",
+    "escape\x1b[2J",
+    "<&>\"']]>",
+    "half\ud800",
+    "not a character\ufffe\uffff",
+    "\u202eturned",
+    "a\nb\tc\rd",
+    "| `x` |",
+]
 
 
 def figures(**pair: Any) -> dict[str, Any]:
@@ -258,6 +271,17 @@ def test_junit_marks_failures_and_short_evidence() -> None:
     dpo, sft = ElementTree.fromstring(junit({"dpo": result, "sft": result}))
     assert [dpo.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["3", "1", "1", "0"]
     assert [sft.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["3", "0", "0", "2"]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_junit_is_xml_whatever_a_metric_is_called(name: str) -> None:
+    figure = f"table.{name}.dpo"
+    case = CriterionResult(figure=figure, value=1.0, above=2.0, status="insufficient", reason=f"see {name}")
+    root = ElementTree.fromstring(junit({"dpo": CandidateResult(status="failed", criteria=(case,))}).encode())
+    [[written]] = root
+    assert written.get("name") == f"{one_line(figure)} above 2"
+    assert written[0].get("message") == one_line(f"see {name}")
+    assert printable(str(written.get("name"))) == written.get("name")
 
 
 def test_a_candidate_that_no_criterion_concerns_has_not_passed() -> None:

@@ -8,7 +8,6 @@ here, so that the resolved config that a run saves says everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -18,22 +17,20 @@ from fairlead.config.base import Integer, Section
 from fairlead.config.data import DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection, EvalSection, ProbeSettings
+from fairlead.config.figures import Names, measured_figures, why_unmeasured
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
 from fairlead.config.loading.explain import explain
 from fairlead.config.loading.judge_text import expand_judges
 from fairlead.config.loading.yaml_file import read_yaml
 from fairlead.config.model import ModelSection
 from fairlead.config.monitoring import WatchSettings
+from fairlead.config.release import Criterion as Criterion
 from fairlead.config.release import (
-    DATA_FIGURES,
-    SINGLE_FIGURES,
     GateSection,
     ReleaseSettings,
     ReportSection,
     default_criteria,
-    why_unmeasured,
 )
-from fairlead.config.release import Criterion as Criterion
 from fairlead.config.sampling import PairsSection, SampleSection
 from fairlead.config.training import DpoSection, LoraSection, SftSection
 from fairlead.errors import ConfigError
@@ -105,11 +102,7 @@ class Config(Section):
         if not self.eval.metrics and not self.eval.pairwise and not self.eval.scores:
             problems.append("eval compares nothing: give eval.metrics, eval.pairwise or eval.scores")
         names = [metric.name for metric in self.eval.metrics]
-        problems += [
-            f"gate.criteria names {criterion.figure}, which {why}"
-            for criterion in self.gate.criteria or []
-            if (why := why_unmeasured(criterion.figure, self._measured, margin=criterion.not_worse_by is not None))
-        ]
+        problems += self._unmeasured_criteria()
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             problems.append(f"eval.metrics has two metrics named {twice[0]}")
@@ -117,22 +110,26 @@ class Config(Section):
             raise ValueError("; ".join(problems))
         return self
 
+    def _unmeasured_criteria(self) -> list[str]:
+        measured = self.measured_figures
+        return [
+            f"gate.criteria names {criterion.figure}, which {why}"
+            for criterion in self.gate.criteria or []
+            if (why := why_unmeasured(criterion.figure, measured, margin=criterion.not_worse_by is not None))
+        ]
+
     @property
-    def _measured(self) -> dict[str, Sequence[str] | None]:
-        """What the stages measure, as `why_unmeasured` reads it."""
-        metrics = [metric.name for metric in self.eval.metrics]
-        trained = ["sft", "pairs", "dpo"] if self.sft is not None else ["pairs", "dpo"]
-        return {
-            "table": [*metrics, *(["judge_score"] if self.eval.scores else [])],
-            "pairwise": list(self.eval.pairwise),
-            "training": trained,
-            "data": DATA_FIGURES,
-            "data_check": ["failed", "warned"],
-            "answers": None,
-            "warnings": None,
-            **({"probe": None} if self.probe is not None else {}),
-            **dict.fromkeys(SINGLE_FIGURES, ()),
-        }
+    def measured_figures(self) -> Names:
+        """The names of all figures that the stages measure."""
+        return measured_figures(
+            metrics=[*(metric.name for metric in self.eval.metrics), *(["judge_score"] if self.eval.scores else [])],
+            pairwise=self.eval.pairwise,
+            with_sft=self.sft is not None,
+            judged_pairs=bool(self.data.prompts),
+            dropped=self.data_check.drop,
+            label_noise=self.dpo.label_noise == "measured",
+            probe=self.probe,
+        )
 
     @property
     def dev_prompts(self) -> int:

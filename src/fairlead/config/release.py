@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from fairlead.config.base import Count, CountOrZero, Number, Section
-from fairlead.documents.base import Document
-from fairlead.documents.report import PairFigures, TableRow
-from fairlead.errors import known_names
+from fairlead.config.figures import is_of_a_row
 
 BOUNDS = ("above", "at_least", "below", "at_most")
-SINGLE_FIGURES = (
-    "missing", "verdicts", "prompts", "metrics_worse", "metrics_better", "leaks", "shared_judge",
-)  # fmt: skip
-DATA_FIGURES = ("equal_answers", "empty_chosen", "contradicted", "train_in_validation", "failed")
-_ROWS: dict[str, type[Document]] = {"table": TableRow, "pairwise": PairFigures}
-_EXAMPLES = {"table": "dpo", "pairwise": "win_rate", "training": "validation_loss"}
 
 
 class Criterion(Section):
@@ -39,8 +31,7 @@ class Criterion(Section):
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
         if self.not_worse_by is not None:
-            parts = self.figure.split(".")
-            if self.bounds or len(parts) != 2 or parts[0] not in ("table", "pairwise"):
+            if self.bounds or not self.figure.startswith(("table.", "pairwise.")) or is_of_a_row(self.figure):
                 raise ValueError("not_worse_by stands alone, with a figure table.<metric> or pairwise.<pair>")
         elif not self.bounds:
             raise ValueError("give at least one of above, at_least, below, at_most, or not_worse_by")
@@ -65,32 +56,6 @@ class GateSection(Section):
     min_prompts: Count = Field(
         50, description="fewer eval prompts than this are not enough evidence, whatever they say"
     )
-
-
-def why_unmeasured(figure: str, measured: Mapping[str, Sequence[str] | None], *, margin: bool) -> str | None:
-    """What is wrong with a figure that a criterion names, as far as the config can tell; None if it can be measured.
-
-    Args:
-        measured: what the comparison and the stages measure, by the first part of a figure's path: names of the second
-            part, none for a figure that is a number itself, None where they are not known before the run.
-        margin: the figure is that of `not_worse_by`, which names a row and not a number.
-    """
-    first, *rest = figure.split(".")
-    if first not in measured:
-        return f"is not measured, {known_names(first, measured)}"
-    names = measured[first]
-    if names is None:
-        return None if rest else "names no figure: name one below it"
-    if not names:
-        return None if not rest and figure in SINGLE_FIGURES else "is not measured here"
-    if not rest or rest[0] not in names:
-        named = rest[0] if rest else ""
-        return f"is not measured ({first}: {known_names(named, names)})"
-    if len(rest) == 1 and not margin and first not in ("data", "data_check"):
-        return f"names no figure: name one below it, such as {figure}.{_EXAMPLES[first]}"
-    if len(rest) > 1 and first in _ROWS and rest[1] not in _ROWS[first].model_fields:
-        return f"is not measured ({first}.{rest[0]}: {known_names(rest[1], _ROWS[first].model_fields)})"
-    return None
 
 
 def default_criteria(pairs: Sequence[str]) -> list[Criterion]:

@@ -48,8 +48,9 @@ def _of_gate(criteria: Sequence[Criterion]) -> list[Target]:
     """The highest lower bound on the trained model's mean of each metric."""
     highest: dict[str, float] = {}
     for criterion in criteria:
-        parts = criterion.figure.split(".")
+        figure = criterion.figure
+        metric = figure.removeprefix("table.").removesuffix(".dpo")
         bounds = [bound for bound in (criterion.above, criterion.at_least) if bound is not None]
-        if len(parts) == 3 and (parts[0], parts[2]) == ("table", "dpo") and bounds:
-            highest[parts[1]] = max([*bounds, *([highest[parts[1]]] if parts[1] in highest else [])])
+        if figure == f"table.{metric}.dpo" and bounds:
+            highest[metric] = max([*bounds, *([highest[metric]] if metric in highest else [])])
     return [Target(metric=metric, at_least=bound) for metric, bound in highest.items()]

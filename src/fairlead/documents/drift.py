@@ -13,6 +13,12 @@ from fairlead.records import Interval
 
 _GENERAL = "general_"
 
+
+def general_fields(check: str) -> tuple[str, str]:
+    """The two fields that a check of the general task adds: its mean by model, and its change over the base."""
+    return f"{_GENERAL}{check}", f"{_GENERAL}{check}_over_base"
+
+
 ByModel = dict[str, Interval]
 """By model: base, sft, dpo."""
 

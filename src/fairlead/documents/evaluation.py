@@ -7,6 +7,21 @@ from enum import StrEnum
 from fairlead.documents.base import Document
 from fairlead.records import Interval, ModelPair
 
+SHARED_JUDGE = "shared_judge"  # also a figure of the gate
+CAVEATS = (
+    "few_prompts",
+    "missing_verdicts",
+    "order",
+    "length",
+    "opposed_metrics",
+    "multiple_metrics",
+    "cut",
+    "loops",
+    "repeated_answer",
+    SHARED_JUDGE,
+)
+"""Every name that a caveat can have."""
+
 
 class Conclusion(StrEnum):
     """What a figure with an interval may be called, given the value that means no difference."""

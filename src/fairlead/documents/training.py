@@ -22,6 +22,64 @@ class MonitoringOutcome(Document):
     kept_kl: float | None
 
 
+class SftFigures(Document):
+    """What the `sft` stage measures.
+
+    Attributes:
+        train, validation: rows that were used.
+        train_loss: of the last step that was logged.
+    """
+
+    train: int
+    validation: int
+    steps: int
+    train_loss: float | None
+    validation_loss: float | None
+    validation_token_accuracy: float | None
+
+
+class DpoFigures(MonitoringOutcome):
+    """What the `dpo` stage measures.
+
+    Attributes:
+        train, validation: pairs that were used.
+        dropped: training pairs that truncation left nothing of.
+        reference: content hash of the model that DPO started from.
+        train_loss, reward_gap, accuracy: of the last step that was logged.
+    """
+
+    train: int
+    validation: int
+    dropped: int
+    steps: int
+    beta: float
+    reference: str
+    train_loss: float | None
+    reward_gap: float | None
+    accuracy: float | None
+    validation_loss: float | None
+    validation_reward_gap: float | None
+    validation_reward_gap_low: float | None
+    validation_reward_gap_high: float | None
+    validation_accuracy: float | None
+
+
+class LabelNoiseFigures(Document):
+    """What the `dpo` stage measures besides, with `dpo.label_noise: measured`.
+
+    Attributes:
+        label_error: mean error of the training pairs' labels; `_low` and `_high` are its range over the pairs.
+        effective_pairs: how many equally weighted pairs the weighted ones are worth, as a share.
+        label_error_source: where the error was measured.
+    """
+
+    label_error: float
+    label_error_low: float
+    label_error_high: float
+    effective_pairs: float
+    label_error_source: str
+
+
 class DpoResult(Document):
     """The model that a DPO training ended with, on all its validation pairs.
 

@@ -16,19 +16,6 @@ from fairlead.documents.evaluation import (
 from fairlead.records import VerdictState
 from fairlead.text.repetition import ends_in_loop
 
-NAMES = (
-    "few_prompts",
-    "missing_verdicts",
-    "order",
-    "length",
-    "opposed_metrics",
-    "multiple_metrics",
-    "cut",
-    "loops",
-    "repeated_answer",
-)
-"""Every name that `caveats_of` can give."""
-
 _FEW_PROMPTS = 50
 _MANY_MISSING = 0.02
 _MANY_INCONSISTENT = 0.2

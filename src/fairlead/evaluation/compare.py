@@ -10,7 +10,7 @@ from typing import Any
 from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import EvalSettings
-from fairlead.documents.evaluation import Caveat, EvalResult, PairResult, Plan
+from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan
 from fairlead.evaluation.caveats import answer_figures, caveats_of
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
@@ -19,7 +19,7 @@ from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
-from fairlead.judges.qualification.model_families import SHARED_JUDGE, shared_lineage
+from fairlead.judges.qualification.model_families import shared_lineage
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion, ModelPair, Prompt, ScoreState, Verdict, VerdictState, to_json

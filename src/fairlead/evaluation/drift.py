@@ -17,7 +17,7 @@ from fairlead.checks import build_check
 from fairlead.config.evaluation import ProbeSettings
 from fairlead.config.stage_settings import DriftSettings
 from fairlead.data.reading.readers import read_prompts
-from fairlead.documents.drift import ByModel, DriftResult
+from fairlead.documents.drift import ByModel, DriftResult, general_fields
 from fairlead.errors import DataError
 from fairlead.files import read_text
 from fairlead.models.adapters import ModelName, VariantLoader, reference_name, variants_of
@@ -131,12 +131,9 @@ def _general(
             name: [check(text, prompt.gold) for text, prompt in zip(answers[name], prompts, strict=True)]
             for name in names
         }
-        fields[f"general_{settings.name}"] = {
-            name: bounded([v for v in values[name] if v is not None], 0.0, 1.0) for name in names
-        }
-        fields[f"general_{settings.name}_over_base"] = {
-            name: _change(values[name], values["base"]) for name in names if name != "base"
-        }
+        of_models, over_base = general_fields(settings.name)
+        fields[of_models] = {name: bounded([v for v in values[name] if v is not None], 0.0, 1.0) for name in names}
+        fields[over_base] = {name: _change(values[name], values["base"]) for name in names if name != "base"}
     return fields
 
 

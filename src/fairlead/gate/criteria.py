@@ -63,12 +63,13 @@ def judge_criterion(criterion: Criterion, figures: FigureTree, pair: ModelPair, 
         ConfigError: if there is no such figure.
     """
     deciding, bounds = _bounds(criterion)
-    path = path_for(deciding, pair)
+    metrics = _names_below("table", figures)
+    path = path_for(deciding, pair, metrics)
     value, siblings = look_up(path, figures)
 
     def result(status: Status, reason: str = "") -> CriterionResult:
         demands = criterion.bounds if criterion.not_worse_by is None else {"not_worse_by": criterion.not_worse_by}
-        figure = path_for(criterion.figure, pair)
+        figure = path_for(criterion.figure, pair, metrics)
         return CriterionResult(figure=figure, value=value, status=status, reason=reason, **demands)
 
     if value is None:
@@ -97,6 +98,11 @@ def _bounds(criterion: Criterion) -> tuple[str, Mapping[str, float]]:
     if criterion.figure.startswith("table."):
         return f"{criterion.figure}.delta_low", {"above": -margin}
     return f"{criterion.figure}.low", {"above": 0.5 - margin}
+
+
+def _names_below(name: str, figures: FigureTree) -> list[str]:
+    node = figures.get(name)
+    return list(node) if isinstance(node, Mapping) else []
 
 
 def _number(value: object) -> int:

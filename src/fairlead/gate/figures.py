@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, Union
 
 from pydantic import JsonValue
 
-from fairlead.documents.evaluation import EvalResult, MetricDifference
+from fairlead.config.figures import split_path
+from fairlead.documents.drift import DriftResult
+from fairlead.documents.evaluation import CAVEATS, SHARED_JUDGE, EvalResult, MetricDifference
 from fairlead.documents.report import Drift, Figures, PairFigures, TableRow
 from fairlead.errors import ConfigError, some
-from fairlead.evaluation.caveats import NAMES
-from fairlead.judges.qualification.model_families import SHARED_JUDGE
 from fairlead.records import Interval, ModelPair, Preference
 
 FigureTree: TypeAlias = Mapping[str, Union["FigureTree", JsonValue]]
@@ -21,7 +21,6 @@ DPO_OVER_SFT = ModelPair("dpo", "sft")
 DPO_OVER_BASE = ModelPair("dpo", "base")
 SFT_OVER_BASE = ModelPair("sft", "base")
 _COMPARED = ("table.", "pairwise.", "metrics_worse", "metrics_better")
-_UNDEFINED_PAIR: dict[str, JsonValue] = {"win_rate": None, "low": None, "high": None, "n": 0}
 
 
 def figure_tree(
@@ -46,11 +45,11 @@ def figure_tree(
     """
     differences = [row.sft_over_base if pair == SFT_OVER_BASE else row.difference for row in result.table]
     counts = Counter(caveat.name for caveat in result.caveats)
-    warnings = {name: counts[name] for name in (*NAMES, SHARED_JUDGE, *counts)}
+    warnings = {name: counts[name] for name in (*CAVEATS, *counts)}
     pairwise = {str(r.pair): PairFigures.of(r).model_dump(mode="json") for r in result.pairwise}
     return {
         "table": {row.metric: _row(TableRow.of_row(row)) for row in result.table},
-        "pairwise": {str(pair): _UNDEFINED_PAIR, **pairwise} if pair == SFT_OVER_BASE else pairwise,
+        "pairwise": {str(pair): None, **pairwise} if pair == SFT_OVER_BASE else pairwise,
         "missing": result.missing,
         "verdicts": 1 - result.missing,
         "prompts": result.prompts,
@@ -62,7 +61,7 @@ def figure_tree(
         "data": dict(data),
         "data_check": dict(data_check),
         "training": training,
-        "probe": {name: _drift(figure) for name, figure in drift.items()},
+        "probe": {**dict.fromkeys(DriftResult.model_fields if drift else ()), **_drift(drift)},
     }
 
 
@@ -73,10 +72,13 @@ def _row(row: TableRow) -> FigureTree:
     return figures
 
 
-def _drift(figure: Interval | dict[str, Interval]) -> FigureTree:
-    if isinstance(figure, Interval):
-        return _interval(figure)
-    return {model: _interval(interval) for model, interval in figure.items()}
+def _drift(drift: Drift) -> FigureTree:
+    return {
+        name: _interval(figure)
+        if isinstance(figure, Interval)
+        else {model: _interval(interval) for model, interval in figure.items()}
+        for name, figure in drift.items()
+    }
 
 
 def _interval(interval: Interval) -> FigureTree:
@@ -92,16 +94,19 @@ def _credible(differences: Sequence[MetricDifference]) -> dict[str, int]:
     }
 
 
-def path_for(path: str, pair: ModelPair) -> str:
+def path_for(path: str, pair: ModelPair, metrics: Iterable[str] = ()) -> str:
     """The figure that a criterion, which is written for DPO, names where it is asked of the candidate of `pair`.
 
     SFT stands in DPO's place and the base in SFT's: `table.format.dpo` becomes `table.format.sft`, and
     `pairwise.dpo_vs_sft.low` becomes `pairwise.sft_vs_base.low`.
+
+    Args:
+        metrics: names of the table's rows, which may hold dots.
     """
     if pair.candidate == "dpo":
         return path
-    room, _, rest = path.partition(".")
-    first, _, last = rest.partition(".")
+    room, first, *below = [*split_path(path, {"table": dict.fromkeys(metrics)}), ""]
+    last = ".".join(name for name in below if name)
     models = {"dpo": pair.candidate, "sft": pair.reference}
     if room == "pairwise" and first in (str(DPO_OVER_SFT), str(DPO_OVER_BASE)):
         return ".".join(part for part in (room, str(pair), last) if part)
@@ -123,14 +128,16 @@ def is_compared(path: str) -> bool:
 
 
 def look_up(path: str, figures: FigureTree) -> tuple[float | None, FigureTree]:
-    """A figure, and those beside it.
+    """A figure, and those beside it; None where it, or what it belongs to, has no value in this run.
 
     Raises:
         ConfigError: if there is no such figure, or it is no number.
     """
     node: FigureTree | JsonValue = figures
     siblings: FigureTree = figures
-    for part in path.split("."):
+    for part in split_path(path, figures):
+        if node is None:
+            return None, {}
         if not isinstance(node, Mapping) or part not in node:
             known = some(node, 12) if isinstance(node, Mapping) else "nothing below it"
             raise ConfigError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 
 from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, GateRecord
-from fairlead.escape import code_span, markdown
+from fairlead.escape import code_span, markdown, one_line
 
 
 def criteria_markdown(criteria: Sequence[CriterionResult]) -> str:
@@ -50,6 +50,7 @@ def junit(candidates: Mapping[Candidate, CandidateResult]) -> str:
 
     A criterion that fails is a `failure`; one without enough evidence is an `error`, because CI must not take it for
     passed. The suites of candidates other than DPO, which do not decide, are marked skipped where they do not pass.
+    Characters that XML 1.0 does not allow are written as their code point.
     """
     root = ElementTree.Element("testsuites", name="fairlead gate")
     for name, candidate in candidates.items():
@@ -57,13 +58,13 @@ def junit(candidates: Mapping[Candidate, CandidateResult]) -> str:
         suite = ElementTree.SubElement(root, "testsuite", name=name)
         counts = {"failure": 0, "error": 0, "skipped": 0}
         for result in candidate.criteria:
-            title = f"{result.figure} {result.demanded}"
+            title = one_line(f"{result.figure} {result.demanded}")
             case = ElementTree.SubElement(suite, "testcase", classname=f"gate.{name}", name=title)
             if result.status == "passed":
                 continue
             kind = {"failed": "failure", "insufficient": "error"}[result.status] if decides else "skipped"
             counts[kind] += 1
-            ElementTree.SubElement(case, kind, message=result.reason or f"found {_found(result)}")
+            ElementTree.SubElement(case, kind, message=one_line(result.reason or f"found {_found(result)}"))
         suite.set("tests", str(len(candidate.criteria)))
         for attribute, kind in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             suite.set(attribute, str(counts[kind]))

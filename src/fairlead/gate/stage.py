@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from fairlead.config.stage_settings import GateSettings
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import Candidate, CandidateResult, GateRecord
+from fairlead.documents.pairs import PairOutcome
 from fairlead.documents.report import Figures, drift_figures
 from fairlead.files import dump_json, read_json, write_atomic
 from fairlead.gate.criteria import advice, judge_candidate
@@ -63,9 +65,7 @@ def _candidates(context: Context[GateSettings], result: EvalResult) -> dict[Cand
     leaks = count_leaks(context)
     data = pair_faults(context.read(files.TRAIN_PAIRS), context.read(files.VALIDATION_PAIRS))
     data_check = _data_check(context)
-    training: dict[str, Figures] = {
-        name: manifests[name].figures for name in ("sft", "pairs", "dpo") if name in manifests
-    }
+    training = _training(manifests)
     drift = drift_figures(context.read(files.DRIFT)) if context.inputs.has(files.DRIFT) else {}
     candidates: dict[Candidate, CandidateResult] = {}
     for name, pair in pairs.items():
@@ -75,6 +75,17 @@ def _candidates(context: Context[GateSettings], result: EvalResult) -> dict[Cand
         minimum = context.settings.gate.min_prompts
         candidates[name] = judge_candidate(context.settings.criteria, figures, pair, min_prompts=minimum)
     return candidates
+
+
+def _training(manifests: Mapping[str, Manifest]) -> dict[str, Figures]:
+    """What the stages of the training measured; an outcome that no comparison had is counted too, as 0."""
+    figures: dict[str, Figures] = {
+        name: manifests[name].figures for name in ("sft", "pairs", "dpo") if name in manifests
+    }
+    counts = figures["pairs"]["counts"]
+    if isinstance(counts, dict) and counts:
+        figures["pairs"] = {**figures["pairs"], "counts": {**dict.fromkeys(map(str, PairOutcome), 0), **counts}}
+    return figures
 
 
 def weights(manifest: Manifest) -> dict[str, str]:

@@ -19,7 +19,7 @@ from trl import DPOConfig
 from fairlead.config.model import ModelSection
 from fairlead.config.stage_settings import DpoSettings
 from fairlead.config.training import DpoSection
-from fairlead.documents.training import DpoResult, MonitoringOutcome
+from fairlead.documents.training import DpoFigures, DpoResult, LabelNoiseFigures, MonitoringOutcome
 from fairlead.models.adapters import ModelVariant, dpo_start, variants_of
 from fairlead.models.chat import assistant_turn, conversation
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
@@ -43,7 +43,6 @@ _VALIDATION = [
     ("eval_rewards/margins_high", "validation_reward_gap_high"),
     ("eval_rewards/accuracies", "validation_accuracy"),
 ]
-_LOGGED = [("loss", "train_loss"), ("rewards/margins", "reward_gap"), ("rewards/accuracies", "accuracy")]
 
 
 def run(context: Context[DpoSettings]) -> Metrics:
@@ -55,7 +54,7 @@ def run(context: Context[DpoSettings]) -> Metrics:
     start = dpo_start(variants_of(files.trained_models(context.inputs)))
     trainer = build_trainer(context, section, model_section, start, train, validation)
     dropped = len(trainer.dropped["train"])
-    noise = _apply_label_noise(context, trainer, train) if section.label_noise == "measured" else {}
+    noise = _apply_label_noise(context, trainer, train) if section.label_noise == "measured" else None
     tokenizer = load_tokenizer(model_section, context.folder)
     outcome = _train_monitored(context, trainer, tokenizer)
     last_step = trainer.state.global_step if outcome.kept_step is None else outcome.kept_step
@@ -63,20 +62,20 @@ def run(context: Context[DpoSettings]) -> Metrics:
     result = _result(trainer, metrics, outcome)
     result.write(context.out / files.DPO_RESULT.name)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
-    history = trainer.state.log_history
-    logged = {ours: next((r[key] for r in reversed(history) if key in r), None) for key, ours in _LOGGED}
-    return {
-        "train": result.pairs,
-        "validation": len(validation),
-        "dropped": dropped,
-        "steps": result.steps,
-        "beta": section.beta,
-        "reference": trainer.reference,
-        **noise,
-        **logged,
+    figures = DpoFigures(
+        train=result.pairs,
+        validation=len(validation),
+        dropped=dropped,
+        steps=result.steps,
+        beta=section.beta,
+        reference=trainer.reference,
+        train_loss=hf_trainer.last_logged(trainer, "loss"),
+        reward_gap=hf_trainer.last_logged(trainer, "rewards/margins"),
+        accuracy=hf_trainer.last_logged(trainer, "rewards/accuracies"),
         **metrics,
         **outcome.model_dump(),
-    }
+    )
+    return figures.model_dump(mode="json") | ({} if noise is None else noise.model_dump(mode="json"))
 
 
 def _result(trainer: WatchedDPOTrainer, metrics: Mapping[str, float | None], outcome: MonitoringOutcome) -> DpoResult:
@@ -116,15 +115,14 @@ def _train_monitored(
 
 def _apply_label_noise(
     context: Context[DpoSettings], trainer: WatchedDPOTrainer, train: Sequence[Preference]
-) -> Metrics:
+) -> LabelNoiseFigures:
     """Gives the loss the judge's label error: from checked rows, its qualification, or its two orders' disagreement."""
     section = context.settings.dpo
     checks = context.path(section.label_checks) if section.label_checks else None
     judge = context.read(files.QUALIFICATION).pairs if context.inputs.has(files.QUALIFICATION) else None
     counts = context.read(files.PAIR_COUNTS).counts
     measured = judge_label_error(checks, counts, judge.checked if judge else None)
-    metrics = apply_label_noise(trainer, measured, [pair.margin for pair in train])
-    return {**metrics, "label_error_source": measured.source}
+    return apply_label_noise(trainer, measured, [pair.margin for pair in train])
 
 
 def build_trainer(

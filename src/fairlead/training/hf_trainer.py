@@ -179,3 +179,9 @@ def validation_metrics(
         return {ours: None for _, ours in names}
     metrics = trainer.evaluate() if known is None else known
     return {ours: finite(metrics.get(theirs)) for theirs, ours in names}
+
+
+def last_logged(trainer: Trainer, name: str) -> float | None:
+    """A metric of the last step that logged it; None where none did, or it was not finite."""
+    value: float | None = finite(next((row[name] for row in reversed(trainer.state.log_history) if name in row), None))
+    return value

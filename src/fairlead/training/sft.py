@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from fairlead.config.stage_settings import SftSettings
 from fairlead.data.splits import split_by_prompt
+from fairlead.documents.training import SftFigures
 from fairlead.errors import TrainingError
 from fairlead.models.chat import assistant_turn, conversation
 from fairlead.models.loading import load_base, load_tokenizer
@@ -47,13 +47,15 @@ def run(context: Context[SftSettings]) -> Metrics:
     hf_trainer.train(trainer, context, "supervised fine-tuning")
     metrics = hf_trainer.validation_metrics(trainer, _METRICS)
     hf_trainer.save(trainer.accelerator.unwrap_model(trainer.model), tokenizer, model_section, context.out / "model")
-    return {
-        "train": trained_rows,
-        "validation": kept_validation,
-        "steps": trainer.state.global_step,
-        "train_loss": _last(trainer.state.log_history, "loss"),
-        **metrics,
-    }
+    figures = SftFigures(
+        train=trained_rows,
+        validation=kept_validation,
+        steps=trainer.state.global_step,
+        train_loss=hf_trainer.last_logged(trainer, "loss"),
+        validation_loss=metrics["validation_loss"],
+        validation_token_accuracy=metrics["validation_token_accuracy"],
+    )
+    return figures.model_dump(mode="json")
 
 
 def _kept(rows: Dataset, total: int, max_length: int) -> int:
@@ -77,10 +79,6 @@ def _kept(rows: Dataset, total: int, max_length: int) -> int:
             max_length,
         )
     return remaining
-
-
-def _last(history: list[dict[str, Any]], key: str) -> float | None:
-    return next((row[key] for row in reversed(history) if key in row), None)
 
 
 def dataset(examples: list[Example]) -> Dataset:

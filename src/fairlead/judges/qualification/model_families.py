@@ -37,9 +37,6 @@ _FAMILIES = tuple(
 )
 
 
-SHARED_JUDGE = "shared_judge"  # name of the comparison's warning and of the gate's figure
-
-
 @dataclass(frozen=True)
 class SharedLineage:
     """What a judge of the training pairs and a judge of the comparison have in common.

@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 from scipy import optimize
 
+from fairlead.documents.training import LabelNoiseFigures
 from fairlead.training.dpo_trainer.label_error import MAX_ERROR, LabelError
 
 ERROR, WEIGHT = "pair_error", "pair_weight"
@@ -54,23 +55,21 @@ def with_noise(dataset: Dataset, errors: Sequence[float], weights: Sequence[floa
     return dataset.add_column(ERROR, list(errors)).add_column(WEIGHT, list(weights))
 
 
-def apply_label_noise(trainer: Any, measured: LabelError, margins: Sequence[float | None]) -> dict[str, float]:
+def apply_label_noise(trainer: Any, measured: LabelError, margins: Sequence[float | None]) -> LabelNoiseFigures:
     """Gives a trainer's training pairs the errors and weights that follow from the judge's label error.
 
     Args:
         trainer: a `WatchedDPOTrainer` before its first step.
         margins: the judge's margin of every pair that the trainer was given, those that it dropped included.
-
-    Returns:
-        The mean error, the error's range, and how many equally weighted pairs the weighted ones are worth, as a share.
     """
     dropped = set(trainer.dropped.get("train", ()))
     errors = pair_errors(measured, [margin for row, margin in enumerate(margins) if row not in dropped])
     weights = pair_weights(errors)
     trainer.train_dataset = with_noise(trainer.train_dataset, errors, weights)
-    return {
-        "label_error": sum(errors) / len(errors),
-        "label_error_low": min(errors),
-        "label_error_high": max(errors),
-        "effective_pairs": sum(weights) ** 2 / sum(w * w for w in weights) / len(weights),
-    }
+    return LabelNoiseFigures(
+        label_error=sum(errors) / len(errors),
+        label_error_low=min(errors),
+        label_error_high=max(errors),
+        effective_pairs=sum(weights) ** 2 / sum(w * w for w in weights) / len(weights),
+        label_error_source=measured.source,
+    )

@@ -150,7 +150,7 @@ def test_an_endpoint_that_is_gone_leaves_the_verdicts_that_there_are(tiny_projec
         server.override = lambda request, headers: (401, {}, "no such key")
         result = fairlead("run", str(tiny_project), "--until", "judge")
     assert result.returncode == 0, result.stderr
-    assert "no reply this time either; its verdicts stay" in result.stderr
+    assert "no reply this time either, so its verdicts stay" in result.stderr
     assert Project(tiny_project).artifact("judge").hash == before.hash
 
 

@@ -72,7 +72,7 @@ def recommend(points: Sequence[Point], clusters: Sequence[str]) -> Recommendatio
     """The point with the smallest KL among those whose quality can't be told from the best.
 
     Two points differ where the 95 % interval of the difference of their outcomes, paired by prompt, leaves out 0. The
-    best of several is flattered by chance, so the comparison with it errs towards telling the others apart less.
+    best of several is partly best by chance, so the comparison errs towards a difference, and so towards the best.
     """
     rated = [i for i, point in enumerate(points) if point.win_rate.value is not None]
     if not rated:

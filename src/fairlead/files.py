@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -121,12 +122,21 @@ def read_text(path: Path) -> str:
     except PermissionError as error:
         raise DataError("cannot be read (permission denied)", where=str(path)) from error
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        data = path.read_bytes()
+        line, encoding = data[: error.start].count(b"\n") + 1, _likely_encoding(data, error.start)
         raise DataError(
             f"not UTF-8 (byte {error.start})",
             where=f"{path}:{line}",
-            remedy=f"convert it: iconv -f LATIN1 -t UTF-8 {path.name} -o utf8-{path.name}",
+            remedy=f"convert it: iconv -f {encoding} -t UTF-8 {path.name} -o utf8-{path.name}",
         ) from error
+
+
+def _likely_encoding(data: bytes, position: int) -> str:
+    """The encoding that a text has in all likelihood which is not UTF-8 at a position."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"  # as spreadsheets save "Unicode text"
+    # Bytes that are control characters in Latin 1 are quotation marks and dashes in what Windows writes.
+    return "WINDOWS-1252" if 0x80 <= data[position] < 0xA0 else "LATIN1"
 
 
 def read_json(path: Path) -> Any:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from fairlead.data.reading.detection import NAMES, detect
 from fairlead.data.reading.fields import UnusableRowError
-from fairlead.data.reading.formats import FORMATS, detect
+from fairlead.data.reading.formats import FORMATS
 from fairlead.errors import DataError
 from fairlead.records import Imported, Message, Preference, Prompt, to_json
 from tests.support.pairs import SAMPLED
@@ -332,7 +333,7 @@ def test_a_wrong_type_is_named(name: str, change: dict[str, Any], message: str) 
 def test_unknown_columns_are_listed() -> None:
     with pytest.raises(DataError, match="columns question, answer are no known form") as caught:
         detect({"question": "q", "answer": "a"})
-    assert all(name in str(caught.value) for name in FORMATS)
+    assert all(name in str(caught.value) for name in NAMES)
 
 
 def test_responses_that_are_no_list_are_named() -> None:

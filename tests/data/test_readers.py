@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fairlead.data.reading.any_rows import prompts_of
 from fairlead.data.reading.readers import (
     Dropped,
     load_prompts,
-    prompts_of,
     read_examples,
     read_preferences,
     read_prompts,
@@ -144,7 +144,7 @@ def test_nothing_left_is_an_error_that_says_why(tmp_path: Path) -> None:
         ("a.json", b'[\n{"prompt": ', "a.json:2: not JSON"),
         ("a.jsonl", b'{}\n{"prompt": "\xff"}', "a.jsonl:2: not UTF-8"),
         ("a.parquet", b"nonsense", "a.parquet: not a Parquet file"),
-        ("a.csv", b"prompt,chosen", "a.csv: unknown kind of file"),
+        ("a.txt", b"prompt,chosen", "a.txt: unknown kind of file"),
         ("a.json", b"[1]", "a.json: row 1: not an object but a number"),
         ("a.jsonl", b'{"prompt": "a", "chosen": "b"}', "a.jsonl:1: columns prompt, chosen are no known form"),
     ],

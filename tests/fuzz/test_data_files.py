@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Callable
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.data.reading.readers import prompts_of, read_examples, read_preferences, read_prompts
+from fairlead.data.reading.any_rows import prompts_of, read_any
+from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
 from fairlead.data.reading.rows import read_rows
 from fairlead.errors import DataError
 from fairlead.evaluation.external.annotations import read_annotations
@@ -37,6 +39,12 @@ ROWS: list[dict[str, Any]] = [
     {"prompt": "q", "first": "a", "second": "b", "human": "first", "verdict": "win"},
     {"prompt": "q", "answer": "a", "model": "m"},
     {"messages": [USER, ANSWER], "correct": True, "margin": 2},
+    {"messages": [USER, {**ANSWER, "weight": 0}, USER, {**ANSWER, "weight": 1}]},
+    {"instruction": "q", "input": "i", "output": "a", "system": "s", "history": [["q", "a"]]},
+    {"instruction": "q", "input": "i", "response1": "a", "response2": "b", "annotators": [1, 1, 2]},
+    {"input": "q", "output_1": "a", "output_2": "b", "label": 2},
+    {"question": "q", "passages": [["t", "p"]], "answers": ["a", "b", "c"], "preference": [1, 2, 0], "gold": "g"},
+    {"conversations": [{"from": "human", "value": "q"}, SPOKEN], "system": "s"},
 ]  # fmt: skip
 READERS: tuple[Callable[[Path], object], ...] = (
     read_prompts,
@@ -100,6 +108,14 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
 
 def refused_or_whole(path: Path) -> None:
     """Reads a file with every reader; what is refused is one short line, and what is read is all of it."""
+    try:
+        records = read_any(str(path), allow_none=True)
+    except DataError as error:
+        assert_short(error)
+    else:
+        places = [*records.places, *(row.place for row in records.dropped)]
+        assert {place.split(".")[0] for place in places} == {str(row.number) for row in read_rows(path)}
+        assert len(records.places) == len(records.records) == len({*records.places})
     for reader in READERS:
         try:
             reader(path)
@@ -110,7 +126,9 @@ def refused_or_whole(path: Path) -> None:
     except DataError as error:
         assert_short(error)
         return
-    assert len(read.preferences) + len(read.dropped) == len(read_rows(path))
+    assert len({place.split(".")[0] for place in (*read.places, *(row.place for row in read.dropped))}) == len(
+        read_rows(path)
+    )
     assert len(read.places) == len(read.preferences) == len({*read.places})
     assert sum(read.dropped_by_reason.values()) == len(read.dropped)
 
@@ -141,6 +159,24 @@ def test_parquet_of_any_kind_is_read_or_refused(tmp_path: Path, data: st.DataObj
     pq.write_table(pa.Table.from_pylist([base] * data.draw(st.integers(0, 3))), buffer)
     (tmp_path / "a.parquet").write_bytes(data.draw(damaged(buffer.getvalue())))
     refused_or_whole(tmp_path / "a.parquet")
+
+
+@bounded(60)
+@given(st.data())
+def test_tables_of_any_kind_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    made = data.draw(rows())
+    columns = sorted({name for row in made for name in row})
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=data.draw(st.sampled_from(",;\t")))
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name, "")) for name in columns] for row in made)
+    path = tmp_path / f"a.{data.draw(st.sampled_from(['csv', 'tsv']))}"
+    path.write_bytes(data.draw(damaged(buffer.getvalue().encode("utf-8", "surrogatepass"))))
+    refused_or_whole(path)
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @bounded(40)

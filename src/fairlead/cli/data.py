@@ -27,7 +27,7 @@ from fairlead.records import Interval
 app = typer.Typer(no_args_is_help=True, help="Build, convert, check, split, export and show preference pairs.")
 
 Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="JSON, JSONL or Parquet file, folder of a saved data set, or hub id")
+    str, typer.Argument(metavar="SOURCE", help="JSON, JSONL, CSV, TSV or Parquet file, a saved data set, or a hub id")
 ]
 Split = Annotated[str, typer.Option("--split", help="split of a data set")]
 Form = Annotated[str | None, typer.Option("--format", help="name of the rows' form (default: detected)")]
@@ -53,25 +53,29 @@ def build(
 
 @app.command("import")
 def import_(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="JSON, JSONL or Parquet file, or hub id")],
-    to: Annotated[Path, typer.Option("--out", help="file to write")] = Path("data/preferences.jsonl"),
-    split: Annotated[str, typer.Option(help="split of a hub data set")] = "train",
-    form: Annotated[str | None, typer.Option("--format", help="name of the rows' form (default: detected)")] = None,
+    source: Source,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="file to write; data/preferences.jsonl, sft.jsonl or prompts.jsonl if not given"),
+    ] = None,
+    split: Split = "train",
+    form: Form = None,
     as_json: AsJson = False,
 ) -> None:
-    """Convert preference pairs of any known form to Fairlead's."""
-    from fairlead.data.convert import import_preferences
+    """Read pairs, judged comparisons, SFT rows or prompts of any known form and write them in Fairlead's."""
+    from fairlead.data.convert import import_rows
+    from fairlead.data.reading.any_rows import WORDS
 
-    summary = import_preferences(source, to, split=split, form=form)
+    summary = import_rows(source, to, split=split, form=form)
     if as_json:
         print_json(summary)
         return
-    print_line(f"{summary['pairs']} pairs of form {summary['format']} → {to}")
+    print_line(f"{summary['rows']} {WORDS[summary['kind']]} of form {summary['format']} → {summary['out']}")
     for reason, count in summary["dropped"].items():
         print_line(f"dropped {count}: {reason}")
     for name, count in summary["ignored_fields"].items():
         print_line(f"not read: {name} of messages in {count} rows")
-    print_line(f"use them: data: {{preferences: {to}}} in fairlead.yaml")
+    print_line(f"use them: data: {{{summary['kind']}: {summary['out']}}} in fairlead.yaml")
 
 
 @app.command()

@@ -1,28 +1,41 @@
-"""`fairlead data import`: any known form of preference pairs in, Fairlead's own out."""
+"""`fairlead data import`: rows of any known form in, Fairlead's own out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.reading.readers import read_preferences
+from fairlead.data.reading.any_rows import Kind, read_any
 from fairlead.files import write_jsonl
 from fairlead.records import to_json
 
+FILES: Mapping[Kind, str] = {
+    "preferences": "data/preferences.jsonl",
+    "sft": "data/sft.jsonl",
+    "prompts": "data/prompts.jsonl",
+}
 
-def import_preferences(source: str, out: Path, *, split: str, form: str | None) -> dict[str, Any]:
-    """Writes the pairs of `source` to `out`; returns how many, their form, and why rows were dropped.
+
+def import_rows(source: str, out: Path | None, *, split: str, form: str | None) -> dict[str, Any]:
+    """Writes the pairs, SFT examples or prompts of `source`; returns how many, and why rows were dropped.
+
+    Args:
+        out: the file; None takes the one that a project reads such rows from.
 
     Raises:
-        DataError: if the source cannot be read, or holds no usable pair.
+        DataError: if the source cannot be read, or holds no usable row.
     """
-    imported = read_preferences(source, Path(), split=split, format=form)
-    write_jsonl(out, map(to_json, imported.preferences))
+    read = read_any(source, split=split, format=form)
+    to = Path(FILES[read.kind]) if out is None else out
+    write_jsonl(to, map(to_json, read.records))
     return {
-        "pairs": len(imported.preferences),
-        "format": imported.format,
-        "dropped": imported.dropped_by_reason,
-        "ignored_fields": dict(imported.ignored_fields),
-        **({"outcomes": dict(imported.outcomes)} if imported.outcomes else {}),
-        "out": str(out),
+        "kind": read.kind,
+        "rows": len(read.records),
+        **({"pairs": len(read.records)} if read.kind == "preferences" else {}),
+        "format": read.format,
+        "dropped": read.dropped_by_reason,
+        "ignored_fields": dict(read.ignored_fields),
+        **({"outcomes": dict(read.outcomes)} if read.outcomes else {}),
+        "out": str(to),
     }

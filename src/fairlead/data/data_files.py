@@ -10,7 +10,8 @@ from typing import Any
 
 from fairlead.config.data import CHECK_NAMES, DataCheckSettings
 from fairlead.data.quality import check_pairs
-from fairlead.data.reading.readers import LoadedPreferences, prompts_of, read_preferences, read_prompts
+from fairlead.data.reading.any_rows import prompts_of
+from fairlead.data.reading.readers import LoadedPreferences, read_preferences, read_prompts
 from fairlead.data.splits import split_by_prompt
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError, LeakError, known_names, some

@@ -13,7 +13,7 @@ from fairlead.records.prompts import Prompt, content_id
 
 
 class DropReason(StrEnum):
-    """Why a well-formed row of a file makes no preference pair; the value is the sentence that people read."""
+    """Why a well-formed row of a file makes no pair or example; the value is the sentence that people read."""
 
     EMPTY_PROMPT = "empty prompt"
     EMPTY_CHOSEN = "empty chosen"
@@ -22,11 +22,16 @@ class DropReason(StrEnum):
     EQUAL_SCORES = "equal scores"
     REJECTED_SCORES_HIGHER = "rejected has the higher score"
     NO_VERDICT = "no verdict"
+    DRAW = "draw"
+    NO_MAJORITY = "no majority among the people"
     TOO_FEW_RATED = "fewer than two rated generations"
     PROMPT_ENDS_IN_ANSWER = "the prompt ends in the assistant's turn"
     SEVERAL_TURNS = "chosen and rejected are not one answer each to the same prompt"
     NOT_THE_ASSISTANT = "the last turn is not the assistant's"
     ONLY_TOOL_CALLS = "a turn holds tool calls and no text"
+    EMPTY_ANSWER = "empty answer"
+    NO_ANSWER = "no turn of the assistant"
+    NOT_TRAINED_ON = "weight 0: not to be trained on"
 
 
 @dataclass(frozen=True, slots=True)

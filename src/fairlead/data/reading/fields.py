@@ -63,6 +63,14 @@ def prompt_and_answer(row: Row) -> tuple[str, str]:
     return text_field(row, "prompt"), text_field(row, "answer")
 
 
+def instruction_and_input(row: Row) -> str:
+    """`instruction`, and below it the `input` that it speaks of, where there is one."""
+    spoken_of = row.get("input")
+    if spoken_of is not None and not isinstance(spoken_of, str):
+        raise wrong("input", "a string", spoken_of)
+    return "\n\n".join(part for part in (text_field(row, "instruction"), spoken_of) if part)
+
+
 def messages_field(row: Row, name: str) -> tuple[Message, ...]:
     """Turns as {role, content} or {from, value}; at least one."""
     value = field(row, name)

@@ -25,13 +25,12 @@ from fairlead.data.reading.fields import (
     wrong,
 )
 from fairlead.data.reading.rows import Row
-from fairlead.errors import DataError, some
-from fairlead.files import dump_json
+from fairlead.errors import DataError
 from fairlead.records import DropReason, Imported, Message, Preference, Prompt, Role
 
 Reader = Callable[[Row], Preference]
 
-_SCORES = (
+SCORES = (
     ("score_chosen", "score_rejected"),
     ("chosen_score", "rejected_score"),
     ("chosen_rating", "rejected_rating"),
@@ -40,7 +39,7 @@ _SCORES = (
     ("chosen_avg_rating", "rejected_avg_rating"),
 )
 PLAIN_REQUEST: dict[str, Any] = {"tools": [], "parallel_tool_calls": True}
-_TURN = re.compile(r"\n\n(Human|Assistant):")
+TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
 def standard(row: Row) -> Preference:
@@ -84,7 +83,7 @@ def hh(row: Row) -> Preference:
 
 def ultrafeedback(row: Row) -> Preference:
     """The schema of HuggingFaceH4/ultrafeedback_binarized: implicit prompt in messages, with both scores."""
-    for column in _SCORES[0]:
+    for column in SCORES[0]:
         field(row, column)
     return implicit(row)
 
@@ -172,79 +171,6 @@ FORMATS: dict[str, Reader] = {
     )
 }
 
-_READ = {
-    "prompt",
-    "chosen",
-    "rejected",
-    "conversations",
-    "system",
-    "gold",
-    "cluster",
-    "messages",
-    "margin",
-    "provenance",
-}
-_ALSO_READ = {
-    "openai": {"input", "preferred_output", "non_preferred_output"},
-    "distilabel": {"instruction", "input", "system_prompt", "chosen_response", "rejected_response"},
-    "alpaca_eval": {"instruction", "output_1", "output_2"},
-}
-
-
-def detect(row: Row) -> str:
-    """The name of a row's form, from its columns and their types.
-
-    Raises:
-        DataError: if it is none of `FORMATS`.
-    """
-    for name, columns in _UNMISTAKABLE:
-        if columns <= row.keys():
-            return name
-    prompt, chosen = row.get("prompt"), row.get("chosen")
-    if "rejected" not in row or chosen is None:
-        raise DataError(
-            f"columns {some(map(str, row), 8)} are no known form of preferences",
-            remedy=f"chosen and rejected are expected, in one of the forms {', '.join(FORMATS)}",
-        )
-    if isinstance(prompt, Mapping):
-        return "fairlead"
-    if prompt is None and isinstance(chosen, str):
-        asked = any(isinstance(row.get(name), str) for name in ("instruction", "input"))
-        return "distilabel" if asked else "hh" if _TURN.match(chosen) else "implicit"
-    if prompt is None:
-        return "implicit"
-    if isinstance(prompt, str) and isinstance(chosen, str):
-        return "standard"
-    if isinstance(prompt, str) and isinstance(chosen, list) and len(chosen) > 1:
-        return "ultrafeedback" if set(_SCORES[0]) <= row.keys() else "implicit"
-    return "conversational"
-
-
-_UNMISTAKABLE = (
-    ("argilla", {"fields", "responses"}),
-    ("argilla", {"fields", "suggestions"}),
-    ("openai", {"input", "preferred_output", "non_preferred_output"}),
-    ("alpaca_eval", {"instruction", "output_1", "output_2", "preference"}),
-    ("sharegpt", {"conversations", "chosen", "rejected"}),
-    ("distilabel", {"chosen_response", "rejected_response"}),
-    ("distilabel", {"generations", "ratings"}),
-)
-
-
-def leftovers(row: Row, name: str) -> dict[str, Any]:
-    """The columns that the reader `name` does not use, kept as provenance: identities, sources, scores, metadata."""
-    read = _READ | _ALSO_READ.get(name, set())
-    return {str(key): value for key, value in row.items() if key not in read and value is not None and _is_json(value)}
-
-
-def _is_json(value: Any) -> bool:
-    """Whether a value can be kept as JSON; dates and bytes of a table, and numbers that are none, cannot."""
-    try:
-        dump_json(value).encode()
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
-
 
 def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
     """The one assistant answer in `turns`, which may repeat the prompt before it."""
@@ -258,9 +184,9 @@ def _after(prompt: Sequence[Message], turns: Sequence[Message]) -> str:
 
 def _transcript(row: Row, name: str) -> tuple[Message, ...]:
     text = text_field(row, name)
-    if not _TURN.match(text):
+    if not TRANSCRIPT_TURN.match(text):
         raise wrong(name, "a transcript that begins with a blank line and Human:", text)
-    parts = _TURN.split(text)[1:]
+    parts = TRANSCRIPT_TURN.split(text)[1:]
     roles: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
     return tuple(Message(roles[role], content.strip()) for role, content in zip(parts[::2], parts[1::2], strict=True))
 
@@ -320,7 +246,7 @@ def _margin(row: Row) -> float | None:
     """The row's `margin`, or score of chosen minus score of rejected; None where it gives neither."""
     if row.get("margin") is not None:
         return number(row["margin"], "margin")
-    for names in _SCORES:
+    for names in SCORES:
         better, worse = (row.get(name) for name in names)
         if better is not None and worse is not None:
             return number(better, names[0]) - number(worse, names[1])

@@ -1,4 +1,4 @@
-"""Rows of data files: JSON, JSON lines, Parquet, saved data sets and data sets of the hub.
+"""Rows of data files: JSON, JSON lines, CSV, TSV, Parquet, saved data sets and data sets of the hub.
 
 Everything that reads such a file reads it here, so that the same fault has the same message everywhere. Knows nothing
 of what the rows mean.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fairlead.data.reading.tables import table_rows
 from fairlead.errors import DataError, some
 from fairlead.escape import shorten
 from fairlead.files import read_text
@@ -20,10 +21,12 @@ from fairlead.files import read_text
 T = TypeVar("T")
 Row = Mapping[str, Any]
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet")
+_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", *_DELIMITERS)
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _DEEPEST = 100  # objects and lists inside each other; beyond it Python's own functions on nested values fail
 _REMEDY = "one JSON object per line, or one array of objects, is expected"
+_TABLE_REMEDY = "a header with the names of the columns is expected, and a row below it"
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -32,7 +35,7 @@ class FileRow:
     """A row of a file or data set.
 
     Attributes:
-        number: from 1; in a file of JSON lines the number of its line.
+        number: from 1; in a file of JSON lines the number of its line, in a table without the header.
         where: file and place, for messages.
         fields: its values by name.
     """
@@ -62,7 +65,7 @@ class _JsonError(Exception):
 
 
 def read_rows(path: Path) -> list[FileRow]:
-    """All rows of a JSON, JSON lines or Parquet file; a file with another suffix is read if it begins like JSON.
+    """All rows of a JSON, JSON lines, CSV, TSV or Parquet file; one with another suffix is read if it begins like JSON.
 
     Raises:
         DataError: if the file cannot be read, has no rows, or one of them is not an object.
@@ -72,6 +75,9 @@ def read_rows(path: Path) -> list[FileRow]:
         return _checked(_numbered(_parquet(path), str(path)), str(path))
     text = read_text(path)
     start = text.lstrip()[:1]
+    delimiters = _DELIMITERS.get(path.suffix.lower())
+    if delimiters and start not in ("[", "{"):
+        return _checked(table_rows(text, str(path), delimiters), str(path), _TABLE_REMEDY)
     if path.suffix.lower() not in SUFFIXES and start not in ("[", "{"):
         raise DataError("unknown kind of file", where=str(path), remedy=f"one of {', '.join(SUFFIXES)} is expected")
     return _checked(_items(text, path) if start == "[" else _lines(text, path), str(path))
@@ -96,7 +102,7 @@ def read_source(source: str, folder: Path, split: str) -> list[FileRow]:
     return _checked(_numbered(_hub(source, split), where), where)
 
 
-def _checked(items: Iterable[tuple[int, str, Any]], source: str) -> list[FileRow]:
+def _checked(items: Iterable[tuple[int, str, Any]], source: str, remedy_if_empty: str = _REMEDY) -> list[FileRow]:
     rows = []
     for number, where, item in items:
         if not isinstance(item, Mapping):
@@ -105,7 +111,7 @@ def _checked(items: Iterable[tuple[int, str, Any]], source: str) -> list[FileRow
             raise DataError(f"not an object but {_KINDS.get(kind, kind)}", where=where, remedy=remedy)
         rows.append(FileRow(number, where, item))
     if not rows:
-        raise DataError("has no rows", where=source, remedy=_REMEDY)
+        raise DataError("has no rows", where=source, remedy=remedy_if_empty)
     return rows
 
 

@@ -1,30 +1,23 @@
-"""Comparisons that people have judged, with the verdicts that are stored beside them.
+"""Comparisons that people have judged, with the verdicts of judges that are stored beside them.
 
-Three forms of rows: PandaLM's (`response1`, `response2`, `annotators`: 0 tie, 1, 2), LLMBar's (`output_1`, `output_2`,
-`label`), and Fairlead's own (`prompt`, `first`, `second`, `human`: first, second or tie, or a list of one per person;
-or `chosen` and `rejected`). In the last two forms `first_model` and `second_model` may name who answered.
+The forms of `data.reading.comparisons`, and `prompt`, `chosen` and `rejected`. In the last, and in Fairlead's own form,
+`first_model` and `second_model` may name who answered.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from fairlead.data.reading.fields import quoted, text_field
+from fairlead.data.reading.comparisons import FORMS, LOSS, TIE, WIN, JudgedComparison, form_of, majority, state_of
+from fairlead.data.reading.fields import text_field
 from fairlead.data.reading.rows import Row, read_rows
 from fairlead.errors import DataError, some
 from fairlead.records import Comparison, Prompt, VerdictState
 
-WIN, LOSS, TIE = VerdictState.WIN, VerdictState.LOSS, VerdictState.TIE
-_WORDS = {
-    **dict.fromkeys(("1", "first", "win", "a", "output_1", "response1"), WIN),
-    **dict.fromkeys(("2", "second", "loss", "b", "output_2", "response2"), LOSS),
-    **dict.fromkeys(("0", "tie", "draw"), TIE),
-}
+__all__ = ["LOSS", "TIE", "WIN", "LabelledComparison", "read_labelled", "state_of"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +39,7 @@ class LabelledComparison:
     @property
     def human(self) -> VerdictState | None:
         """What most people say; None where no answer leads."""
-        ranked = Counter(self.people).most_common(2)
-        return ranked[0][0] if len(ranked) == 1 or ranked[0][1] > ranked[1][1] else None
+        return majority(self.people)
 
 
 def read_labelled(path: Path, verdicts: str | None = None) -> list[LabelledComparison]:
@@ -59,69 +51,30 @@ def read_labelled(path: Path, verdicts: str | None = None) -> list[LabelledCompa
     Raises:
         DataError: naming the line and the field.
     """
-    return [row.read(partial(_labelled, verdicts=verdicts)) for row in read_rows(path)]
+    return [labelled for row in read_rows(path) for labelled in row.read(partial(_labelled, verdicts=verdicts))]
 
 
-def _labelled(row: Row, verdicts: str | None) -> LabelledComparison:
-    read = next((form for needed, form in _FORMS if needed <= row.keys()), None)
-    if read is None:
+def _labelled(row: Row, verdicts: str | None) -> list[LabelledComparison]:
+    form = form_of(row)
+    if form is not None:
+        judged = FORMS[form][1](row)
+    elif {"prompt", "chosen", "rejected"} <= row.keys():
+        judged = [_chosen(row)]
+    else:
         raise DataError(
             f"has none of the known forms (its fields: {some(row)})",
-            remedy="wanted: prompt, first, second, human; or PandaLM's or LLMBar's fields",
+            remedy="wanted: prompt, first, second, human; or PandaLM's, LLMBar's or qa_feedback's fields",
         )
-    comparison, people, models = read(row)
-    return LabelledComparison(comparison, people, _stored(row, verdicts), models)
+    if any(not one.people for one in judged):
+        raise DataError("has no verdict of a person", remedy="wanted: first, second or tie (or 1, 2, 0)")
+    stored = _stored(row, verdicts)
+    return [LabelledComparison(one.comparison, one.people, stored, one.models) for one in judged]
 
 
-_Read = tuple[Comparison, tuple[VerdictState, ...], tuple[str, str]]
-
-
-def _pandalm(row: Row) -> _Read:
-    text = "\n\n".join(part for part in (text_field(row, "instruction"), row.get("input") or "") if part)
-    first, second = (text_field({name: _published(row[name])}, name) for name in ("response1", "response2"))
-    comparison = Comparison(Prompt.of(text), first, second)
-    return comparison, _people(row["annotators"], "annotators"), ("", "")
-
-
-def _published(answer: Any) -> Any:
-    """PandaLM's file holds the answers True and False as JSON's own words."""
-    return str(answer) if isinstance(answer, bool) else answer
-
-
-def _llmbar(row: Row) -> _Read:
-    prompt = Prompt.of(text_field(row, "input"))
-    comparison = Comparison(prompt, text_field(row, "output_1"), text_field(row, "output_2"))
-    return comparison, _people(row["label"], "label"), _models(row)
-
-
-def _own(row: Row) -> _Read:
+def _chosen(row: Row) -> JudgedComparison:
     prompt = Prompt.of(text_field(row, "prompt"))
-    comparison = Comparison(prompt, text_field(row, "first"), text_field(row, "second"))
-    return comparison, _people(row["human"], "human"), _models(row)
-
-
-def _chosen(row: Row) -> _Read:
-    prompt = Prompt.of(text_field(row, "prompt"))
-    return Comparison(prompt, text_field(row, "chosen"), text_field(row, "rejected")), (WIN,), _models(row)
-
-
-_FORMS: Sequence[tuple[set[str], Callable[[Row], _Read]]] = (
-    ({"instruction", "response1", "response2", "annotators"}, _pandalm),
-    ({"input", "output_1", "output_2", "label"}, _llmbar),
-    ({"prompt", "first", "second", "human"}, _own),
-    ({"prompt", "chosen", "rejected"}, _chosen),
-)
-
-
-def _models(row: Row) -> tuple[str, str]:
-    return str(row.get("first_model") or ""), str(row.get("second_model") or "")
-
-
-def _people(value: Any, field: str) -> tuple[VerdictState, ...]:
-    people = tuple(state_of(item) for item in (value if isinstance(value, list) else [value]))
-    if not people or VerdictState.UNREADABLE in people:
-        raise DataError(f"{field} is {quoted(value)}", remedy="wanted: first, second or tie (or 1, 2, 0)")
-    return people
+    models = (str(row.get("first_model") or ""), str(row.get("second_model") or ""))
+    return JudgedComparison(Comparison(prompt, text_field(row, "chosen"), text_field(row, "rejected")), (WIN,), models)
 
 
 def _stored(row: Row, field: str | None) -> tuple[VerdictState, ...]:
@@ -135,11 +88,3 @@ def _stored(row: Row, field: str | None) -> tuple[VerdictState, ...]:
             raise DataError(f"{field} has {len(value)} verdicts, two orders are wanted")
         return tuple(state_of(item) for item in value.values())
     return (state_of(value),)
-
-
-def state_of(value: Any) -> VerdictState:
-    """A stored verdict as a state; what names no answer is unreadable."""
-    word = str(value).strip().casefold()
-    if word in _WORDS:
-        return _WORDS[word]
-    return VerdictState(word) if word in ("inconsistent", "refused", "failed") else VerdictState.UNREADABLE

@@ -77,6 +77,7 @@ def test_a_conversation_makes_an_example_of_every_answer_that_is_trained_on(tmp_
     examples = [record for record in read.records if isinstance(record, Example)]
     assert [(len(e.prompt.messages), e.answer) for e in examples] == [(3, "d"), (5, "f")]
     assert (read.places, read.dropped_by_reason) == (["1.2", "1.3"], {"weight 0: not to be trained on": 1})
+    assert not read.ignored_fields
     assert len({e.prompt.cluster for e in examples}) == 1
     assert examples[0].prompt.cluster, "no split may part them"
 

@@ -147,4 +147,7 @@ def _collected(
     if not records and not allow_none:
         what = f"none of {len(rows)} rows is usable; the first: {dropped[0].reason}"
         raise DataError(what, where=source, remedy=f"check the rows, or say what they are: --format {kind}")
-    return AnyRows(kind, records, places, dropped, kind, ignored_fields(rows))
+    ignored = ignored_fields(rows)
+    if kind == "sft":
+        ignored.pop("weight", None)  # it says which answers become examples
+    return AnyRows(kind, records, places, dropped, kind, ignored)

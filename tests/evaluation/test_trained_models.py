@@ -224,7 +224,7 @@ def test_rows_that_are_too_long_to_be_scored_whole_are_counted(
     monkeypatch.setattr(reward_model, "_most_tokens", lambda _: 24)
     texts = [("the disk", "full"), ("the disk " * 40, "full"), ("the disk", "full " * 40)]
     write_jsonl(tmp_path / "answers.jsonl", [{"prompt": prompt, "answer": answer} for prompt, answer in texts])
-    scored = score_file(project, tmp_path / "answers.jsonl")
+    scored = score_file(project, tmp_path / "answers.jsonl").content()
     assert (scored["rows"], scored["prompt_too_long"], scored["answer_cut"]) == (2, [2], [3])
 
 
@@ -241,7 +241,7 @@ def pair_rows(project: Project) -> list[dict[str, Any]]:
 def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(project: Project, tmp_path: Path) -> None:
     pairs = pair_rows(project)
     write_jsonl(tmp_path / "pairs.jsonl", pairs)
-    result = score_file(project, tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl")
+    result = score_file(project, tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl").content()
     inputs, section = trained(project), project.config.model
     tokenizer = load_tokenizer(section, project.folder)
     row = datasets.preferences(tmp_path / "pairs.jsonl")[0]
@@ -260,7 +260,7 @@ def test_scores_are_beta_times_the_log_ratio_to_the_model_dpo_started_from(proje
 
 def test_single_answers_are_scored_too(project: Project, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "answers.jsonl", [{"prompt": "the disk", "answer": text} for text in ("full", "down")])
-    scored = score_file(project, tmp_path / "answers.jsonl")
+    scored = score_file(project, tmp_path / "answers.jsonl").content()
     assert scored["accuracy"] is None
     assert len({row["reward"] for row in scored["scores"]}) == 2
     with pytest.raises(DataError, match="no such file"):

@@ -76,7 +76,7 @@ def eval_stats(
     """Show win rate, standard error and interval of an evaluation made elsewhere."""
     from fairlead.evaluation.external.annotations import eval_stats
 
-    figures = eval_stats(file, form)
+    figures = eval_stats(file, form).model_dump(mode="json")
     if as_json:
         print_json(figures)
         return
@@ -93,21 +93,23 @@ def score(
     from fairlead.evaluation.reward_model import score_file
 
     scored = score_file(Project(folder, progress=for_console(err)), file, to)
-    for key, reason in (("prompt_too_long", "not scored, the prompt is too long"), ("answer_cut", "an answer is cut")):
-        if scored[key]:
-            err.print(f"{len(scored[key])} rows: {reason}: {some(scored[key])}", soft_wrap=True)
+    for numbers, reason in (
+        (scored.prompt_too_long, "not scored, the prompt is too long"),
+        (scored.answer_cut, "an answer is cut"),
+    ):
+        if numbers:
+            err.print(f"{len(numbers)} rows: {reason}: {some(numbers)}", soft_wrap=True)
     if as_json:
-        print_json(scored)
+        print_json(scored.content())
         return
-    for row in scored["scores"]:
-        names = ("reward",) if "reward" in row else ("chosen_reward", "rejected_reward", "margin")
-        rewards = "  ".join(f"{name.replace('_', ' ')} {row[name]:+.4f}" for name in names)
-        prompt = row["prompt"]["messages"][-1]["content"]
+    for row in scored.scores:
+        rewards = "  ".join(f"{name.replace('_', ' ')} {value:+.4f}" for name, value in row.rewards.items())
+        prompt = row.row.prompt.messages[-1].content
         out.print(f"{rewards}  {' '.join(prompt.split())[:60]!r}", soft_wrap=True)
-    accuracy = scored["accuracy"]
+    accuracy = scored.accuracy
     if accuracy is not None:
-        bounds = "" if accuracy["low"] is None else f" [{accuracy['low']:.3f}, {accuracy['high']:.3f}]"
-        out.print(f"chosen preferred: {accuracy['value']:.3f}{bounds}, n {accuracy['n']}")
+        bounds = "" if accuracy.low is None else f" [{accuracy.low:.3f}, {accuracy.high:.3f}]"
+        out.print(f"chosen preferred: {accuracy.value:.3f}{bounds}, n {accuracy.n}")
 
 
 def try_(

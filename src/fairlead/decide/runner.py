@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fairlead.decide.answerers import Answerer, Reply
 from fairlead.decide.candidates import Filled, Recipe, fill
 from fairlead.decide.prompt_material import PromptMaterial
+from fairlead.documents.base import Document
 from fairlead.errors import ModelError
-from fairlead.files import read_json, write_json
 from fairlead.records import Prompt, content_id
 
 _NO_ROOM_SHARE = 0.5  # above this share of prompts without room for an example, a candidate is not what its name says
@@ -31,6 +30,22 @@ class CandidateResult:
     shots: tuple[int, ...]
     passages: tuple[int, ...]
     recall: tuple[float | None, ...]
+
+
+class StoredCandidate(Document):
+    """The file of a finished candidate; its name stands for the recipe and the model."""
+
+    replies: tuple[Reply, ...]
+    shots: tuple[int, ...]
+    passages: tuple[int, ...]
+    recall: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, result: CandidateResult) -> StoredCandidate:
+        return cls(replies=result.replies, shots=result.shots, passages=result.passages, recall=result.recall)
+
+    def result(self, recipe: Recipe, model: str) -> CandidateResult:
+        return CandidateResult(recipe, model, self.replies, self.shots, self.passages, self.recall)
 
 
 class CandidateRunner:
@@ -57,7 +72,7 @@ class CandidateRunner:
         key = content_id(self.answerer.name, asdict(recipe), [prompt.id for prompt in prompts])
         path = self._folder / f"{key}.json"
         if path.exists():
-            return _load(recipe, self.answerer.name, read_json(path))
+            return StoredCandidate.read(path).result(recipe, self.answerer.name)
         filled, recall = self._fill(recipe, prompts)
         label = f"{recipe.name}, {self.answerer.name}"
         replies = self.answerer.answer([f.prompt for f in filled], lambda count: self._advance(label, count))
@@ -69,7 +84,7 @@ class CandidateRunner:
             tuple(f.passages for f in filled),
             tuple(recall),
         )
-        write_json(path, _dump(result))
+        StoredCandidate.of(result).write(path)
         return result
 
     def _fill(self, recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[list[Filled], list[float | None]]:
@@ -102,23 +117,3 @@ class CandidateRunner:
                 where=self.answerer.name,
                 remedy="shorten it or lower answers.max_new_tokens",
             )
-
-
-def _dump(result: CandidateResult) -> dict[str, Any]:
-    return {
-        "replies": [asdict(reply) for reply in result.replies],
-        "shots": result.shots,
-        "passages": result.passages,
-        "recall": result.recall,
-    }
-
-
-def _load(recipe: Recipe, model: str, data: Mapping[str, Any]) -> CandidateResult:
-    return CandidateResult(
-        recipe,
-        model,
-        tuple(Reply(**reply) for reply in data["replies"]),
-        tuple(data["shots"]),
-        tuple(data["passages"]),
-        tuple(data["recall"]),
-    )

@@ -1,4 +1,4 @@
-"""`comparison.json` of `fairlead eval import`: models from elsewhere, compared in pairs. Field names are published."""
+"""What the commands on answers and verdicts from elsewhere write or print as JSON. Field names are published."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ImportedRow(DifferenceFigures):
 
 
 class ImportedComparison(Document):
-    """The comparison.
+    """`comparison.json` of `fairlead eval import`: models from elsewhere, compared in pairs.
 
     Attributes:
         models: how many answers of each model there are.
@@ -46,3 +46,63 @@ class ImportedComparison(Document):
     metrics: tuple[str, ...]
     answers: dict[str, AnswerFigures]
     warnings: tuple[Caveat, ...]
+
+
+class PercentInterval(Document):
+    """An interval in percent, with its level."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    method: str
+
+    @classmethod
+    def of(cls, interval: Interval, level: float) -> PercentInterval:
+        value, low, high = (None if end is None else 100 * end for end in (interval.value, interval.low, interval.high))
+        return cls(value=value, low=low, high=high, level=level, n=interval.n, method=interval.method)
+
+
+class AnnotationFigures(Document):
+    """What `fairlead eval stats` says of one model against one baseline; rates and interval ends in percent.
+
+    A row that repeats an earlier one in all that is read of it counts once. Rows of one prompt that differ all count,
+    and `repeated_prompts` says how many prompts have them. A figure that is undefined is None.
+
+    Attributes:
+        rows, n, missing: rows of the file; verdicts; rows without one, of which `missing_reasons` says why.
+        win_rate, standard_error: AlpacaEval's: mean of preference - 1, and sd / √n.
+        discrete_win_rate: AlpacaEval's: each verdict rounded to a win, draw or loss.
+        mean_length: characters of the model's answers, the fraction cut off; `mean_length_exact` keeps it.
+        interval: of the win rate; rows of one prompt or cluster counted as one group.
+        length_adjusted_win_rate: not the leaderboard's, see `statistics.win_rate`.
+        sign_test_p: over decided verdicts.
+        win_rate_if_missing_lost, win_rate_if_missing_won: if all missing verdicts were losses, or wins.
+    """
+
+    file: str
+    format: str
+    model: str | None
+    baseline: str | None
+    judge: str | None
+    rows: int
+    n: int
+    missing: int
+    missing_reasons: dict[str, int]
+    identical_rows: int
+    repeated_prompts: int
+    win_rate: float | None
+    standard_error: float | None
+    wins: int
+    losses: int
+    draws: int
+    discrete_win_rate: float | None
+    mean_length: int
+    mean_length_exact: float
+    interval: PercentInterval
+    length_adjusted_win_rate: PercentInterval
+    sign_test_p: float | None
+    win_rate_if_missing_lost: float | None
+    win_rate_if_missing_won: float | None
+    warnings: tuple[str, ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,78 @@ from fairlead.models.adapters import VariantLoader, reference_name, variants_of
 from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.log_probs import answer_row, prompt_length
 from fairlead.pipeline.project import Project
-from fairlead.records import Completion, Example, Preference, Prompt, Sampling, to_json
+from fairlead.records import Completion, Example, Interval, Preference, Prompt, Sampling, to_json
 
 _BATCH = 8
 
 
-def score_file(project: Project, file: Path, out: Path | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ScoredAnswer:
+    """An answer with its implicit reward."""
+
+    row: Example
+    reward: float
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """The rewards by their published names."""
+        return {"reward": self.reward}
+
+
+@dataclass(frozen=True)
+class ScoredPair:
+    """A preference pair with the implicit rewards of its answers."""
+
+    row: Preference
+    chosen_reward: float
+    rejected_reward: float
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """The rewards and their margin by their published names."""
+        margin = self.chosen_reward - self.rejected_reward
+        return {"chosen_reward": self.chosen_reward, "rejected_reward": self.rejected_reward, "margin": margin}
+
+
+@dataclass(frozen=True)
+class ScoredFile:
+    """The implicit rewards of a file's answers.
+
+    Attributes:
+        model: hash of the DPO model's artifact.
+        prompt_too_long: numbers of the rows that leave no room for an answer and are not scored.
+        answer_cut: numbers of the rows of which only the beginning of an answer is scored.
+        accuracy: of pairs: the share whose chosen answer is preferred; None for single answers.
+        scores: the rows that are scored.
+    """
+
+    file: str
+    model: str
+    beta: float
+    prompt_too_long: tuple[int, ...]
+    answer_cut: tuple[int, ...]
+    accuracy: Interval | None
+    scores: tuple[ScoredAnswer | ScoredPair, ...]
+
+    def content(self) -> dict[str, Any]:
+        """The result as JSON values, as `fairlead score --json` prints it."""
+        return {
+            "file": self.file,
+            "model": self.model,
+            "beta": self.beta,
+            "rows": len(self.scores),
+            "prompt_too_long": list(self.prompt_too_long),
+            "answer_cut": list(self.answer_cut),
+            "accuracy": None if self.accuracy is None else as_json(self.accuracy),
+            "scores": [_content(scored) for scored in self.scores],
+        }
+
+
+def _content(scored: ScoredAnswer | ScoredPair) -> dict[str, Any]:
+    return {**to_json(scored.row), **scored.rewards}
+
+
+def score_file(project: Project, file: Path, out: Path | None = None) -> ScoredFile:
     """Implicit rewards β·(log π - log π_ref) of a file's answers; the reference is the model that DPO started from.
 
     Rows are {prompt, answer}, or preference pairs of any form that `data.preferences` takes. A reward has meaning only
@@ -31,11 +97,6 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
 
     Args:
         out: file for the rows with `reward`, or `chosen_reward`, `rejected_reward` and `margin`; None writes none.
-
-    Returns:
-        β, the number of rows, the scored rows, and for pairs the share whose chosen answer is preferred;
-        `prompt_too_long` numbers the rows that leave no room for an answer and are not scored, `answer_cut` those of
-        which only the beginning of an answer is, both within `dpo.max_length`.
 
     Raises:
         DataError: if no row can be scored.
@@ -54,20 +115,19 @@ def score_file(project: Project, file: Path, out: Path | None = None) -> dict[st
     }
     ratios = log_ratios(host, reference_name(variants), texts, most, _BATCH, project.progress)
     rewards = iter([section.beta * ratio for ratio in ratios])
-    scored = [_scored(row, [next(rewards) for _ in _answers(row)]) for row in rows.values()]
+    scores = tuple(_scored(row, [next(rewards) for _ in _answers(row)]) for row in rows.values())
     if out is not None:
-        write_jsonl(out, scored)
-    pairs = [(row["chosen_reward"], row["rejected_reward"]) for row in scored if "chosen_reward" in row]
-    return {
-        "file": str(file),
-        "model": project.artifact("dpo").hash,
-        "beta": section.beta,
-        "rows": len(rows),
-        "prompt_too_long": [number for number in range(1, len(every) + 1) if number not in rows],
-        "answer_cut": [number for number, is_cut in cut.items() if is_cut],
-        "accuracy": as_json(accuracy(pairs)) if pairs else None,
-        "scores": scored,
-    }
+        write_jsonl(out, map(_content, scores))
+    pairs = [(scored.chosen_reward, scored.rejected_reward) for scored in scores if isinstance(scored, ScoredPair)]
+    return ScoredFile(
+        file=str(file),
+        model=project.artifact("dpo").hash,
+        beta=section.beta,
+        prompt_too_long=tuple(number for number in range(1, len(every) + 1) if number not in rows),
+        answer_cut=tuple(number for number, is_cut in cut.items() if is_cut),
+        accuracy=accuracy(pairs) if pairs else None,
+        scores=scores,
+    )
 
 
 def _most_tokens(project: Project) -> int:
@@ -99,11 +159,8 @@ def _answers(row: Example | Preference) -> tuple[str, ...]:
     return (row.answer,) if isinstance(row, Example) else (row.chosen, row.rejected)
 
 
-def _scored(row: Example | Preference, rewards: Sequence[float]) -> dict[str, Any]:
-    if isinstance(row, Example):
-        return {**to_json(row), "reward": rewards[0]}
-    chosen, rejected = rewards
-    return {**to_json(row), "chosen_reward": chosen, "rejected_reward": rejected, "margin": chosen - rejected}
+def _scored(row: Example | Preference, rewards: Sequence[float]) -> ScoredAnswer | ScoredPair:
+    return ScoredAnswer(row, rewards[0]) if isinstance(row, Example) else ScoredPair(row, rewards[0], rewards[1])
 
 
 def try_prompt(project: Project, text: str, *, temperature: float | None = None) -> Mapping[str, Completion]:

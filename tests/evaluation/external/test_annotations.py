@@ -13,10 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fairlead.errors import DataError
-from fairlead.evaluation.external.annotations import eval_stats, read_annotations
+from fairlead.evaluation.external import annotations
+from fairlead.evaluation.external.annotations import read_annotations
 from fairlead.evaluation.external.answers import read_answers
 from fairlead.files import dump_json
 from fairlead.statistics.win_rate import win_rate
+
+
+def eval_stats(path: Path, form: str) -> dict[str, Any]:
+    """The figures by their published names."""
+    return annotations.eval_stats(path, form).model_dump(mode="json")
 
 
 def row(preference: Any, item: int = 0, **changes: Any) -> dict[str, Any]:

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fairlead.evaluation.external.annotations import eval_stats
+from fairlead.evaluation.external import annotations
 from fairlead.files import write_jsonl
+
+
+def eval_stats(path: Path, form: str) -> dict[str, Any]:
+    """The figures by their published names."""
+    return annotations.eval_stats(path, form).model_dump(mode="json")
 
 
 @pytest.mark.slow

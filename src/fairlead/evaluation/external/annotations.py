@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.data.reading.fields import quoted
 from fairlead.data.reading.rows import FileRow, read_rows
+from fairlead.documents.imported import AnnotationFigures, PercentInterval
 from fairlead.errors import DataError, some
 from fairlead.evaluation.external.answers import check_format, name_field, text_field
 from fairlead.records import Interval, VerdictState
@@ -136,73 +136,61 @@ def _verdict(row: FileRow) -> tuple[float | None, str]:
     return (float(value), "") if 0 <= value <= 1 else (None, "outside [0, 1]")
 
 
-def alpaca_eval_stats(annotations: Sequence[Annotation], level: float = 0.95) -> dict[str, Any]:
-    """Figures of one model against one baseline; rates, standard error and interval ends in percent.
+def eval_stats(path: Path, format: str, level: float = 0.95) -> AnnotationFigures:
+    """The figures of a file's verdicts: AlpacaEval's, as it computes them, and ours.
 
-    As AlpacaEval computes them: `win_rate` (mean of preference - 1), `standard_error` (sd / √n), `wins`, `losses`,
-    `draws`, `discrete_win_rate` (each verdict rounded to a win, draw or loss) and `mean_length` (characters of the
-    model's answers, the fraction cut off; `mean_length_exact` keeps it). Ours: `interval` of the win rate, rows of
-    one prompt or cluster counted as one group; `length_adjusted_win_rate` (not the leaderboard's, see there); the
-    sign test over decided verdicts; the win rate if all missing verdicts were losses, and if all were wins.
-
-    A row that repeats an earlier one in all that is read of it counts once. Rows of one prompt that differ all count,
-    and `repeated_prompts` says how many prompts have them. A figure that is undefined is None.
+    Raises:
+        DataError: if the file holds no verdict, or a row that cannot be used.
     """
+    annotations = read_annotations(Path(path), format)
     if not annotations:
         raise DataError("no verdicts", remedy="a file with at least one row is wanted")
     rows = list({replace(annotation, where=""): annotation for annotation in annotations}.values())
     present = [annotation for annotation in rows if annotation.outcome is not None]
-    return {
-        "model": rows[0].model or None,
-        "baseline": rows[0].baseline or None,
-        "judge": rows[0].judge or None,
-        "rows": len(annotations),
-        "n": len(present),
-        "missing": len(rows) - len(present),
-        "missing_reasons": _reasons(rows),
-        "identical_rows": len(annotations) - len(rows),
-        "repeated_prompts": _repeated(rows),
-        **_published_figures(rows, present),
-        **_own_figures(present, len(rows) - len(present), level),
-        "warnings": _warnings(annotations, rows, len(present)),
-    }
-
-
-def _outcomes(present: Sequence[Annotation]) -> NDArray[np.float64]:
-    return np.array([annotation.outcome for annotation in present], dtype=np.float64)
-
-
-def _published_figures(rows: Sequence[Annotation], present: Sequence[Annotation]) -> dict[str, Any]:
-    outcomes = _outcomes(present)
+    outcomes = np.array([annotation.outcome for annotation in present], dtype=np.float64)
     n, wins, losses = len(outcomes), int((outcomes > 0.5).sum()), int((outcomes < 0.5).sum())
     draws = n - wins - losses
     mean_length = sum(len(annotation.answer) for annotation in rows) / len(rows)
-    return {
-        "win_rate": 100 * float(outcomes.mean()) if n else None,
-        "standard_error": 100 * float(outcomes.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
-        "wins": wins,
-        "losses": losses,
-        "draws": draws,
-        "discrete_win_rate": 100 * (wins + draws / 2) / n if n else None,
-        "mean_length": int(mean_length),
-        "mean_length_exact": mean_length,
-    }
+    clusters = _clusters(present)
+    bounds = missing_bounds(outcomes, len(rows) - n)
+    return AnnotationFigures(
+        file=str(path),
+        format=format,
+        model=rows[0].model or None,
+        baseline=rows[0].baseline or None,
+        judge=rows[0].judge or None,
+        rows=len(annotations),
+        n=n,
+        missing=len(rows) - n,
+        missing_reasons=_reasons(rows),
+        identical_rows=len(annotations) - len(rows),
+        repeated_prompts=_repeated(rows),
+        win_rate=100 * float(outcomes.mean()) if n else None,
+        standard_error=100 * float(outcomes.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
+        wins=wins,
+        losses=losses,
+        draws=draws,
+        discrete_win_rate=100 * (wins + draws / 2) / n if n else None,
+        mean_length=int(mean_length),
+        mean_length_exact=mean_length,
+        interval=PercentInterval.of(win_rate(outcomes, clusters, level), level),
+        length_adjusted_win_rate=PercentInterval.of(_length_adjusted(present, outcomes, clusters, level), level),
+        sign_test_p=sign_test(wins, losses).p,
+        win_rate_if_missing_lost=_times_100(bounds.worst),
+        win_rate_if_missing_won=_times_100(bounds.best),
+        warnings=tuple(_warnings(annotations, rows, n)),
+    )
 
 
-def _own_figures(present: Sequence[Annotation], missing: int, level: float) -> dict[str, Any]:
-    outcomes, clusters = _outcomes(present), _clusters(present)
+def _length_adjusted(
+    present: Sequence[Annotation],
+    outcomes: NDArray[np.float64],
+    clusters: Sequence[tuple[str, str]] | None,
+    level: float,
+) -> Interval:
     length = np.array([len(annotation.answer) for annotation in present])
     other_length = np.array([len(annotation.baseline_answer) for annotation in present])
-    rng = np.random.default_rng(_SEED)
-    adjusted = length_adjusted_win_rate(outcomes, length, other_length, rng, clusters, level)
-    bounds = missing_bounds(outcomes, missing)
-    return {
-        "interval": _percent(win_rate(outcomes, clusters, level), level),
-        "length_adjusted_win_rate": _percent(adjusted, level),
-        "sign_test_p": sign_test(int((outcomes > 0.5).sum()), int((outcomes < 0.5).sum())).p,
-        "win_rate_if_missing_lost": _times_100(bounds.worst),
-        "win_rate_if_missing_won": _times_100(bounds.best),
-    }
+    return length_adjusted_win_rate(outcomes, length, other_length, np.random.default_rng(_SEED), clusters, level)
 
 
 def _clusters(annotations: Sequence[Annotation]) -> list[tuple[str, str]] | None:
@@ -216,17 +204,6 @@ def _clusters(annotations: Sequence[Annotation]) -> list[tuple[str, str]] | None
 
 def _times_100(value: float | None) -> float | None:
     return None if value is None else 100 * value
-
-
-def _percent(interval: Interval, level: float) -> dict[str, Any]:
-    return {
-        "value": _times_100(interval.value),
-        "low": _times_100(interval.low),
-        "high": _times_100(interval.high),
-        "level": level,
-        "n": interval.n,
-        "method": interval.method,
-    }
 
 
 def _reasons(rows: Sequence[Annotation]) -> dict[str, int]:
@@ -252,8 +229,3 @@ def _warnings(annotations: Sequence[Annotation], rows: Sequence[Annotation], n: 
     if 0 < n < 30:
         warnings.append(f"{n} verdicts can show little; the interval says how little")
     return warnings
-
-
-def eval_stats(path: Path, format: str) -> dict[str, Any]:
-    """`alpaca_eval_stats` of a file, with its name and format: what `fairlead eval stats` prints."""
-    return {"file": str(path), "format": format, **alpaca_eval_stats(read_annotations(Path(path), format))}

@@ -10,7 +10,7 @@ from fairlead.decide.answerers import Answerer, Reply
 from fairlead.decide.candidates import Filled, Recipe, fill
 from fairlead.decide.prompt_material import PromptMaterial
 from fairlead.documents.base import Document
-from fairlead.errors import ModelError
+from fairlead.errors import ArtifactError, FairleadError, ModelError
 from fairlead.records import Prompt, content_id
 
 _NO_ROOM_SHARE = 0.5  # above this share of prompts without room for an example, a candidate is not what its name says
@@ -44,6 +44,20 @@ class StoredCandidate(Document):
     def of(cls, result: CandidateResult) -> StoredCandidate:
         return cls(replies=result.replies, shots=result.shots, passages=result.passages, recall=result.recall)
 
+    @classmethod
+    def at(cls, path: Path) -> StoredCandidate:
+        """The candidate in a file.
+
+        Raises:
+            ArtifactError: if it cannot be read.
+        """
+        try:
+            return cls.read(path)
+        except FairleadError as error:
+            raise ArtifactError(
+                error.what, where=str(path), remedy="delete the file: its prompts are asked again"
+            ) from error
+
     def result(self, recipe: Recipe, model: str) -> CandidateResult:
         return CandidateResult(recipe, model, self.replies, self.shots, self.passages, self.recall)
 
@@ -72,7 +86,7 @@ class CandidateRunner:
         key = content_id(self.answerer.name, asdict(recipe), [prompt.id for prompt in prompts])
         path = self._folder / f"{key}.json"
         if path.exists():
-            return StoredCandidate.read(path).result(recipe, self.answerer.name)
+            return StoredCandidate.at(path).result(recipe, self.answerer.name)
         filled, recall = self._fill(recipe, prompts)
         label = f"{recipe.name}, {self.answerer.name}"
         replies = self.answerer.answer([f.prompt for f in filled], lambda count: self._advance(label, count))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from peft import load_peft_weights, set_peft_model_state_dict
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
@@ -28,12 +29,17 @@ from fairlead.evaluation.external.compare import import_answers
 from fairlead.evaluation.reward_model import score_file, trained, try_prompt
 from fairlead.files import read_json, write_json, write_jsonl
 from fairlead.models import hardware
+from fairlead.models.adapters import dpo_start, variants_of
+from fairlead.models.generation import CompletionRequest, draw_tokens
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.models.log_probs import Scored, answer_row, log_probs, text_rows
 from fairlead.pipeline import datasets
+from fairlead.pipeline.outputs import EVAL_PROMPTS
 from fairlead.pipeline.stage import Context
-from fairlead.records import Prompt, to_json
+from fairlead.records import Prompt, Sampling, to_json
 from fairlead.statistics.intervals import proportion_interval
+from fairlead.training.dpo import build_trainer
+from fairlead.training.monitoring.policy_samples import PolicySamples
 
 
 @pytest.fixture
@@ -194,28 +200,32 @@ def test_a_policy_that_is_its_reference_has_no_drift_and_no_reward(project: Proj
     assert drift_result["implicit_reward_accuracy"]["value"] == pytest.approx(0.5)
 
 
-def test_the_kl_is_the_same_however_many_logits_are_held(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_monitor_shows_the_kl_of_the_drift_stage_on_the_same_prompts_and_seeds(
+    project: Project, tmp_path: Path
 ) -> None:
-    stage_context = context(project, ProbeSettings(max_new_tokens=6, batch_size=2), tmp_path / "whole")
-    drift.run(stage_context)
-    monkeypatch.setattr(drift, "_HELD_LOGITS", 1)
-    drift.run(replace(stage_context, out=tmp_path / "apart"))
-    whole, apart = (read_json(tmp_path / name / "probe.json")["kl_from_reference"] for name in ("whole", "apart"))
-    assert apart == pytest.approx(whole, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "most", "runs"),
-    [
-        ([], 10, []),
-        ([3, 3, 3], 10, [[3, 3, 3]]),
-        ([3, 3, 3], 6, [[3, 3], [3]]),
-        ([9, 1, 9], 5, [[9], [1], [9]]),
-    ],
-)
-def test_rows_are_held_together_up_to_a_number_of_tokens(tokens: list[int], most: int, runs: list[list[int]]) -> None:
-    assert [tokens[run] for run in drift.runs_within(tokens, most)] == runs
+    probe = context(project, ProbeSettings(max_new_tokens=6, kl_prompts=4), tmp_path / "probe")
+    drift.run(probe)
+    trained = {name: project.artifact(name) for name in ("prepare", "sft", "pairs", "data_check")}
+    (tmp_path / "dpo").mkdir()
+    model = project.config.model.model_copy(update={"dtype": "float32"})
+    trainer = build_trainer(
+        project.context("dpo", trained, tmp_path / "dpo"),
+        project.config.dpo,
+        model,
+        dpo_start(variants_of({"sft": trained["sft"].file("model")})),
+        datasets.preferences(trained["pairs"].file("train.jsonl")),
+        [],
+    )
+    weights = load_peft_weights(str(project.artifact("dpo").file("model")))
+    set_peft_model_state_dict(trainer.model, weights, adapter_name="default")
+    trainer.model.eval()
+    requests = [CompletionRequest(prompt, Sampling(1.0, 1.0, 6)) for prompt in probe.read(EVAL_PROMPTS)[:4]]
+    drawn = draw_tokens(trainer.model, trainer.tokenizer, requests, seed=probe.seed, batch_size=4)
+    samples = PolicySamples(trainer, [row.prompt for row, _ in drawn], 6)
+    kls = samples.kls(samples.prompts, [answer for _, answer in drawn])
+    of_the_stage = read_json(tmp_path / "probe" / "probe.json")["kl_from_reference"]
+    assert sum(kls) / 4 == pytest.approx(of_the_stage["value"], rel=1e-3)
+    assert min(kls) > 0
 
 
 def test_rows_that_are_too_long_to_be_scored_whole_are_counted(

@@ -43,12 +43,12 @@ class Thresholds(Section):
     memorised: Annotated[Number, Field(gt=1)] = Field(
         1.5, description="times the stalled validation gap above which the training gap means memorised pairs"
     )
-    small_kl: Positive = Field(0.5, description="nats per answer under which the policy has hardly moved")
+    small_kl: Positive = Field(0.5, description="KL in nats per answer under which the policy has hardly moved")
     small_gap: Positive = Field(
         2.0,
         description="nats between the log-ratios of chosen and rejected under which they are hardly told apart",
     )
-    moved_kl: Positive = Field(0.1, description="nats per answer from which the policy counts as moved at all")
+    moved_kl: Positive = Field(0.1, description="KL in nats per answer from which the policy counts as moved at all")
     late: Fraction = Field(0.9, description="share of the training after which too little change is a finding")
     unsaturated_gradient_weight: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
         0.45,
@@ -65,7 +65,7 @@ class Thresholds(Section):
         0.475, description="weight of a pair's gradient above which nothing holds a policy that has left the reference"
     )
     general_rise: Positive = Field(0.1, description="nats per token that the loss on general text may rise")
-    kl_per_token: Positive = Field(1.0, description="nats per token from the reference that count as a spike")
+    kl_per_token: Positive = Field(1.0, description="KL in nats per token from the reference that counts as a spike")
     loss_spike: Annotated[Number, Field(gt=1)] = Field(
         1.5, description="times its start that the loss may reach, averaged over five logged steps"
     )
@@ -106,7 +106,8 @@ class WatchSettings(Section):
         description="best keeps the weights with the largest validation gap inside max_kl, last those at the end",
     )
     max_kl: Positive | None = Field(
-        None, description="nats per answer from the reference that keep: best may not exceed; no bound if not given"
+        None,
+        description="KL from the reference in nats per answer that keep: best may not exceed; no bound if not given",
     )
     thresholds: Thresholds = Field(Thresholds(), description="limits of the diagnosis' rules")
 

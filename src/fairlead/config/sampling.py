@@ -70,4 +70,4 @@ class PairsSection(Section):
         0.0, description="a pair is kept when the winner is better by more than this, in the judge's units"
     )
     max_missing: Fraction = Field(0.1, description="share of judgements without a verdict above which the stage fails")
-    validation: Fraction = Field(0.1, description="share of the pairs, whole prompts, kept out to watch the training")
+    validation: Fraction = Field(0.1, description="share of the pairs, whole prompts, kept out for validation")

@@ -89,7 +89,7 @@ def _default_rate(data: Any, *, lora: float, full: float) -> Any:
 
 
 class SftSection(TrainSection):
-    validation: BelowOne = Field(0.1, description="share of the rows, whole prompts, kept out to watch the training")
+    validation: BelowOne = Field(0.1, description="share of the rows, whole prompts, kept out for validation")
 
     @model_validator(mode="before")
     @classmethod

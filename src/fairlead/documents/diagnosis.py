@@ -64,7 +64,7 @@ class Diagnosis(Document):
     Attributes:
         sentence: the present state in one line.
         findings: the gravest first.
-        kl: nats per answer from the reference at the last sample check; None where there was none.
+        kl: nats per answer from the reference at the last sample check, by `models.kl`; None where there was none.
         kl_error: standard error of `kl`.
         share: share of the training's time that validation and sample checks took.
     """

@@ -33,7 +33,8 @@ class DriftResult(Document):
         perplexity: of the general text, by model; None where the project names no text.
         perplexity_over_base: ratio to the base's, window by window.
         implicit_reward_accuracy: share of held-out pairs whose chosen answer has the higher implicit reward.
-        kl_from_reference: KL(π ‖ π_ref) in nats per answer; None where no held-out prompt leaves room for an answer.
+        kl_from_reference: KL(π ‖ π_ref) in nats per answer, by `models.kl`; None where no held-out prompt leaves room
+            for an answer.
     """
 
     model_config = ConfigDict(extra="allow")

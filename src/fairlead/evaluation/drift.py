@@ -8,7 +8,7 @@ et al. 2023, arXiv 2305.18290, section 4), so how good a reward model DPO has ma
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,11 +21,10 @@ from fairlead.documents.drift import ByModel, DriftResult, general_fields
 from fairlead.errors import DataError
 from fairlead.files import read_text
 from fairlead.models.adapters import ModelName, VariantLoader, reference_name, variants_of
-from fairlead.models.generation import CompletionRequest, LocalGenerator, pad_token_id
-from fairlead.models.kl import answer_kl
+from fairlead.models.generation import CompletionRequest, LocalGenerator, draw_tokens, pad_token_id
+from fairlead.models.kl import answer_kls
 from fairlead.models.log_probs import (
     Scored,
-    answer_logits,
     answer_row,
     log_probs,
     prompt_length,
@@ -33,12 +32,11 @@ from fairlead.models.log_probs import (
 )
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.progress import Progress
+from fairlead.progress import Progress, Task
 from fairlead.records import Completion, Interval, Preference, Prompt, Sampling
 from fairlead.statistics.intervals import bounded_mean_interval as bounded
 from fairlead.statistics.intervals import mean_interval, paired_difference, proportion_interval
 
-_HELD_LOGITS = 2**28  # numbers of float32, one GiB
 DriftContext = Context[DriftSettings]
 
 
@@ -150,15 +148,8 @@ def _complete(
     context: DriftContext,
     what: str,
 ) -> list[Completion]:
-    done = 0
     with context.progress.task("probe", what, len(requests)) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar.update(done)
-
-        generator = LocalGenerator(loader, batch_size=section.batch_size, advance=advance)
+        generator = LocalGenerator(loader, batch_size=section.batch_size, advance=_counting(bar))
         return list(generator.generate(requests, seed=context.seed))
 
 
@@ -207,57 +198,44 @@ def _kl(
     section: ProbeSettings,
     context: DriftContext,
 ) -> Interval:
-    """KL(π ‖ π_ref) in nats per answer, on answers drawn from π at temperature 1.
-
-    At every token of an answer the divergence is taken over the whole vocabulary and not only at the token drawn
-    (Rao-Blackwellised: the same expectation, less variance), so that no answer's is below 0. An answer that the token
-    limit cut is scored as if it had ended there.
-    """
+    """KL(π ‖ π_ref) in nats per answer, by `models.kl`, on answers drawn from the policy at temperature 1."""
     sampling = Sampling(1.0, 1.0, section.max_new_tokens)
     requests = [CompletionRequest(prompt, sampling, model="dpo") for prompt in prompts]
-    answers = _complete(loader, requests, section, context, "KL from the reference")
-    scored = [
-        answer_row(prompt, answer.text, loader.tokenizer, section.max_length)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    divergences: list[float] = []
-    pad_id = pad_token_id(loader.tokenizer)
-    # Variants with weights of their own are loaded anew at each change, so as many logits as may be are held meanwhile.
-    for run in runs_within([row.counted for row in scored], _HELD_LOGITS // len(loader.tokenizer)):
-        rows_held, size = scored[run], section.batch_size
-        parts = [rows_held[start : start + size] for start in range(0, len(rows_held), size)]
-        with loader.use("dpo") as model:
-            ours = [answer_logits(model, part, pad_id) for part in parts]
-        with loader.use(reference) as model:
-            for part, mine in zip(parts, ours, strict=True):
-                theirs = answer_logits(model, part, pad_id)
-                divergences += [answer_kl(p, q) for p, q in zip(mine, theirs, strict=True)]
-    interval = mean_interval(divergences, [prompt.cluster or prompt.id for prompt in prompts])
+    with context.progress.task("probe", "KL from the reference", len(requests)) as bar, loader.use("dpo") as model:
+        drawn = draw_tokens(
+            model,
+            loader.tokenizer,
+            requests,
+            seed=context.seed,
+            batch_size=section.batch_size,
+            finished=_counting(bar),
+        )
+    kls = answer_kls(
+        lambda: loader.use("dpo"),
+        lambda: loader.use(reference),
+        [Scored((*row.prompt, *answer), len(answer)) for row, answer in drawn],
+        pad_id=pad_token_id(loader.tokenizer),
+        batch_size=section.batch_size,
+    )
+    interval = mean_interval(kls, [prompt.cluster or prompt.id for prompt in prompts])
     return interval if interval.low is None else replace(interval, low=max(0.0, interval.low))
-
-
-def runs_within(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:
-    """Runs of rows, in order, of at most `max_tokens` tokens each; a row that is longer is a run by itself."""
-    start = run_tokens = 0
-    for at, count in enumerate(tokens):
-        if at > start and run_tokens + count > max_tokens:
-            yield slice(start, at)
-            start, run_tokens = at, 0
-        run_tokens += count
-    if start < len(tokens):
-        yield slice(start, len(tokens))
 
 
 def _log_probs(
     loader: VariantLoader, name: ModelName, scored: Sequence[Scored], batch_size: int, progress: Progress, what: str
 ) -> list[float]:
-    done = 0
     with loader.use(name) as model, progress.task("probe", what, len(scored)) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar.update(done)
-
         pad_id = pad_token_id(loader.tokenizer)
-        return log_probs(model, scored, pad_id=pad_id, batch_size=batch_size, advance=advance)
+        return log_probs(model, scored, pad_id=pad_id, batch_size=batch_size, advance=_counting(bar))
+
+
+def _counting(bar: Task) -> Callable[[int], None]:
+    """Moves a bar by what has newly ended; the bar itself wants the number of all that has."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        bar.update(done)
+
+    return advance

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -130,23 +131,19 @@ class LocalGenerator:
         self, model: Any, requests: Sequence[CompletionRequest], seed: int, adapters: Mapping[str, str]
     ) -> list[Completion]:
         tokenizer = self._source.tokenizer
-        rows = [
-            DecodeRequest(encode(r, model, tokenizer), r.sampling, row_seed(seed, r), adapters.get(r.model))
-            for r in requests
-        ]
+        drawn = draw_tokens(
+            model,
+            tokenizer,
+            requests,
+            seed=seed,
+            batch_size=self._batch_size,
+            adapters=adapters,
+            finished=self._advance,
+        )
         eos_ids = eos_token_ids(model, tokenizer)
-        with torch.inference_mode():
-            answers = generate_tokens(
-                model,
-                rows,
-                batch_size=self._batch_size,
-                eos_ids=eos_ids,
-                pad_id=pad_token_id(tokenizer),
-                finished=self._advance,
-            )
         return [
             _completion(request, row.seed, answer, eos_ids, tokenizer)
-            for request, row, answer in zip(requests, rows, answers, strict=True)
+            for request, (row, answer) in zip(requests, drawn, strict=True)
         ]
 
 
@@ -167,6 +164,42 @@ class _SingleModel:
     def use(self, name: str) -> AbstractContextManager[Any]:
         del name
         return nullcontext(self.model)
+
+
+def draw_tokens(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    requests: Sequence[CompletionRequest],
+    *,
+    seed: int,
+    batch_size: int,
+    adapters: Mapping[str, str] = MappingProxyType({}),
+    finished: Callable[[int], None] = lambda _: None,
+) -> list[tuple[DecodeRequest, list[int]]]:
+    """Of every request its prompt as token ids, and the tokens drawn for it, the end token included.
+
+    Args:
+        model: in evaluation mode.
+        adapters: the adapter that answers, by the model that a request names; the model as it is for all others.
+        finished: called with the number of completions that have ended.
+
+    Raises:
+        ModelError: as `encode`.
+    """
+    rows = [
+        DecodeRequest(encode(r, model, tokenizer), r.sampling, row_seed(seed, r), adapters.get(r.model))
+        for r in requests
+    ]
+    with torch.inference_mode():
+        answers = generate_tokens(
+            model,
+            rows,
+            batch_size=batch_size,
+            eos_ids=eos_token_ids(model, tokenizer),
+            pad_id=pad_token_id(tokenizer),
+            finished=finished,
+        )
+    return list(zip(rows, answers, strict=True))
 
 
 def generate_tokens(

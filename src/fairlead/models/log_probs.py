@@ -104,7 +104,7 @@ def token_log_probs(
         advance: called with the number of finished rows after every batch.
     """
     values: list[Tensor] = [torch.empty(0)] * len(rows)
-    for members in _batches(model, rows, batch_size):
+    for members in batches(rows, batch_size, vocabulary_size(model)):
         logits = answer_logits(model, [rows[n] for n in members], pad_id)
         for n, row_logits in zip(members, logits, strict=True):
             targets = torch.tensor(rows[n].tokens[-rows[n].counted :], device=row_logits.device)
@@ -113,9 +113,13 @@ def token_log_probs(
     return values
 
 
-def _batches(model: Any, rows: Sequence[Scored], batch_size: int) -> Iterator[list[int]]:
-    """Numbers of rows of like length, the longest first."""
-    vocabulary = int(model.config.get_text_config().vocab_size)
+def vocabulary_size(model: Any) -> int:
+    """Logits per token."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+def batches(rows: Sequence[Scored], batch_size: int, vocabulary: int) -> Iterator[list[int]]:
+    """Numbers of rows of like length, the longest first; fewer where their padded logits would take more than a GiB."""
     order = sorted(range(len(rows)), key=lambda n: -len(rows[n].tokens))
     start = 0
     while start < len(order):

@@ -144,7 +144,7 @@ DPO = Stage(
     outputs=(files.DPO_MODEL,),
     records=(files.DIAGNOSIS, files.DPO_RESULT),
     scratch=("checkpoints",),
-    version=2,
+    version=3,
     headline="validation_reward_gap",
     summary="direct preference optimisation from the {start} model",
 )
@@ -176,6 +176,7 @@ DRIFT = Stage(
     settings=settings.DriftSettings,
     inputs=(files.EVAL_PROMPTS, files.VALIDATION_PAIRS, files.SFT_MODEL, files.DPO_MODEL),
     outputs=(files.DRIFT,),
+    version=2,
     headline="implicit_reward_accuracy",
     summary="forgetting, drift from the reference, the implicit reward",
 )

@@ -21,6 +21,12 @@ from fairlead.documents.report import (
 from fairlead.gate.output import criteria_markdown
 from fairlead.records import Interval, ScoreState, VerdictState
 
+KL_MEANING = (
+    "`kl from reference` is the KL from the reference in nats per answer, on answers that the policy samples to "
+    "held-out prompts: at each token the exact KL of the two next-token distributions, summed over the answer. The "
+    "diagnosis of the training shows the same measure on prompts of the validation pairs."
+)
+
 
 def markdown(report: Report, samples: str, sweep: str = "") -> str:
     """The report as Markdown.
@@ -67,22 +73,23 @@ def diagnosis_markdown(diagnosis: Diagnosis | None, dpo: Figures) -> str:
     """The diagnosis, what it cost, and what was done about it."""
     if diagnosis is None:
         return ""
-    share = "" if diagnosis.share is None else f" Watching took {diagnosis.share:.1%} of the training's time."
-    acted = monitor_actions(dpo)
     sentence = escape.markdown(diagnosis.sentence.rstrip(" ."))
-    return f"Diagnosis: {sentence}.{share}" + (f" The watch {acted}." if acted else "")
+    sentences = [f"Diagnosis: {sentence}", *monitor_actions(dpo)]
+    if diagnosis.share is not None:
+        sentences.insert(1, f"Monitoring took {diagnosis.share:.1%} of the training's time")
+    return " ".join(f"{sentence}." for sentence in sentences)
 
 
-def monitor_actions(dpo: Figures) -> str:
-    """How the monitor changed the training, from the metrics of the stage; "" if it changed nothing."""
+def monitor_actions(dpo: Figures) -> list[str]:
+    """Sentences on what the monitor did to the training, from the metrics of the stage; none where it only measured."""
     done = []
     if reason := dpo.get("stopped_on"):
-        done.append(f"stopped at step {dpo['steps']} on {str(reason).replace('_', ' ')}")
+        done.append(f"Training was stopped at step {dpo['steps']} because of {str(reason).replace('_', ' ')}")
     if dpo.get("kept_step") is not None:
         kl, gap = number(dpo, "kept_kl"), number(dpo, "kept_gap") or 0.0
         nats = "KL not measured" if kl is None else f"KL {kl:.3g} nats per answer"
-        done.append(f"kept step {dpo['kept_step']}, validation gap {gap:.3g}, {nats}")
-    return "; ".join(done)
+        done.append(f"The weights of step {dpo['kept_step']} were kept: validation gap {gap:.3g}, {nats}")
+    return done
 
 
 def number(figures: Figures, name: str) -> float | None:
@@ -179,6 +186,8 @@ def drift_markdown(drift: Drift) -> str:
             f"| {_range(interval.low, interval.high, '.3f')} | {interval.n} |"
             for title, interval in rows.items()
         ]
+    if "kl_from_reference" in drift:
+        lines += ["", KL_MEANING]
     return "\n".join(lines)
 
 

@@ -173,8 +173,8 @@ def _training(report: Report) -> Iterator[str]:
     diagnosis = diagnosis_of(report)
     if diagnosis is not None:
         yield _sentence(markdown(diagnosis.sentence.rstrip(" .")), "stages.dpo.watch.sentence")
-    if acted := monitor_actions(dpo):
-        yield _sentence(f"The watch {acted}", "figures.dpo.stopped_on", "figures.dpo.kept_step")
+    for action in monitor_actions(dpo):
+        yield _sentence(action, "figures.dpo.stopped_on", "figures.dpo.kept_step")
     gap = number(dpo, "validation_reward_gap")
     if gap is not None:
         yield _sentence(

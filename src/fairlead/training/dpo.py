@@ -29,7 +29,7 @@ from fairlead.records import Interval, Preference
 from fairlead.training import hf_trainer
 from fairlead.training.dpo_trainer.label_error import judge_label_error
 from fairlead.training.dpo_trainer.label_noise import apply_label_noise
-from fairlead.training.dpo_trainer.label_noise_trainer import WatchedDPOTrainer
+from fairlead.training.dpo_trainer.label_noise_trainer import MonitoredDPOTrainer
 from fairlead.training.monitoring.dashboard import TrainingDashboard
 from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.retention_set import read_retention_set
@@ -78,7 +78,7 @@ def run(context: Context[DpoSettings]) -> Metrics:
     return figures.model_dump(mode="json") | ({} if noise is None else noise.model_dump(mode="json"))
 
 
-def _result(trainer: WatchedDPOTrainer, metrics: Mapping[str, float | None], outcome: MonitoringOutcome) -> DpoResult:
+def _result(trainer: MonitoredDPOTrainer, metrics: Mapping[str, float | None], outcome: MonitoringOutcome) -> DpoResult:
     """What the training ended with.
 
     Args:
@@ -97,7 +97,7 @@ def _result(trainer: WatchedDPOTrainer, metrics: Mapping[str, float | None], out
 
 
 def _train_monitored(
-    context: Context[DpoSettings], trainer: WatchedDPOTrainer, tokenizer: PreTrainedTokenizerBase
+    context: Context[DpoSettings], trainer: MonitoredDPOTrainer, tokenizer: PreTrainedTokenizerBase
 ) -> MonitoringOutcome:
     """Trains as the `watch` section says; afterwards the trainer holds the weights that are kept."""
     section, settings = context.settings.dpo, context.settings.watch
@@ -114,7 +114,7 @@ def _train_monitored(
 
 
 def _apply_label_noise(
-    context: Context[DpoSettings], trainer: WatchedDPOTrainer, train: Sequence[Preference]
+    context: Context[DpoSettings], trainer: MonitoredDPOTrainer, train: Sequence[Preference]
 ) -> LabelNoiseFigures:
     """Gives the loss the judge's label error: from checked rows, its qualification, or its two orders' disagreement."""
     section = context.settings.dpo
@@ -132,7 +132,7 @@ def build_trainer(
     start: ModelVariant,
     train: list[Preference],
     validation: list[Preference],
-) -> WatchedDPOTrainer:
+) -> MonitoredDPOTrainer:
     """The trainer whose policy begins at `start` and whose reference is `start`."""
     lora = context.settings.lora
     model = load_base(model_section, context.folder, str(start.base) if start.base else None)
@@ -156,7 +156,7 @@ def build_trainer(
         precompute_ref_log_probs=True,
         disable_dropout=False,  # _set_dropout has left only the adapter's, which the config asks for
     )
-    return WatchedDPOTrainer(
+    return MonitoredDPOTrainer(
         model=policy,
         reference_cache=context.folder / REFERENCE_CACHE,
         max_dropped=section.max_dropped,

@@ -114,19 +114,12 @@ class SampleStatistics:
 
 @dataclass(frozen=True, slots=True)
 class KLMetrics:
-    """KL from the reference in nats, per answer and per token, by the estimators k1 and k3 of `models.kl`.
-
-    k1 leads: its standard error covers what it says, that of k3 is too small where the ratios' tail is long.
-    """
+    """KL from the reference in nats with its standard error, per answer and per token, by `models.kl`."""
 
     kl: float | None = None
     kl_error: float | None = None
-    kl_k3: float | None = None
-    kl_k3_error: float | None = None
     kl_token: float | None = None
     kl_token_error: float | None = None
-    kl_k3_token: float | None = None
-    kl_k3_token_error: float | None = None
 
     @classmethod
     def from_metrics(cls, row: Metrics) -> Self:

@@ -8,14 +8,14 @@ import torch
 
 from fairlead.training import hf_trainer
 from fairlead.training.dpo_trainer.label_noise import ERROR, WEIGHT, with_noise
-from tests.support.watched import watched_trainer
+from tests.support.monitored import monitored_trainer
 
 
 def test_pairs_that_weigh_nothing_teach_nothing(tiny_project: Path) -> None:
     """Weights reach the loss: all weight on pairs with a coin flip's label moves the policy hardly at all."""
 
     def gap(error: float, weight: float) -> float:
-        trainer, context = watched_trainer(tiny_project, learning_rate=5e-3)
+        trainer, context = monitored_trainer(tiny_project, learning_rate=5e-3)
         rows = trainer.train_dataset
         trainer.train_dataset = with_noise(rows, [error] * len(rows), [weight] * len(rows))
         assert {ERROR, WEIGHT} <= set(trainer.data_collator([trainer.train_dataset[0]]))
@@ -27,7 +27,7 @@ def test_pairs_that_weigh_nothing_teach_nothing(tiny_project: Path) -> None:
 
 
 def test_without_error_the_weighted_loss_is_trls(tiny_project: Path) -> None:
-    trainer, _ = watched_trainer(tiny_project)
+    trainer, _ = monitored_trainer(tiny_project)
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(4)]))
     trainer.model.train()
     for module in trainer.model.modules():

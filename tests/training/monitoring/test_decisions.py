@@ -15,7 +15,7 @@ from fairlead.errors import TrainingError
 from fairlead.training import hf_trainer
 from fairlead.training.monitoring.recorder import METRICS, read_metrics
 from fairlead.training.monitoring.retention_set import read_retention_set
-from tests.support.watched import monitor_of, train_monitored, watched_trainer
+from tests.support.monitored import monitor_of, monitored_trainer, train_monitored
 
 
 def trained(trainer: Any) -> dict[str, torch.Tensor]:
@@ -81,7 +81,7 @@ def test_a_failure_mode_that_is_not_in_stop_on_is_only_named(tiny_project: Path)
 
 
 def test_decisions_need_validation_pairs(tiny_project: Path) -> None:
-    trainer, context = watched_trainer(tiny_project)
+    trainer, context = monitored_trainer(tiny_project)
     trainer.eval_dataset = None
     with pytest.raises(TrainingError, match=r"watch\.keep: needs validation pairs"):
         monitor_of(trainer, context, WatchSettings(keep="best"))
@@ -90,7 +90,7 @@ def test_decisions_need_validation_pairs(tiny_project: Path) -> None:
 def test_the_loss_on_general_rows_is_logged_from_the_reference_on(tiny_project: Path) -> None:
     file = tiny_project / "general.jsonl"
     file.write_text('{"prompt": "the disk", "answer": "is full"}\n' * 3)
-    trainer, context = watched_trainer(tiny_project, learning_rate=0.3)
+    trainer, context = monitored_trainer(tiny_project, learning_rate=0.3)
     rows = read_retention_set(file, trainer.processing_class, 64)
     prompt, answer = rows[0]
     assert answer[-1] == trainer.processing_class.eos_token_id
@@ -134,11 +134,11 @@ def test_a_killed_training_has_the_curve_and_the_best_weights_of_an_undisturbed_
     expected_rows, outcome = curve(rows), monitor.finish(tiny_project)
     expected = trained(whole)
 
-    trainer, context = watched_trainer(tiny_project, epochs=3)
+    trainer, context = monitored_trainer(tiny_project, epochs=3)
     trainer.add_callback(_Killed(5))
     with pytest.raises(KeyboardInterrupt):
         hf_trainer.train(trainer, context, "test", monitor_of(trainer, context, settings))
-    again, _ = watched_trainer(tiny_project, epochs=3, keep_folder=True)
+    again, _ = monitored_trainer(tiny_project, epochs=3, keep_folder=True)
     second = monitor_of(again, context, settings)
     hf_trainer.train(again, context, "test", second)
     assert curve(read_metrics(context.out / METRICS)) == expected_rows
@@ -147,7 +147,7 @@ def test_a_killed_training_has_the_curve_and_the_best_weights_of_an_undisturbed_
 
 
 def test_without_validation_pairs_the_end_is_diagnosed_and_shown(tiny_project: Path) -> None:
-    trainer, context = watched_trainer(tiny_project, validation=0)
+    trainer, context = monitored_trainer(tiny_project, validation=0)
     monitor = monitor_of(trainer, context, WatchSettings())
     hf_trainer.train(trainer, context, "test", monitor)
     rows: list[dict[str, Any]] = read_metrics(context.out / METRICS)
@@ -167,7 +167,7 @@ def test_advice_in_stop_on_ends_the_training_too(tiny_project: Path) -> None:
 
 
 def test_a_loss_that_is_not_a_number_is_diagnosed_before_the_training_breaks_off(tiny_project: Path) -> None:
-    trainer, context = watched_trainer(tiny_project, learning_rate=1e30, max_grad_norm=1e30, warmup=0, epochs=8)
+    trainer, context = monitored_trainer(tiny_project, learning_rate=1e30, max_grad_norm=1e30, warmup=0, epochs=8)
     with pytest.raises(TrainingError, match="not_a_number: the loss or its gradient"):
         hf_trainer.train(trainer, context, "test", monitor_of(trainer, context, WatchSettings()))
     written = json.loads((context.out / "diagnosis.json").read_text())

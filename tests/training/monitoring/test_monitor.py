@@ -13,11 +13,11 @@ from fairlead.config.monitoring import WatchSettings
 from fairlead.training import hf_trainer
 from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.recorder import METRICS, read_metrics
-from tests.support.watched import watched_trainer
+from tests.support.monitored import monitored_trainer
 
 
 def run(folder: Path, *, samples: int = 6, **dpo: Any) -> tuple[Any, TrainingMonitor, list[dict[str, Any]]]:
-    trainer, context = watched_trainer(folder, **dpo)
+    trainer, context = monitored_trainer(folder, **dpo)
     settings = WatchSettings(samples=samples, max_new_tokens=8 if samples else None)
     monitor = TrainingMonitor(trainer, settings, context.out / hf_trainer.CHECKPOINTS, always=True)
     hf_trainer.train(trainer, context, "test", monitor)
@@ -33,12 +33,13 @@ def test_a_training_logs_kl_samples_and_its_own_cost(tiny_project: Path, method:
     checks = [row for row in rows if "watch/kl" in row]
     assert checks[-1]["step"] == trainer.state.max_steps
     for check in checks:
-        assert check["watch/kl_k3"] >= 0
+        assert check["watch/kl"] >= 0
+        assert check["watch/kl_token"] >= 0
         assert check["watch/kl_error"] >= 0
         assert 0 < check["watch/length"] <= 8
         assert 0 <= check["watch/cut"] <= 1
         assert check["watch/sample"] is not None
-    assert checks[-1]["watch/kl_k3"] > 0  # the policy has moved, so a reference that moved with it would be seen
+    assert checks[-1]["watch/kl"] > 0  # the policy has moved, so a reference that moved with it would be seen
     assert rows[-1]["watch/share"] == pytest.approx(monitor.budget.clock.share, abs=1e-3)
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == list(range(1, trainer.state.max_steps + 1))
@@ -46,7 +47,7 @@ def test_a_training_logs_kl_samples_and_its_own_cost(tiny_project: Path, method:
 
 
 def test_before_the_first_step_policy_and_reference_agree_on_the_samples(tiny_project: Path) -> None:
-    trainer, context = watched_trainer(tiny_project)
+    trainer, context = monitored_trainer(tiny_project)
     monitor = TrainingMonitor(trainer, WatchSettings(samples=4, max_new_tokens=8), context.out / hf_trainer.CHECKPOINTS)
     samples = monitor.checks.samples
     answers = samples.draw(4)
@@ -56,15 +57,16 @@ def test_before_the_first_step_policy_and_reference_agree_on_the_samples(tiny_pr
     assert [len(row) for row in ours] == [len(answer) for answer in answers]
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    assert samples.kls(prompts, answers) == pytest.approx([0.0] * 4, abs=1e-5)
 
 
-def test_watching_does_not_change_what_is_trained(tiny_project: Path) -> None:
+def test_monitoring_does_not_change_what_is_trained(tiny_project: Path) -> None:
     def weights(samples: int, eval_every: int) -> dict[str, torch.Tensor]:
         trainer, _, _ = run(tiny_project, samples=samples, eval_every=eval_every)
         return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
-    watched, alone = weights(6, eval_every=1), weights(0, eval_every=1000)
-    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+    monitored, alone = weights(6, eval_every=1), weights(0, eval_every=1000)
+    assert all(torch.equal(monitored[name], alone[name]) for name in alone)
 
 
 class Simulated(TrainerCallback):
@@ -92,14 +94,15 @@ class Simulated(TrainerCallback):
             trainer.evaluate, lambda *_a, **_k: self._pair * (trainer.pass_pairs or len(trainer.eval_dataset))
         )
         samples.draw = costs(samples.draw, lambda *_a, **k: 0.03 + self._token * (k.get("limit") or 40))
-        for name in ("log_probs", "reference_log_probs"):
-            setattr(samples, name, costs(getattr(samples, name), lambda *_a, **_k: self._scoring))
+        for name, passes in (("log_probs", 1), ("reference_log_probs", 1), ("kls", 2)):
+            price = passes * self._scoring
+            setattr(samples, name, costs(getattr(samples, name), lambda *_a, price=price, **_k: price))
 
 
 def budgeted(
     folder: Path, simulated: Simulated, *, keep_folder: bool = False, killed_at: int = 0, **dpo: Any
 ) -> tuple[Any, TrainingMonitor, list[dict[str, Any]]]:
-    trainer, context = watched_trainer(folder, keep_folder=keep_folder, **dpo)
+    trainer, context = monitored_trainer(folder, keep_folder=keep_folder, **dpo)
     settings = WatchSettings(samples=8, max_new_tokens=72)
     monitor = TrainingMonitor(trainer, settings, context.out / hf_trainer.CHECKPOINTS, clock=simulated)
     simulated.attend(trainer, monitor.checks.samples)
@@ -148,7 +151,7 @@ def test_a_training_of_half_a_minute_has_four_passes_and_three_sample_checks_wit
         (0.3, 0.0001, {"epochs": 6, "validation": 4, "eval_every": 2, "save_every": 2}),
     ],
 )
-def test_no_training_is_so_short_that_watching_exceeds_its_share(
+def test_no_training_is_so_short_that_monitoring_exceeds_its_share(
     tiny_project: Path, step: float, pair: float, dpo: dict[str, Any]
 ) -> None:
     trainer, monitor, _ = budgeted(tiny_project, Simulated(step=step, pair=pair), **dpo)

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from fairlead.config.monitoring import WatchSettings
 from fairlead.training.monitoring.recorder import Tracker
-from tests.support.watched import train_monitored
+from tests.support.monitored import train_monitored
 
 
 def test_a_tracker_of_numbers_is_given_numbers_and_one_of_texts_texts_too() -> None:

@@ -59,7 +59,7 @@ def apply_label_noise(trainer: Any, measured: LabelError, margins: Sequence[floa
     """Gives a trainer's training pairs the errors and weights that follow from the judge's label error.
 
     Args:
-        trainer: a `WatchedDPOTrainer` before its first step.
+        trainer: a `MonitoredDPOTrainer` before its first step.
         margins: the judge's margin of every pair that the trainer was given, those that it dropped included.
     """
     dropped = set(trainer.dropped.get("train", ()))

@@ -1,4 +1,4 @@
-"""`WatchedDPOTrainer`: `fairlead.DPOTrainer` with margins of single pairs, and losses that know each pair's error.
+"""`MonitoredDPOTrainer`: `fairlead.DPOTrainer` with margins of single pairs, and losses that know each pair's error.
 
 TRL computes its loss and its metrics, which are means over the batch, from the log-probabilities that the model's
 forward returns. This trainer keeps the forward's result on the way, so that single pairs can be told apart: in
@@ -34,7 +34,7 @@ def confidently_wrong(margins: Sequence[float]) -> float | None:
     return sum(m < 0 for m in clearest) / len(clearest)
 
 
-class WatchedDPOTrainer(DPOTrainer):
+class MonitoredDPOTrainer(DPOTrainer):
     """A `fairlead.DPOTrainer` that logs `eval_rewards/confidently_wrong`.
 
     For training pairs with the columns `pair_error` and `pair_weight` (`label_noise.with_noise`) the loss is cDPO's, or

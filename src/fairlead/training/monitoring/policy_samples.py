@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,11 +17,13 @@ from torch import Tensor
 
 from fairlead.models.continuous_batching import DecodeRequest
 from fairlead.models.generation import eos_token_ids, generate_tokens
+from fairlead.models.kl import answer_kls
 from fairlead.models.log_probs import Scored, token_log_probs
 from fairlead.records import Sampling, content_id
 from fairlead.training.trl_compat import adapter_in_use, reference_adapter, without_checkpointing
 
 _ROWS_AT_ONCE = 32
+_HELD_LOGITS = 2**27  # half a GiB: optimiser and gradients lie in memory too, and changing to the reference is quick
 
 
 class PolicySamples:
@@ -43,7 +46,10 @@ class PolicySamples:
 
     @property
     def _model(self) -> Any:
-        return self._trainer.accelerator.unwrap_model(self._trainer.model, keep_fp32_wrapper=True)
+        return self._unwrapped(self._trainer.model)
+
+    def _unwrapped(self, model: Any) -> Any:
+        return self._trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
 
     def draw(self, count: int, *, reference: bool = False, limit: int | None = None) -> list[list[int]]:
         """One answer to each of the first `count` prompts at temperature 1, the end token included.
@@ -52,10 +58,10 @@ class PolicySamples:
             reference: of the reference instead of the policy.
             limit: longest answer, if shorter than usual.
         """
-        with self._sampling_mode(), self.reference() if reference else contextlib.nullcontext(self._model) as model:
+        with self._sampling_mode(), self.reference() if reference else self.policy() as model:
             sampling = Sampling(1.0, 1.0, min(limit or self.max_new_tokens, self.max_new_tokens))
             return generate_tokens(
-                self._trainer.accelerator.unwrap_model(model),
+                model,
                 [DecodeRequest(prompt, sampling, sample_seed(prompt)) for prompt in self.prompts[:count]],
                 batch_size=_ROWS_AT_ONCE,
                 eos_ids=self._ends,
@@ -72,36 +78,51 @@ class PolicySamples:
 
     def log_probs(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """[tokens] log π of each answer's tokens."""
-        with self._sampling_mode():
-            return self._score(self._trainer.model, prompts, answers)
+        with self._sampling_mode(), self.policy() as model:
+            return self._score(model, prompts, answers)
 
     def reference_log_probs(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
         """[tokens] log π_ref of each answer's tokens."""
         with self._sampling_mode(), self.reference() as model:
             return self._score(model, prompts, answers)
 
+    def kls(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[float]:
+        """KL(π ‖ π_ref) of each of the policy's own answers, in nats; see `models.kl`."""
+        with self._sampling_mode():
+            return answer_kls(
+                self.policy,
+                self.reference,
+                _rows(prompts, answers),
+                pad_id=self._tokenizer.pad_token_id,
+                batch_size=_ROWS_AT_ONCE,
+                held_logits=_HELD_LOGITS,
+            )
+
+    def policy(self) -> AbstractContextManager[Any]:
+        """The policy as it is now."""
+        return contextlib.nullcontext(self._model)
+
     @contextlib.contextmanager
     def reference(self) -> Iterator[Any]:
         """The reference: a second model, an adapter of the policy, or the weights that the training began with."""
         trainer, policy = self._trainer, self._model
         if trainer.ref_model is not None:
-            yield trainer.ref_model
+            yield self._unwrapped(trainer.ref_model)
         elif isinstance(policy, PeftModel):
             with adapter_in_use(policy, reference_adapter(policy)):
-                yield trainer.model
+                yield policy
         else:
             assert self._start is not None
             now = [parameter.data for parameter in policy.parameters()]
             try:
                 _set(policy, self._start)
-                yield trainer.model
+                yield policy
             finally:
                 _set(policy, now)
 
     def _score(self, model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
-        rows = [Scored((*prompt, *answer), len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
-        unwrapped = self._trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=True)
-        return token_log_probs(unwrapped, rows, pad_id=self._tokenizer.pad_token_id, batch_size=_ROWS_AT_ONCE)
+        rows, pad_id = _rows(prompts, answers), self._tokenizer.pad_token_id
+        return token_log_probs(model, rows, pad_id=pad_id, batch_size=_ROWS_AT_ONCE)
 
     @contextlib.contextmanager
     def _sampling_mode(self) -> Iterator[None]:
@@ -118,6 +139,10 @@ class PolicySamples:
                 yield
         finally:
             trainer.model.train(training)
+
+
+def _rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Scored]:
+    return [Scored((*prompt, *answer), len(answer)) for prompt, answer in zip(prompts, answers, strict=True)]
 
 
 def _set(model: Any, tensors: Sequence[Tensor]) -> None:

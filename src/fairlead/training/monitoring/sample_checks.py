@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fairlead.models.kl import KL, kl_estimates
+from fairlead.models.kl import per_answer, per_token
 from fairlead.text.repetition import distinct_n, tokens_loop
 from fairlead.training.measurements import KLMetrics, Metric, Metrics, SampleCheck, SampleStatistics, number
 from fairlead.training.monitoring.policy_samples import PolicySamples
@@ -97,14 +97,12 @@ class SampleChecks:
         started = self._budget.now()
         prompts = self.samples.prompts[: self._count]
         answers = self.samples.draw(self._count)
-        policy = self.samples.log_probs(prompts, answers)
-        reference = self.samples.reference_log_probs(prompts, answers)
         unchanged = sum(a == b for a, b in zip(answers, self._reference or [], strict=True))
         logged = self._made % self._count
         result = SampleCheck(
             step=step,
             prompts=self._count,
-            kl=_kl_metrics(kl_estimates([(p - r).numpy() for p, r in zip(policy, reference, strict=True)])),
+            kl=_kl_metrics(self.samples.kls(prompts, answers), answers),
             statistics=self._statistics(answers),
             unchanged=unchanged / self._count,
             general_loss=mean_loss(self.samples.log_probs, self._retention) if self._retention else None,
@@ -149,17 +147,9 @@ class SampleChecks:
         )
 
 
-def _kl_metrics(kl: KL) -> KLMetrics:
-    return KLMetrics(
-        kl=kl.k1.value,
-        kl_error=kl.k1.error,
-        kl_k3=kl.k3.value,
-        kl_k3_error=kl.k3.error,
-        kl_token=kl.k1_token.value,
-        kl_token_error=kl.k1_token.error,
-        kl_k3_token=kl.k3_token.value,
-        kl_k3_token_error=kl.k3_token.error,
-    )
+def _kl_metrics(kls: Sequence[float], answers: Sequence[Sequence[int]]) -> KLMetrics:
+    answer, token = per_answer(kls), per_token(kls, [len(answer) for answer in answers])
+    return KLMetrics(kl=answer.value, kl_error=answer.error, kl_token=token.value, kl_token_error=token.error)
 
 
 def _longest_answer(dataset: Any) -> int:

@@ -21,7 +21,7 @@ from fairlead.training.monitoring.recorder import METRICS, read_metrics
 from tests.support.projects import tiny_config, write_config
 
 
-def watched_trainer(
+def monitored_trainer(
     folder: Path, *, keep_folder: bool = False, validation: int = 4, **settings: Any
 ) -> tuple[Any, Context[DpoSettings]]:
     """The trainer before its first step, and its context.
@@ -55,7 +55,7 @@ def train_monitored(
     folder: Path, settings: WatchSettings, *callbacks: TrainerCallback, **dpo: Any
 ) -> tuple[Any, TrainingMonitor, list[dict[str, Any]]]:
     """The trainer after its training, the monitor, and the rows of the log."""
-    trainer, context = watched_trainer(folder, **dpo)
+    trainer, context = monitored_trainer(folder, **dpo)
     for callback in callbacks:
         trainer.add_callback(callback)
     monitor = monitor_of(trainer, context, settings)

@@ -80,6 +80,17 @@ def test_a_token_that_both_models_rule_out_counts_nothing() -> None:
     torch.testing.assert_close(kls, next_token_kls(policy, reference))
 
 
+def test_logits_that_are_no_numbers_are_not_taken_for_agreement() -> None:
+    policy = torch.tensor([[0.0, math.nan], [0.0, 1.0]])
+    kls = next_token_kls(policy, torch.zeros(2, 2))
+    assert math.isnan(kls[0])
+    assert kls[1] > 0
+
+
+def test_a_token_that_only_the_reference_rules_out_is_infinitely_far() -> None:
+    assert kl_of_tables(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])) == [math.inf]
+
+
 def test_a_large_vocabulary_is_taken_in_chunks_of_tokens_with_the_same_kl() -> None:
     """Of 2^20 words four tokens at a time."""
     policy = torch.randn(6, 2**20, generator=torch.Generator().manual_seed(0))

@@ -90,7 +90,8 @@ def next_token_kls(policy: Tensor, reference: Tensor) -> Tensor:
 def _chunk_kls(policy: Tensor, reference: Tensor) -> Tensor:
     log_p = policy.log_softmax(-1)
     terms = (log_p - reference.log_softmax(-1)).mul_(log_p.exp())
-    return terms.nansum(-1).clamp_(min=0.0)  # a token that both rule out gives 0 · (∞ - ∞)
+    terms.masked_fill_(log_p == -torch.inf, 0.0)  # 0 · log 0 is 0, also where the reference rules the token out too
+    return terms.sum(-1).clamp_(min=0.0)  # rounding may give less than 0
 
 
 def held_together(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:

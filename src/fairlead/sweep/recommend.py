@@ -152,6 +152,8 @@ def markdown(points: Sequence[Point], recommendation: Recommendation, waived: st
         "# Sweep",
         "\n".join(lines),
         f"Recommended: {recommendation.why}. Intervals are 95 %.",
+        "KL is the drift stage's KL from the reference: on answers that the policy samples to held-out prompts, exact "
+        "at each token over the whole vocabulary, summed over the answer.",
         "![frontier](frontier.svg)",
     ]
     if waived is not None:

@@ -149,7 +149,12 @@ class SampleChecks:
 
 def _kl_metrics(kls: Sequence[float], answers: Sequence[Sequence[int]]) -> KLMetrics:
     answer, token = per_answer(kls), per_token(kls, [len(answer) for answer in answers])
-    return KLMetrics(kl=answer.value, kl_error=answer.error, kl_token=token.value, kl_token_error=token.error)
+    return KLMetrics(
+        kl=number(answer.value),
+        kl_error=number(answer.error),
+        kl_token=number(token.value),
+        kl_token_error=number(token.error),
+    )
 
 
 def _longest_answer(dataset: Any) -> int:

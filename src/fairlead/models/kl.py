@@ -8,8 +8,8 @@ distributions is exact, over the whole vocabulary; the answer's KL is their sum:
 This is the Rao-Blackwellised estimator of the KL of whole answers (Amini, Vieira and Cotterell 2025, "Better Estimation
 of the KL Divergence Between Language Models", arXiv 2504.10637, section 4). The log-ratio of the sampled tokens,
 log π(y) - log π_ref(y), has the same expectation; it is what TRL's RLOO and, as `k1`, VeRL and OpenRLHF compute
-(Schulman, "Approximating KL Divergence", 2020). The sum above has at most its variance and is never negative. VeRL and
-earlier versions of TRL name the divergence over the whole vocabulary `full`.
+(Schulman, "Approximating KL Divergence", 2020). The KL of a token is never negative and has at most the variance of its
+log-ratio; in practice the sum spreads far less. VeRL names the divergence over the whole vocabulary `full`.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def next_token_kls(policy: Tensor, reference: Tensor) -> Tensor:
         policy, reference: [tokens, V] float32 logits at the same positions.
     """
     size = max(1, _CHUNK // policy.shape[1])
-    parts = zip(policy.split(size), reference.split(size), strict=True)
+    parts = zip(torch.split(policy, size), torch.split(reference, size), strict=True)
     return torch.cat([_chunk_kls(p, q) for p, q in parts])
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fairlead.config.model import ModelSection
-from fairlead.models.kl import answer_kls, held_together, next_token_kls, per_answer, per_token
+from fairlead.models.kl import answer_kls, next_token_kls, per_answer, per_token, runs_within
 from fairlead.models.loading import load_base
 from fairlead.models.log_probs import Scored
 
@@ -145,10 +145,8 @@ def test_no_answers_have_no_kl(tiny_model: Path) -> None:
         ([9, 1, 9], 5, [[9], [1], [9]]),
     ],
 )
-def test_answers_are_held_together_up_to_a_number_of_tokens(
-    tokens: list[int], most: int, runs: list[list[int]]
-) -> None:
-    assert [tokens[run] for run in held_together(tokens, most)] == runs
+def test_answers_are_runs_within_up_to_a_number_of_tokens(tokens: list[int], most: int, runs: list[list[int]]) -> None:
+    assert [tokens[run] for run in runs_within(tokens, most)] == runs
 
 
 def test_per_token_figures_weigh_answers_by_their_length() -> None:

@@ -62,7 +62,7 @@ def answer_kls(
         vocabulary = vocabulary_size(model)
     order = sorted(range(len(rows)), key=lambda n: -len(rows[n].tokens))
     kls = [0.0] * len(rows)
-    for run in held_together([rows[n].counted for n in order], held_logits // vocabulary):
+    for run in runs_within([rows[n].counted for n in order], held_logits // vocabulary):
         members = order[run]
         parts = [[members[n] for n in part] for part in batches([rows[n] for n in members], batch_size, vocabulary)]
         with policy() as model:
@@ -94,7 +94,7 @@ def _chunk_kls(policy: Tensor, reference: Tensor) -> Tensor:
     return terms.sum(-1).clamp_(min=0.0)  # rounding may give less than 0
 
 
-def held_together(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:
+def runs_within(tokens: Sequence[int], max_tokens: int) -> Iterator[slice]:
     """Runs of answers, in order, of at most `max_tokens` tokens together; a longer answer is a run by itself."""
     start = run_tokens = 0
     for at, count in enumerate(tokens):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from fairlead import Project
 from fairlead.documents.report import Report
+from fairlead.escape import printable
 from fairlead.report.summary import reflection
 from tests.support.reports import demo_report, stored_report
 
@@ -176,3 +178,19 @@ def test_held_out_pairs_that_may_be_told_apart_are_not_said_to_contradict_each_o
     assert "whether the pairs taught anything is open" in text
     certain = reflection(report("worse", probe={"implicit_reward_accuracy": kl(0.3, 0.13)}))
     assert "told apart worse than by a coin (30% of 50, at most 43%): they contradict the pairs" in certain
+
+
+def test_the_name_of_a_metric_does_nothing_in_the_reflection() -> None:
+    """Neither on a terminal nor as Markdown, also in the links to its figures."""
+    hostile = "a|b`c`\n# <b>x</b>\x1b[2J\u202e](http://example.org)*z*"
+    content = report().model_dump(mode="json")
+    content["table"][0]["metric"] = hostile
+    text = reflection(Report.model_validate(content))
+    assert "rose from 0.600 to 0.800" in text
+    assert printable(text) == text
+    assert "\n# <b>" not in text
+    targets = re.findall(r"\]\((report\.json#[^)]*)\)", text)
+    assert any(unquote(target) == f"report.json#table.{hostile}.dpo" for target in targets)
+    assert not any(character in target for target in targets for character in " <>\n|`")
+    outside_code = re.sub(r"(?<!\\)`[^`]*`", "", text)
+    assert re.search(r"(?<!\\)\]\(http", outside_code) is None

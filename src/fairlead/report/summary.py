@@ -7,6 +7,7 @@ cause is named only where the interval of a figure excludes that it is none.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 from fairlead.documents.evaluation import Conclusion
 from fairlead.documents.report import PairFigures, Report, TableRow, drift_figures
@@ -37,8 +38,8 @@ def reflection(report: Report) -> str:
 
 
 def _sentence(text: str, *figures: str) -> str:
-    """A sentence with a link to each figure that it rests on."""
-    links = ", ".join(f"[{figure}](report.json#{figure})" for figure in figures)
+    """A sentence with a link to each figure that it rests on; the name of a metric may hold any character."""
+    links = ", ".join(f"[{markdown(figure)}](report.json#{quote(figure, errors='replace')})" for figure in figures)
     return f"{text} ({links})."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer.testing import CliRunner
 
 from fairlead.cli.data import app, show
 from fairlead.data import pager as pager_module
-from fairlead.data.reading.readers import read_preferences
+from fairlead.data.reading.readers import read_preferences, read_prompts
 from fairlead.errors import ConfigError, DataError, DiskError, LeakError
 from fairlead.files import write_jsonl
 from fairlead.records import Preference, Prompt, to_json
@@ -145,6 +146,59 @@ def test_a_split_is_proved_and_a_leak_is_named(tmp_path: Path) -> None:
         fairlead_output("split", *files, "--verify")
 
 
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [("prompts", {}), ("sft", {"answer": "b"}), ("preferences", {"chosen": "b", "rejected": "c"})],
+)
+def test_any_rows_are_split_by_number_or_share_and_the_next_step_is_said(
+    tmp_path: Path, kind: str, row: dict[str, str]
+) -> None:
+    words = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu"
+    near = [f"{words} question", f"{words} question nu"]
+    file = tmp_path / "rows.csv"
+    with file.open("w") as table:
+        lines = csv.DictWriter(table, ["prompt", *row])
+        lines.writeheader()
+        lines.writerows({"prompt": text, **row} for text in [*near, *(f"question {n}" for n in range(38))])
+    folder = tmp_path / "split"
+    text = fairlead_output("split", file, "--eval", 0.1, "--dev", 15, "--out", folder)
+    assert f"data: {{{kind}: {folder}/train.jsonl, dev: {folder}/dev.jsonl, eval: {folder}/eval.jsonl}}" in text
+    parts = {name: read_prompts(folder / f"{name}.jsonl") for name in ("train", "dev", "eval")}
+    assert {name: len(prompts) for name, prompts in parts.items()} == {"train": 21, "dev": 15, "eval": 4}
+    assert sorted(p.text for prompts in parts.values() for p in prompts) == sorted(
+        [*near, *(f"question {n}" for n in range(38))]
+    )
+    assert any({*near} <= {p.text for p in prompts} for prompts in parts.values())
+    before = [(folder / f"{name}.jsonl").read_bytes() for name in parts]
+    fairlead_output("split", file, "--eval", 0.1, "--dev", 15, "--out", folder)
+    assert [(folder / f"{name}.jsonl").read_bytes() for name in parts] == before
+    fairlead_output("split", file, "--eval", 0.1, "--dev", 15, "--out", folder, "--seed", 1)
+    assert [(folder / f"{name}.jsonl").read_bytes() for name in parts] != before
+
+
+def test_a_size_that_cannot_be_met_exactly_is_said(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "cluster": f"c{n // 3}"} for n in range(12)]
+    text = fairlead_output("split", row(tmp_path, *rows), "--eval", 4, "--out", tmp_path / "s")
+    assert "stay together: eval has 3 prompts, not 4" in text
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (("--eval", "many"), "--eval: 'many' is no size — give a share of the prompts, as 0.1, or a number"),
+        (("--dev", "1.5"), "--dev: '1.5' is no size"),
+        (("--dev", "inf"), "--dev: 'inf' is no size"),
+        (("--eval", "-1"), "--eval: '-1' is no size"),
+        (("--dev", "9", "--eval", "0.1"), "--eval 0.1, --dev 9 leave nothing to train on — it has 10 distinct prompts"),
+    ],
+)
+def test_a_size_that_cannot_be_is_refused(tmp_path: Path, sizes: tuple[str, ...], message: str) -> None:
+    file = row(tmp_path, *({"prompt": f"question {n}"} for n in range(10)))
+    with pytest.raises(ConfigError, match=message):
+        fairlead_output("split", file, *sizes, "--out", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_declared_cluster_in_two_files_is_a_leak(tmp_path: Path) -> None:
     one = written(tmp_path, [pair(0)], "one.jsonl")
     two = tmp_path / "two.jsonl"
@@ -166,8 +220,8 @@ def test_verify_reads_prompts_examples_and_preferences(tmp_path: Path) -> None:
 
 
 def test_near_duplicates_that_cannot_be_parted_are_said(tmp_path: Path) -> None:
-    same = [pair(n, prompt=Prompt.of("one question", cluster="c")) for n in range(5)]
-    with pytest.raises(DataError, match="nothing is left for validation"):
+    same = [pair(n, prompt=Prompt.of(f"question {n}", cluster="c")) for n in range(5)]
+    with pytest.raises(DataError, match="nothing is left for eval"):
         fairlead_output("split", written(tmp_path, same), "--out", tmp_path / "s")
     assert not (tmp_path / "s").exists()
 
@@ -175,7 +229,7 @@ def test_near_duplicates_that_cannot_be_parted_are_said(tmp_path: Path) -> None:
 def test_export_writes_for_others(tmp_path: Path) -> None:
     file = written(tmp_path, clean(5))
     assert "5 pairs" in fairlead_output("export", file, "--to", "parquet", "--out", tmp_path / "a.parquet")
-    assert read_preferences("a.parquet", tmp_path).preferences == clean(5)
+    assert [p.id for p in read_preferences("a.parquet", tmp_path).preferences] == [p.id for p in clean(5)]
 
 
 def test_show_puts_chosen_beside_rejected_with_the_reason(tmp_path: Path) -> None:

@@ -128,22 +128,25 @@ def clean(
 def split_(
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="file of pairs to split; with --verify the files to compare"),
+        typer.Argument(metavar="SOURCE", help="pairs, SFT rows or prompts to split; with --verify files to compare"),
     ],
-    to: Annotated[Path, typer.Option("--out", help="folder to write train, validation and eval into")] = Path("split"),
-    validation: Annotated[float, typer.Option(min=0, max=0.9, help="share of the pairs")] = 0.1,
-    evaluation: Annotated[float, typer.Option("--eval", min=0, max=0.9, help="share of the pairs")] = 0.1,
+    to: Annotated[Path, typer.Option("--out", help="folder to write train, dev, eval … into")] = Path("split"),
+    evaluation: Annotated[str, typer.Option("--eval", help="share (0.1) or number (200) of the prompts")] = "0.1",
+    dev: Annotated[str, typer.Option("--dev", help="the same, for the decision; 0 for none")] = "0",
+    validation: Annotated[str, typer.Option("--validation", help="the same; a project splits this off itself")] = "0",
     seed: Annotated[int, typer.Option(min=0, help="another seed draws another split")] = 0,
     verify: Annotated[
         bool, typer.Option("--verify", help="split nothing; check that no two files share prompts")
     ] = False,
+    split: Split = "train",
     form: Form = None,
     similarity: Similarity = 0.8,
     as_json: AsJson = False,
 ) -> None:
-    """Split pairs by prompt, keeping near-duplicates together; or check that files share no prompts."""
-    from fairlead.data.data_files import split_file, verify_split
+    """Split rows by prompt, keeping near-duplicates together; or check that files share no prompts."""
+    from fairlead.data.data_files import verify_split
     from fairlead.data.reading.readers import left_out
+    from fairlead.data.split_file import split_file, split_lines
 
     if verify:
         proof = verify_split([Path(name) for name in source], similarity)
@@ -152,34 +155,27 @@ def split_(
         return
     if len(source) != 1:
         raise ConfigError(f"{len(source)} files are given, one can be split", where="data split")
-    if validation + evaluation >= 1:
-        raise ConfigError("--validation and --eval leave nothing to train on", where="data split")
-    counted = split_file(
-        source[0], to, form=form, validation=validation, evaluation=evaluation, seed=seed, similarity=similarity
-    )
-    parts = ", ".join(f"{name} {counted[name]}" for name in ("train", "validation", "eval"))
-    words = left_out(counted["dropped"], counted["ignored_fields"])
-    _say(counted, "; ".join(filter(None, (f"{parts} → {to}", words))), as_json)
+    sizes = {"eval": evaluation, "dev": dev, "validation": validation}
+    summary = split_file(source[0], to, sizes, split=split, form=form, seed=seed, similarity=similarity)
+    words = split_lines(summary, left_out(summary["dropped"], summary["ignored_fields"]))
+    _say(summary, "\n".join(words), as_json)
 
 
 @app.command()
 def export(
     source: Source,
     to: Annotated[Path, typer.Option("--out", help="file to write")],
-    target: Annotated[str, typer.Option("--to", help="trl, openai or parquet")] = "trl",
-    plain: Annotated[
-        bool, typer.Option("--plain", help="only the published columns, without margin and origin")
-    ] = False,
+    target: Annotated[str, typer.Option("--to", help="trl, openai, parquet or fairlead")] = "trl",
     split: Split = "train",
     form: Form = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write preference pairs for TRL, for OpenAI's fine-tuning, or as Parquet."""
+    """Write preference pairs for TRL, for OpenAI's fine-tuning, or as Parquet, in the columns of that form alone."""
     from fairlead.data.export import export as write
     from fairlead.data.reading.readers import read_preferences
 
     imported = read_preferences(source, Path(), split=split, format=form)
-    count = write(imported.preferences, target, to, plain=plain)
+    count = write(imported.preferences, target, to)
     summary = {
         "pairs": count,
         "dropped": imported.dropped_by_reason,

@@ -12,11 +12,10 @@ from fairlead.config.data import CHECK_NAMES, DataCheckSettings
 from fairlead.data.quality import check_pairs
 from fairlead.data.reading.any_rows import prompts_of
 from fairlead.data.reading.readers import LoadedPreferences, read_preferences, read_prompts
-from fairlead.data.splits import split_by_prompt
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError, LeakError, known_names, some
 from fairlead.files import write_jsonl
-from fairlead.records import Preference, Prompt, to_json
+from fairlead.records import Prompt, to_json
 from fairlead.text.near_duplicates import overlaps
 from fairlead.text.words import asked
 
@@ -76,45 +75,6 @@ def clean_file(report: DataCheck, imported: LoadedPreferences, drop: Sequence[st
         "dropped": len(imported.preferences) + len(imported.dropped) - len(remaining),
         "out": str(out),
     }
-
-
-def split_file(
-    source: str, out: Path, *, form: str | None, validation: float, evaluation: float, seed: int, similarity: float
-) -> dict[str, Any]:
-    """Writes train.jsonl, validation.jsonl and eval.jsonl by prompt, near-duplicate clusters whole.
-
-    Raises:
-        DataError: if the file cannot be read or a part stays empty.
-    """
-    imported = read_preferences(source, Path(), format=form)
-    pairs = imported.preferences
-    training_pairs, eval_pairs = _parts(pairs, evaluation, seed, similarity)
-    # The share is of all pairs; what is left after the eval part is smaller.
-    train, validation_pairs = _parts(training_pairs, validation / (1 - evaluation), seed + 1, similarity)
-    parts = {"train": train, "validation": validation_pairs, "eval": eval_pairs}
-    shares = {"train": 1.0, "validation": validation, "eval": evaluation}
-    for name, part in parts.items():
-        if shares[name] and not part:
-            raise DataError(
-                f"nothing is left for {name}: the prompts are near-duplicates of each other or of one cluster",
-                where=source,
-                remedy="give more prompts, or raise --similarity",
-            )
-    for name, part in parts.items():
-        write_jsonl(out / f"{name}.jsonl", map(to_json, part))
-    return {
-        **{name: len(part) for name, part in parts.items()},
-        "dropped": imported.dropped_by_reason,
-        "ignored_fields": dict(imported.ignored_fields),
-        "out": str(out),
-    }
-
-
-def _parts(
-    pairs: Sequence[Preference], share: float, seed: int, similarity: float
-) -> tuple[list[Preference], list[Preference]]:
-    training, held_out = split_by_prompt([pair.prompt for pair in pairs], share, seed=seed, threshold=similarity)
-    return [pairs[n] for n in training], [pairs[n] for n in held_out]
 
 
 @dataclass(frozen=True)

@@ -22,17 +22,23 @@ def split_by_prompt(
             With a fraction above 0 and at least two groups, each side has at least one group.
         threshold: similarity from which two prompts are near-duplicates, as `near_duplicates.overlaps` takes it.
     """
-    everything = list(range(len(prompts)))
     if fraction <= 0:
-        return everything, []
+        return list(range(len(prompts))), []
+    return split_by_count(prompts, round(fraction * len(prompts)), seed=seed, threshold=threshold)
+
+
+def split_by_count(
+    prompts: Sequence[Prompt], count: int, *, seed: int, threshold: float
+) -> tuple[list[int], list[int]]:
+    """Indices of train and of a part that should have `count` of the prompts; as `split_by_prompt` otherwise."""
+    everything = list(range(len(prompts)))
     groups = _groups(prompts, threshold)
     if len(groups) < 2:
         return everything, []
     drawn = sorted(groups, key=lambda group: content_id(seed, min(prompts[index].id for index in group)))
-    target = round(fraction * len(prompts))
     chosen: list[list[int]] = []
     for group in drawn:
-        if len(chosen) < len(groups) - 1 and sum(map(len, chosen)) + len(group) <= target:
+        if len(chosen) < len(groups) - 1 and sum(map(len, chosen)) + len(group) <= count:
             chosen.append(group)
     validation = sorted(index for group in chosen or [min(drawn, key=len)] for index in group)
     held = set(validation)

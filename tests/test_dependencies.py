@@ -6,7 +6,8 @@ import ast
 import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from functools import cache
+from importlib import metadata
 
 from tests.support.projects import REPO
 
@@ -23,6 +24,10 @@ def declared(requirements: list[str]) -> set[str]:
     return {canonical(re.split(r"[<>=\[; ]", requirement)[0]) for requirement in requirements}
 
 
+packages_distributions = cache(metadata.packages_distributions)
+
+
+@cache
 def imported() -> dict[str, set[str]]:
     """Top-level modules that the package imports, each with the files that do."""
     importers: dict[str, set[str]] = {}

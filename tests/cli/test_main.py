@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -146,6 +147,7 @@ PROSE = {
 }
 
 
+@cache
 def commands() -> dict[str, tuple[set[str], bool]]:
     """Every command with its options, and whether it has subcommands."""
     options_of: dict[str, tuple[set[str], bool]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,8 +17,8 @@ from fairlead.errors import JudgeError
 from fairlead.llm.store.reply_store import ReplyStore, StoredReply, new_owner
 from fairlead.records import ScoreState
 from tests.support.judging import answers, openai_judge
+from tests.support.killed_judge import judging
 from tests.support.misbehaving import JudgeServer
-from tests.support.projects import REPO
 
 REPLY = StoredReply("k1", "q", "e", "m", "t@1", "{}", "x", "stop")
 ELSEWHERE = "another-machine/1/abc"
@@ -80,15 +79,10 @@ def test_threads_that_claim_the_same_requests_in_any_order_share_them(place: str
     assert sorted(claimed) == sorted(keys)
 
 
-def _start(server: JudgeServer, place: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.killed_judge", server.base_url, place, str(count)]
-    return subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
-
-
 def test_two_processes_on_one_ledger_pay_for_every_reply_once(place: str) -> None:
     count = 60
     with JudgeServer(faults={"error_500": 0.1, "reset": 0.05}, latency=0.05) as server:
-        processes = [_start(server, place, count) for _ in range(2)]
+        processes = [judging(server, place, count) for _ in range(2)]
         lines = [process.communicate()[0].splitlines() for process in processes]
         assert lines[0] == lines[1] == ["ready", *["win"] * count]
         assert (server.stats.paid, server.stats.repeated) == (2 * count, 0)
@@ -96,10 +90,10 @@ def test_two_processes_on_one_ledger_pay_for_every_reply_once(place: str) -> Non
 
 def test_a_process_goes_on_where_a_killed_one_was_asking(place: str) -> None:
     with JudgeServer(latency=0.1) as server:
-        killed, other = _start(server, place, 60), _start(server, place, 60)
+        killed, other = judging(server, place, 60), judging(server, place, 60)
         for _ in range(8):
-            killed.stdout.readline()  # type: ignore[union-attr]
-        killed.send_signal(signal.SIGKILL)
+            killed.stdout.readline()
+        killed.kill()
         killed.communicate()
         assert other.communicate()[0].splitlines() == ["ready", *["win"] * 60]
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +14,8 @@ from fairlead.errors import JudgeError
 from fairlead.llm.store.reply_store import ENVIRONMENT, ReplyStore, StoredReply
 from fairlead.records import VerdictState
 from tests.support.judging import answers, openai_judge, pairs
+from tests.support.killed_judge import judging
 from tests.support.misbehaving import JudgeServer
-from tests.support.projects import REPO
 
 REPLY = StoredReply(
     "k1",
@@ -211,23 +209,18 @@ def test_five_kills_leave_the_ledger_of_an_undisturbed_run(tmp_path: Path, place
     server_faults = {"error_500": 0.1, "prose": 0.05, "refusal": 0.05}
     with JudgeServer(faults=server_faults, latency=0.02) as server:
         for kill in range(5):
-            process = _run(server, place, count)
+            process = judging(server, place, count)
             for _ in range(1 + 6 * (kill + 1)):  # "ready" and some verdicts
-                process.stdout.readline()  # type: ignore[union-attr]
-            process.send_signal(signal.SIGKILL)
+                process.stdout.readline()
+            process.kill()
             process.communicate()
             assert process.returncode == -signal.SIGKILL, "the run must be cut off, not be done"
-        disturbed = _run(server, place, count)
+        disturbed = judging(server, place, count)
         lines = disturbed.communicate()[0].splitlines()
         assert len(lines) == count + 1
-        undisturbed = _run(server, str(tmp_path / "undisturbed.sqlite"), count)
+        undisturbed = judging(server, str(tmp_path / "undisturbed.sqlite"), count)
         assert undisturbed.communicate()[0].splitlines() == lines
     assert _contents(place) == _contents(str(tmp_path / "undisturbed.sqlite"))
-
-
-def _run(server: JudgeServer, place: str, count: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.support.killed_judge", server.base_url, place, str(count)]
-    return subprocess.Popen(command, cwd=REPO, stdout=subprocess.PIPE, text=True)
 
 
 def _contents(place: str) -> list[StoredReply]:

@@ -21,7 +21,8 @@ from fairlead.files import read_json
 from fairlead.pipeline.graph import stages_of
 from fairlead.pipeline.lock import project_lock
 from fairlead.training.monitoring.recorder import read_metrics
-from tests.support.commands import fairlead
+from tests.support.commands import fairlead, fairlead_as_installed, run_command
+from tests.support.processes import Forked
 from tests.support.projects import tiny_config, write_config
 
 STAGES = [
@@ -69,7 +70,7 @@ def test_a_project_runs_once_and_reruns_only_what_changed(tiny_project: Path) ->
     assert set(report["pairwise"]["dpo_vs_sft"]) >= {"win_rate", "low", "high", "n", "missing"}
     assert set(report["stages"]) == set(STAGES) - {"report"}
 
-    result = fairlead("run", str(tiny_project))
+    result = fairlead_as_installed("run", str(tiny_project))
     assert result.returncode == 0, result.stderr
     assert "[1/" not in result.stderr, "a second run must do nothing"
 
@@ -108,12 +109,13 @@ def test_sigkill_at_random_moments_ends_in_the_same_figures(tiny_project: Path, 
     shutil.copytree(tiny_project, other)
     Project(other).run()
     moments = random.Random(0)
-    command = [sys.executable, "-c", "from fairlead.cli.main import main; main()", "run", str(tiny_project)]
-    for _ in range(4):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(5, 12))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    for stage in ("sft", "sample", "dpo", "answers"):
+        process = Forked(run_command, "run", str(tiny_project))
+        process.wait_for_error_text(f"] {stage}: ")
+        time.sleep(moments.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the run must be cut off, not be done"
     assert fairlead("run", str(tiny_project)).returncode == 0
     assert figures(tiny_project) == figures(other)
 

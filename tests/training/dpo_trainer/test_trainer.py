@@ -6,9 +6,7 @@ import json
 import logging
 import math
 import os
-import subprocess
-import sys
-import textwrap
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from fairlead.config.training import LOSSES
 from fairlead.errors import ReferenceMismatchError, TrainingError
 from fairlead.training.dpo_trainer.prompt_sampler import prompt_batches
 from tests.support.preference_rows import ROWS, STEP, llama, trainer_of
+from tests.support.processes import Forked
 
 SETTINGS = [
     *({"loss_type": [loss], "label_smoothing": 0.1} for loss in LOSSES),
@@ -318,54 +317,43 @@ def test_batch_by_prompt_computes_each_prompt_once(tiny_model: Path, tmp_path: P
 
 # Several processes
 
-_WORKER = """
-import json, sys
-from pathlib import Path
-import torch, transformers
-from accelerate import PartialState
-from fairlead import DPOTrainer
-from tests.support.preference_rows import llama, trainer_of
-
-tiny, out, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-trainer = trainer_of(DPOTrainer, tiny, out / "run", max_steps=3, learning_rate=1e-2, optim="sgd", max_grad_norm=1e9,
-                     **settings)
-trainer.train()
-state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-if PartialState().is_main_process:
-    torch.save({k: v for k, v in state.items()}, out / "weights.pt")
-    print("reason", trainer.packed.reason)
-    print("rows", trainer.reference_rows)
-"""
+PLAIN_SGD: dict[str, Any] = {"max_steps": 3, "learning_rate": 1e-2, "optim": "sgd", "max_grad_norm": 1e9}
 
 
-def run_worker(
-    tiny_model: Path, out: Path, launcher: Sequence[str], settings: dict[str, Any]
-) -> tuple[dict[str, Any], str]:
+def train_in_a_group(tiny_model: Path, out: Path, settings: dict[str, Any]) -> None:
+    """What each process of a group does, given the variables that torchrun sets."""
+    torch.set_num_threads(1)
+    trainer = trainer_of(DPOTrainer, tiny_model, out / "run", **PLAIN_SGD, **settings)
+    trainer.train()
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if trainer.accelerator.is_main_process:
+        torch.save(dict(state), out / "weights.pt")
+        print("reason", trainer.packed.reason)
+    trainer.accelerator.end_training()
+
+
+def trained_by_two(tiny_model: Path, out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The weights that two processes end in, and what the first of them printed."""
     out.mkdir()
-    script = out / "worker.py"
-    script.write_text(textwrap.dedent(_WORKER))
-    repo = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(tiny_model), str(out), json.dumps(settings)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        cwd=repo,
-        env={**os.environ, "PYTHONPATH": str(repo), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(out / "weights.pt"), done.stdout
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group |= {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    processes = [
+        Forked(train_in_a_group, tiny_model, out, settings, env={**group, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    ends = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "".join(errors[-3000:] for _, errors in ends)
+    return torch.load(out / "weights.pt"), ends[0][0]
 
 
 def trained_alone(tiny_model: Path, out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The weights that one process ends in, with the worker's settings."""
-    plain_sgd = {"max_steps": 3, "learning_rate": 1e-2, "optim": "sgd", "max_grad_norm": 1e9}
-    trainer = trainer_of(DPOTrainer, tiny_model, out / "run", **plain_sgd, **settings)
+    trainer = trainer_of(DPOTrainer, tiny_model, out / "run", **PLAIN_SGD, **settings)
     trainer.train()
     return trainer.accelerator.get_state_dict(trainer.model_wrapped)
-
-
-TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 
 def assert_close(mine: dict[str, Any], single: dict[str, Any]) -> None:
@@ -376,17 +364,15 @@ def assert_close(mine: dict[str, Any], single: dict[str, Any]) -> None:
         torch.testing.assert_close(mine[name].float(), value.float(), atol=2e-5, rtol=1e-3, msg=name)
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
     """Gradients over two processes with gloo: the same weights after three steps of plain SGD."""
     rows = {"precompute_ref_log_probs": True}
     single = trained_alone(tiny_model, tmp_path / "one", {"per_device_train_batch_size": 4, **rows})
-    double, output = run_worker(tiny_model, tmp_path / "two", TWO, {"per_device_train_batch_size": 2, **rows})
+    double, output = trained_by_two(tiny_model, tmp_path / "two", {"per_device_train_batch_size": 2, **rows})
     assert "reason None" in output
     assert_close(double, single)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precomputed", [False, True])
 def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path, precomputed: bool) -> None:
     """Also with a reference that no folder holds: the model in memory is it."""
@@ -394,6 +380,6 @@ def test_fsdp_wraps_it(tiny_model: Path, tmp_path: Path, precomputed: bool) -> N
     single = trained_alone(tiny_model, tmp_path / "one", {"per_device_train_batch_size": 4, **reference})
     wrapped = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
     settings = {"per_device_train_batch_size": 2, **reference, **wrapped}
-    sharded, output = run_worker(tiny_model, tmp_path / "two", TWO, settings)
+    sharded, output = trained_by_two(tiny_model, tmp_path / "two", settings)
     assert "reason None" in output
     assert_close(sharded, single)

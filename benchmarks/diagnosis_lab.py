@@ -25,9 +25,9 @@ from fairlead.records import Preference, Prompt
 from fairlead.training import dpo, hf_trainer
 from fairlead.training.dpo_trainer.label_error import estimate_label_error
 from fairlead.training.dpo_trainer.label_noise import apply_label_noise
+from fairlead.training.measurements import METRICS, read_metrics
 from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.policy_samples import PolicySamples
-from fairlead.training.monitoring.recorder import METRICS, read_metrics
 
 SCRAMBLED = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}"

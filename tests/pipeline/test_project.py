@@ -20,7 +20,7 @@ from fairlead.errors import ArtifactError, ConfigError, DataError, LeakError, Pr
 from fairlead.files import read_json
 from fairlead.pipeline.graph import stages_of
 from fairlead.pipeline.lock import project_lock
-from fairlead.training.monitoring.recorder import read_metrics
+from fairlead.training.measurements import read_metrics
 from tests.support.commands import fairlead, fairlead_as_installed, run_command
 from tests.support.processes import Forked
 from tests.support.projects import tiny_config, write_config

@@ -16,8 +16,8 @@ from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Context
 from fairlead.training import hf_trainer
 from fairlead.training.dpo import build_trainer
+from fairlead.training.measurements import METRICS, read_metrics
 from fairlead.training.monitoring.monitor import TrainingMonitor
-from fairlead.training.monitoring.recorder import METRICS, read_metrics
 from tests.support.projects import tiny_config, write_config
 
 

@@ -15,7 +15,7 @@ from fairlead.config.project import parse_config
 from fairlead.errors import ModelError, TrainingError
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.training.hf_trainer import newest_checkpoint
-from fairlead.training.monitoring.recorder import read_metrics
+from fairlead.training.measurements import read_metrics
 from tests.support.projects import tiny_config, write_config
 
 

@@ -66,7 +66,7 @@ def diagnose(
     from fairlead.config.monitoring import Thresholds
     from fairlead.documents.diagnosis import alarms
     from fairlead.training.diagnosis import rules
-    from fairlead.training.monitoring.recorder import METRICS, read_metrics
+    from fairlead.training.measurements import METRICS, read_metrics
 
     limits: Thresholds | None = None
     if log.is_dir() and not (log / METRICS).is_file():

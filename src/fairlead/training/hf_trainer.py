@@ -24,7 +24,8 @@ from fairlead.config.training import LoraSection, TrainSection
 from fairlead.errors import ModelError, TrainingError, some
 from fairlead.models import hardware
 from fairlead.pipeline.stage import Context
-from fairlead.training.monitoring.recorder import METRICS, RunOutputs, RunRecorder, finite, take_trackers
+from fairlead.training.measurements import METRICS
+from fairlead.training.monitoring.recorder import RunOutputs, RunRecorder, finite, take_trackers
 
 CHECKPOINTS = "checkpoints"
 

@@ -6,15 +6,33 @@ measured is not a value.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 Metric = float | int | str | None
 Metrics = Mapping[str, Metric]
 
+METRICS = "metrics.jsonl"
 DIAGNOSIS_KEY = "watch/diagnosis"
+
+
+def read_metrics(path: Path) -> list[dict[str, Metric]]:
+    """The rows of a `metrics.jsonl`; a torn last line, left by a kill, is passed over."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
 
 
 def number(value: object) -> float | None:

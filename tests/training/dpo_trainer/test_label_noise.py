@@ -28,7 +28,7 @@ from fairlead.training.dpo_trainer.label_error import (
 )
 from fairlead.training.dpo_trainer.label_noise import pair_errors, pair_weights
 from fairlead.training.dpo_trainer.label_noise_trainer import confidently_wrong
-from fairlead.training.monitoring.recorder import read_metrics
+from fairlead.training.measurements import read_metrics
 from tests.support.projects import tiny_config, write_config
 
 

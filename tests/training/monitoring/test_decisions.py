@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, 
 from fairlead.config.monitoring import Thresholds, WatchSettings
 from fairlead.errors import TrainingError
 from fairlead.training import hf_trainer
-from fairlead.training.monitoring.recorder import METRICS, read_metrics
+from fairlead.training.measurements import METRICS, read_metrics
 from fairlead.training.monitoring.retention_set import read_retention_set
 from tests.support.monitored import monitor_of, monitored_trainer, train_monitored
 

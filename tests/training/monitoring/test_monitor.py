@@ -11,8 +11,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from fairlead.config.monitoring import WatchSettings
 from fairlead.training import hf_trainer
+from fairlead.training.measurements import METRICS, read_metrics
 from fairlead.training.monitoring.monitor import TrainingMonitor
-from fairlead.training.monitoring.recorder import METRICS, read_metrics
 from tests.support.monitored import monitored_trainer
 
 

@@ -6,9 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
-
-from fairlead.training.dpo_trainer.loss import gradient_weight
 from fairlead.training.measurements import (
     Metric,
     Metrics,
@@ -111,6 +108,10 @@ class Curves:
     @property
     def gradient_weight(self) -> float:
         """σ(−u) at the mean margin u of validation pairs, or of recent training pairs."""
+        import torch  # seconds, which the other figures of a training need not wait for
+
+        from fairlead.training.dpo_trainer.loss import gradient_weight
+
         margin = self.last_validation_gap or self.recent_gap or 0.0
         return float(gradient_weight(torch.tensor(margin, dtype=torch.float64)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,24 +14,7 @@ from transformers.integrations import integration_utils
 from fairlead.errors import TrainingError
 from fairlead.files import dump_json, write_atomic
 from fairlead.progress import Task
-from fairlead.training.measurements import Metric, Metrics, TrainingStep
-
-METRICS = "metrics.jsonl"
-
-
-def read_metrics(path: Path) -> list[dict[str, Metric]]:
-    """The rows of a `metrics.jsonl`; a torn last line, left by a kill, is passed over."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+from fairlead.training.measurements import Metric, Metrics, TrainingStep, read_metrics
 
 
 def finite(value: Any) -> Any:

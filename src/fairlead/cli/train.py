@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from fairlead.cli.common import TRAINING, AsJson, Force, ProjectArgument, err, out, print_json
+from fairlead.cli.common import TRAINING, AsJson, Force, ProjectArgument, err, out, print_json, print_line
 from fairlead.cli.render import run_stage
 from fairlead.errors import DataError
+
+if TYPE_CHECKING:
+    from fairlead.config.monitoring import Thresholds
+    from fairlead.training.measurements import Metric
 
 
 def sweep(
@@ -58,36 +62,53 @@ def sweep(
 
 def diagnose(
     log: Annotated[
-        Path, typer.Argument(metavar="LOG", help="metrics.jsonl of a DPO training, or a project folder")
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            help="metrics.jsonl, TRL's trainer_state.json, a folder of checkpoints, or a project folder",
+        ),
     ] = Path(),
+    beta: Annotated[float | None, typer.Option(min=0, help="β of the training, where the log does not hold it")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain the curves of a DPO training, and say what to change."""
-    from fairlead.config.monitoring import Thresholds
     from fairlead.documents.diagnosis import alarms
-    from fairlead.training.diagnosis import rules
-    from fairlead.training.measurements import METRICS, read_metrics
+    from fairlead.training.diagnosis.coverage import not_judged
+    from fairlead.training.diagnosis.rules import RULES, diagnose, sentence
+    from fairlead.training.training_log import LOG_NEEDED
 
-    limits: Thresholds | None = None
-    if log.is_dir() and not (log / METRICS).is_file():
-        from fairlead.pipeline.project import Project
-
-        project = Project(log)
-        log, limits = project.artifact("dpo").file(METRICS), project.config.watch.thresholds
-    path = log / METRICS if log.is_dir() else log
-    metrics = read_metrics(path)
-    if not metrics:
-        raise DataError("has no rows of a training", where=str(path), remedy="give the metrics.jsonl of a DPO run")
-    findings = rules.diagnose(metrics, limits)
+    path, rows, limits = _training_log(log)
+    rows = rows if beta is None else [*rows, {"step": 0, "run/beta": beta}]
+    unjudged = not_judged(rows, limits)
+    if len(unjudged) == len(RULES):
+        raise DataError("nothing to judge: no row has a loss, a reward or a KL", where=str(path), remedy=LOG_NEEDED)
+    findings = diagnose(rows, limits)
     if as_json:
-        print_json(
-            {"findings": [finding.model_dump(mode="json") for finding in findings], "alarms": len(alarms(findings))}
-        )
+        rows_of_findings = [finding.model_dump(mode="json") for finding in findings]
+        print_json({"findings": rows_of_findings, "alarms": len(alarms(findings)), "not_judged": unjudged})
         return
     for finding in findings:
-        out.print(f"{finding.severity}: {finding.line}", soft_wrap=True)
+        print_line(f"{finding.severity}: {finding.line}")
     if not alarms(findings):
-        out.print(rules.sentence(metrics, findings), soft_wrap=True)
+        print_line(sentence(rows, []))
+    for rule, lacking in unjudged.items():
+        print_line(f"not judged: {rule.replace('_', ' ')}: {lacking}")
+
+
+def _training_log(path: Path) -> tuple[Path, list[dict[str, Metric]], Thresholds | None]:
+    """A log's file and rows, with the project's own thresholds where the path is that of a project."""
+    from fairlead.config.project import CONFIG_NAME
+    from fairlead.training.measurements import METRICS
+    from fairlead.training.training_log import log_file, read_log
+
+    limits = None
+    if path.is_dir() and log_file(path) is None and (path / CONFIG_NAME).is_file():
+        from fairlead.pipeline.project import Project
+
+        project = Project(path)
+        path, limits = project.artifact("dpo").file(METRICS), project.config.watch.thresholds
+    log = read_log(path)
+    return log.path, log.rows, limits
 
 
 def sft(folder: ProjectArgument = Path(), force: Force = False, as_json: AsJson = False) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from fairlead.documents.base import Document
 
 DIAGNOSIS = "diagnosis.json"
+NO_ALARM = "no alarm"  # how the sentence of a training begins that has none
 
 FailureMode = Literal[
     "not_a_number",

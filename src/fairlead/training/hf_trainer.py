@@ -28,6 +28,7 @@ from fairlead.training.measurements import METRICS
 from fairlead.training.monitoring.recorder import RunOutputs, RunRecorder, finite, take_trackers
 
 CHECKPOINTS = "checkpoints"
+TENSORBOARD = "tensorboard"  # beside metrics.jsonl; kept, where the checkpoints are deleted
 
 
 def arguments(section: TrainSection, context: Context[Any], *, validated: bool) -> dict[str, Any]:
@@ -122,7 +123,8 @@ def train(trainer: Trainer, context: Context[Any], what: str, recorder: RunRecor
     position = next(n for n, callback in enumerate(callbacks) if isinstance(callback, DefaultFlowCallback))
     callbacks.insert(position + 1, recorder)
     with context.progress.task(context.stage, what, _steps(trainer)) as bar:
-        recorder.outputs = RunOutputs(context.out / METRICS, take_trackers(trainer), bar)
+        trackers = take_trackers(trainer, context.out / TENSORBOARD)
+        recorder.outputs = RunOutputs(context.out / METRICS, trackers, bar)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from fairlead.files import read_text
+
 Metric = float | int | str | None
 Metrics = Mapping[str, Metric]
 
@@ -25,10 +27,10 @@ def read_metrics(path: Path) -> list[dict[str, Metric]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_text(path).splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             break
         if isinstance(row, dict):
             rows.append(row)

@@ -65,3 +65,20 @@ def test_in_a_terminal_the_curves_stand_beside_the_bar_of_the_run() -> None:
         text = seen_by(bars, stream, pause=0.5)  # the outer display draws both, ten times a second
     assert "reward gap 2" in text
     assert "preferences" in text
+
+
+def test_an_alarm_is_printed_once_and_named_after_that() -> None:
+    stream = io.StringIO()
+    dashboard = TrainingDashboard(Lines(Console(file=stream, width=300)), clock=lambda: 0.0)
+    state = TrainerState(max_steps=20)
+    dashboard.begin(state)
+    for step, sentence in ((5, "no alarm: KL 1"), (10, "kl spike: KL 2; too large"), (15, "kl spike: KL 3; too large")):
+        state.global_step = step
+        dashboard.show({"watch/diagnosis": sentence}, state)
+    dashboard.end()
+    assert [line.split(" — ")[-1].strip() for line in stream.getvalue().splitlines()] == [
+        "no alarm: KL 1",
+        "kl spike: KL 2; too large",
+        "kl spike, as before",
+        "diagnosis: kl spike, as before",
+    ]

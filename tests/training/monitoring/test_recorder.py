@@ -9,6 +9,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from fairlead.config.monitoring import WatchSettings
+from fairlead.pipeline.graph import DPO, SFT
+from fairlead.training.hf_trainer import TENSORBOARD
 from fairlead.training.monitoring.recorder import Tracker
 from tests.support.monitored import train_monitored
 
@@ -47,7 +49,10 @@ def test_tensorboard_gets_figures_and_texts_and_has_nothing_to_complain_of(tiny_
     finally:
         logger.removeHandler(handler)
     assert not [line for line in complaints if "Trainer is attempting to log" in line]
-    (events,) = Path(trainer.args.output_dir).rglob("events.out.*")
+    (events,) = Path(trainer.args.output_dir).parent.rglob("events.out.*")
     tags = EventAccumulator(str(events)).Reload().Tags()
     assert {"train/watch/kl", "train/tokens_per_second"} <= set(tags["scalars"])
     assert any("watch/sample" in tag for tag in tags["tensors"])
+    # What is kept beside metrics.jsonl; the checkpoints are deleted after the training.
+    assert events.parent.name == TENSORBOARD
+    assert TENSORBOARD not in {*DPO.scratch, *SFT.scratch}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -107,13 +108,12 @@ class Curves:
 
     @property
     def gradient_weight(self) -> float:
-        """σ(−u) at the mean margin u of validation pairs, or of recent training pairs."""
-        import torch  # seconds, which the other figures of a training need not wait for
+        """σ(−u) at the mean margin u of validation pairs, or of recent training pairs.
 
-        from fairlead.training.dpo_trainer.loss import gradient_weight
-
+        The `gradient_weight` of `dpo_trainer.loss`, without torch, which takes seconds to import.
+        """
         margin = self.last_validation_gap or self.recent_gap or 0.0
-        return float(gradient_weight(torch.tensor(margin, dtype=torch.float64)))
+        return 0.5 * (1.0 - math.tanh(margin / 2))  # does not overflow, as exp would
 
     def nats(self, reward: float | None) -> float | None:
         """A reward, or a gap of rewards, as a log-ratio: β divided out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from fairlead.config.monitoring import Thresholds
-from fairlead.documents.diagnosis import Diagnosis, FailureMode, Finding, alarms
+from fairlead.documents.diagnosis import NO_ALARM, Diagnosis, FailureMode, Finding, alarms
 from fairlead.training.diagnosis.curves import Curves, last
 from fairlead.training.diagnosis.drift_rules import (
     degenerate_samples,
@@ -73,7 +73,7 @@ def sentence(rows: Sequence[Metrics], findings: Sequence[Finding]) -> str:
         metrics.append(f"validation gap {gap:.3g}")
     if (kl := curves.last_kl) is not None:
         metrics.append(f"KL {kl:.3g} nats per answer")
-    state = "no alarm" + (f": {', '.join(metrics)}" if metrics else "")
+    state = NO_ALARM + (f": {', '.join(metrics)}" if metrics else "")
     return "; ".join([state, *(finding.line for finding in findings if finding.severity == "advice")])
 
 

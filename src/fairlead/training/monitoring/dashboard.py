@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import TrainerState
 
+from fairlead.documents.diagnosis import NO_ALARM
 from fairlead.progress import Bars, Progress, Silent
 from fairlead.training.measurements import DIAGNOSIS_KEY, Metric, Metrics, number
 
@@ -49,6 +50,7 @@ class TrainingDashboard:
         self._values: dict[str, list[float]] = {key: [] for _, key, _ in _CURVES}
         self._newest: dict[str, Metric] = {}
         self._diagnosis = ""
+        self._printed = ""  # the diagnosis that was printed last, without its figures
         self._time_left = ""
         self._begun = (0.0, 0)  # time and step at which this run began
         self._live: Live | None = None
@@ -77,7 +79,7 @@ class TrainingDashboard:
         if isinstance(self._progress, Silent):
             return
         if self._diagnosis:
-            self._progress.line(f"      diagnosis: {self._diagnosis}")
+            self._progress.line(f"      diagnosis: {self._news()}")
         seconds, share = (number(self._newest.get(f"watch/{name}")) for name in ("seconds", "share"))
         if seconds is not None and share is not None:
             self._progress.line(f"      monitoring took {seconds:.1f} s, {share:.1%} of the training")
@@ -115,7 +117,13 @@ class TrainingDashboard:
         if kl is not None:
             parts.append(f"KL {kl:.3g}" + ("" if error is None else f" ± {error:.2g}"))
         parts += [self._time_left] if self._time_left else []
-        return f"      {', '.join(parts)} — {self._diagnosis}"
+        return f"      {', '.join(parts)} — {self._news()}"
+
+    def _news(self) -> str:
+        """The diagnosis; only its name where it was printed before, since the same alarm need not be read twice."""
+        name, _, rest = self._diagnosis.partition(":")
+        repeated, self._printed = name == self._printed, name
+        return f"{name}, as before" if repeated and rest and name != NO_ALARM else self._diagnosis
 
     def _take(self, row: Metrics) -> None:
         for _, key, kind in _CURVES:

@@ -51,9 +51,17 @@ def _log_nothing(*args: Any, **kwargs: Any) -> None:
     del args, kwargs
 
 
-def take_trackers(trainer: Trainer) -> list[Tracker]:
-    """The trainer's trackers; the trainer itself logs nothing to them any more."""
+def take_trackers(trainer: Trainer, events: Path) -> list[Tracker]:
+    """The trainer's trackers; the trainer itself logs nothing to them any more.
+
+    Args:
+        events: folder for TensorBoard's files, unless TENSORBOARD_LOGGING_DIR names one. By itself TensorBoard writes
+            beside the checkpoints, which are deleted after the training.
+    """
     callbacks = trainer.callback_handler.callbacks
+    for callback in callbacks:
+        if isinstance(callback, integration_utils.TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(events)
     return [Tracker(callback) for callback in callbacks if type(callback).__module__ == integration_utils.__name__]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichBars
+from tqdm.auto import tqdm
 
 
 class Task(Protocol):
@@ -83,6 +85,25 @@ class Bars:
                     bars.update(task_id, completed=done, total=total)
 
             yield _Bar()
+
+
+class TqdmBars:
+    """Bars of tqdm, which are widgets in a notebook and text elsewhere; what library calls show."""
+
+    def line(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    @contextmanager
+    def task(self, stage: str, what: str, total: int) -> Iterator[Task]:
+        with tqdm(total=total, desc=f"{stage}: {what}") as bar:
+
+            class _Tqdm:
+                def update(self, done: int, *, total: int | None = None) -> None:
+                    if total is not None:
+                        bar.total = total
+                    bar.update(done - bar.n)
+
+            yield _Tqdm()
 
 
 class Lines:

@@ -32,6 +32,13 @@ ForEval = Annotated[
     bool, typer.Option("--eval", help="use the judge of the comparison instead of the judge of the pairs")
 ]
 
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--judge", metavar="JUDGE", help="a judge such as openai:MODEL@http://HOST/v1 (default: the project's judge)"
+    ),
+]
+
 _FIGURES = {
     "accuracy": "right, of readable verdicts",
     "accuracy_missing_as_tie": "right, unreadable counted as ties",
@@ -55,6 +62,7 @@ def agreement(
         str | None, typer.Option(help="field of the file that holds stored verdicts; the project's judge is not asked")
     ] = None,
     folder: ProjectOption = Path(),
+    named: Named = None,
     evaluation: ForEval = False,
     rows: Annotated[
         int | None, typer.Option(min=1, help="ask about this many rows, evenly spread (default: all)")
@@ -66,15 +74,15 @@ def agreement(
     from fairlead.judges.qualification import agreement as people
 
     if verdicts is not None:
-        if rows is not None or estimate or evaluation:
+        if rows is not None or estimate or evaluation or named is not None:
             raise ConfigError(
-                "--rows, --estimate and --eval are about the project's judge, which is not asked beside --verdicts",
+                "--judge, --rows, --estimate and --eval are about a judge, which is not asked beside --verdicts",
                 where="judge agreement",
                 remedy="leave them out, or leave out --verdicts",
             )
         measured = people.of_file(file, verdicts)
     else:
-        _, settings = _judge_of(folder, evaluation=evaluation)
+        _, settings = _judge_of(folder, named, evaluation=evaluation)
         labelled = _labelled(file, rows)
         with _one_order(settings, folder) as judge:
             if estimate:
@@ -97,6 +105,7 @@ def check(
         Path | None, typer.Argument(metavar="FILE", help="labelled comparisons (default: judge_check.labelled)")
     ] = None,
     folder: ProjectOption = Path(),
+    named: Named = None,
     evaluation: ForEval = False,
     estimate: JustEstimate = False,
     as_json: AsJson = False,
@@ -106,7 +115,7 @@ def check(
     from fairlead.judges.qualification.model_families import shared_lineage
     from fairlead.judges.qualification.qualify import families_of, planned, qualify
 
-    config, settings = _judge_of(folder, evaluation=evaluation)
+    config, settings = _judge_of(folder, named, evaluation=evaluation)
     demands = _demands(config, file)
     rows, families = read_labelled(folder / demands.labelled), families_of(settings)
     with _one_order(settings, folder) as judge:
@@ -115,7 +124,7 @@ def check(
             show_estimates(_estimates(judge, [row for probe in probes.values() for row in probe]), as_json=as_json)
             return
         qualification = qualify(judge, rows, demands, families)
-    lineage = shared_lineage(config.judge, config.eval_judge)
+    lineage = None if config is None else shared_lineage(config.judge, config.eval_judge)
     warning = None if lineage is None else lineage.sentence
     if as_json:
         derived = {"passed": qualification.passed, "unmeasured": qualification.unmeasured, "shared_lineage": warning}
@@ -145,14 +154,18 @@ def ledger(
             judge_ledger.show_totals(store.totals(), as_json=as_json)
 
 
-def _judge_of(folder: Path, *, evaluation: bool) -> tuple[Config, JudgeSettings]:
-    """The project's config, and its judge of the pairs or of the comparison.
+def _judge_of(folder: Path, named: str | None, *, evaluation: bool) -> tuple[Config | None, JudgeSettings]:
+    """The project's config, and the judge that is named, else the project's of the pairs or of the comparison.
 
     Raises:
-        ConfigError: if the project has none.
+        ConfigError: if there is no judge.
     """
-    from fairlead.config.project import load_config
+    from fairlead.config.judges import judge_settings
+    from fairlead.config.project import CONFIG_NAME, load_config
 
+    if named is not None:
+        config = load_config(folder) if (folder / CONFIG_NAME).is_file() else None
+        return config, judge_settings(named, folder, where="--judge")
     config = load_config(folder)
     settings = config.eval_judge if evaluation else config.judge or config.eval_judge
     if settings is None:
@@ -176,20 +189,21 @@ def _labelled(file: Path, most: int | None) -> list[LabelledComparison]:
     return rows if most is None else evenly_spread(rows, most)
 
 
-def _demands(config: Config, file: Path | None) -> JudgeCheckSettings:
+def _demands(config: Config | None, file: Path | None) -> JudgeCheckSettings:
     """The project's demands, on the file that is named on the command line where one is."""
     from fairlead.config.judges import JudgeCheckSettings
 
+    demanded = None if config is None else config.judge_check
     if file is not None:
-        demands = {} if config.judge_check is None else config.judge_check.model_dump()
+        demands = {} if demanded is None else demanded.model_dump()
         return JudgeCheckSettings.model_validate({**demands, "labelled": str(file.resolve())})
-    if config.judge_check is None:
+    if demanded is None:
         raise ConfigError(
             "no labelled comparisons are named",
             where="judge_check",
             remedy="fairlead judge check FILE, or judge_check: {labelled: FILE} in fairlead.yaml",
         )
-    return config.judge_check
+    return demanded
 
 
 def _estimates(judge: Judge, rows: Sequence[LabelledComparison]) -> list[Estimate]:

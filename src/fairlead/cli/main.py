@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from fairlead import escape
-from fairlead.cli import data, decide, evaluate, judge, release, train
+from fairlead.cli import data, decide, evaluate, judge, release, standalone, train
 from fairlead.cli.common import (
     BEFORE_TRAINING,
     BROKEN_PIPE,
@@ -185,6 +185,7 @@ app.command(rich_help_panel=BEFORE_TRAINING)(decide.decide)
 train.mount(app)
 evaluate.mount(app)
 release.mount(app)
+standalone.mount(judge=judge.app, evaluation=evaluate.app, data=data.app)
 
 
 def _quiet_libraries() -> None:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from fairlead.config.base import Count, CountOrZero, Distinct, FilePath, Fraction, Integer, NotNegative, Number, Section
 from fairlead.config.checks import CheckSettings
 from fairlead.config.judges import JudgeSettings
+from fairlead.config.values.criteria import Criteria
 
 
 class ProbeSettings(Section):
@@ -53,4 +54,19 @@ class EvalSection(Section):
         ["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"], description="which models are judged against each other"
     )
     scores: bool = Field(False, description="also ask the judge for a score from 1 to 10 for every answer")
+    criteria: Criteria = Field(
+        [],
+        description="criteria that the judge scores every answer by, each a row of the table: built-in names, or "
+        "{name, text, source}; see docs/judges.md",
+    )
     max_missing: Fraction = Field(0.1, description="share of judgements without a verdict above which the stage fails")
+
+    @property
+    def asks_judge(self) -> bool:
+        """Whether a judge is asked for anything."""
+        return bool(self.pairwise or self.scores or self.criteria)
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether a criterion is about the source text of the eval rows."""
+        return any(criterion.source for criterion in self.criteria)

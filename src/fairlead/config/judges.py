@@ -177,7 +177,7 @@ class _Judge(Section):
     judge: JudgeSettings
 
 
-def judge_settings(judge: str | Mapping[str, Any] | Section, folder: Path, *, where: str = "") -> JudgeSettings:
+def judge_settings(judge: str | Mapping[str, Any] | Section, folder: Path, *, where: str = "judge") -> JudgeSettings:
     """A judge given outside of a config: as one line of text, as a mapping like that of the YAML, or as settings.
 
     Args:
@@ -191,7 +191,7 @@ def judge_settings(judge: str | Mapping[str, Any] | Section, folder: Path, *, wh
     try:
         return _Judge.model_validate(data, context={"folder": folder}).judge
     except ValidationError as error:
-        raise ConfigError(explain(error, data, _Judge), where=where) from error
+        raise ConfigError(explain(error, data, _Judge).removeprefix("judge: "), where=where) from error
 
 
 class JudgeCheckSettings(Section):

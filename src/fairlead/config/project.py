@@ -43,6 +43,13 @@ def _has_margins(judge: JudgeSettings | None) -> bool:
     return judge is None or judge.kind not in ("openai", "anthropic")
 
 
+def _computes(judge: JudgeSettings | None) -> bool:
+    """Whether a judge, or a member of a panel, computes checks and is no model."""
+    if judge is None:
+        return False
+    return any(_computes(member) for member in judge.judges) if judge.kind == "panel" else judge.kind == "rubric"
+
+
 class Config(Section):
     """The whole of `fairlead.yaml`."""
 
@@ -82,8 +89,10 @@ class Config(Section):
             problems.append("data.prompts or data.preferences is missing: DPO needs pairs, built or ready")
         if self.data.prompts and self.judge is None:
             problems.append("judge is missing: completions of data.prompts need a judge")
-        if self.judge is None and self.eval.judge is None and (self.eval.pairwise or self.eval.scores):
-            problems.append("eval.judge is missing: set one, or eval.pairwise: [] and eval.scores: false")
+        if self.eval_judge is None and self.eval.asks_judge:
+            problems.append("eval.judge is missing: set one, or eval.pairwise: [], eval.scores: false and no criteria")
+        if self.eval.criteria and _computes(self.eval_judge):
+            problems.append("eval.criteria needs a language model as eval.judge: a rubric cannot be told a criterion")
         if self.judge_check is not None and self.judge is None and self.eval_judge is None:
             problems.append("judge_check has no judge to check: remove it, or give judge or eval.judge")
         if self.sample.few_shot and self.data.sft is None:
@@ -99,13 +108,13 @@ class Config(Section):
             problems.append(f"{full[0]}.method: full cannot train a 4-bit base: use lora, or model.quantization: null")
         if self.sft is None and any("sft" in pair for pair in self.eval.pairwise):
             problems.append("eval.pairwise names sft, and sft is null: set eval.pairwise: [dpo_vs_base]")
-        if not self.eval.metrics and not self.eval.pairwise and not self.eval.scores:
-            problems.append("eval compares nothing: give eval.metrics, eval.pairwise or eval.scores")
-        names = [metric.name for metric in self.eval.metrics]
+        if not self.eval.metrics and not self.eval.asks_judge:
+            problems.append("eval compares nothing: give eval.metrics, eval.pairwise, eval.scores or eval.criteria")
+        names = self._judged_rows + [metric.name for metric in self.eval.metrics]
         problems += self._unmeasured_criteria()
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            problems.append(f"eval.metrics has two metrics named {twice[0]}")
+            problems.append(f"eval has two rows named {twice[0]}: rename one of eval.metrics and eval.criteria")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -122,7 +131,7 @@ class Config(Section):
     def measured_figures(self) -> Names:
         """The names of all figures that the stages measure."""
         return measured_figures(
-            metrics=[*(metric.name for metric in self.eval.metrics), *(["judge_score"] if self.eval.scores else [])],
+            metrics=[*(metric.name for metric in self.eval.metrics), *self._judged_rows],
             pairwise=self.eval.pairwise,
             with_sft=self.sft is not None,
             judged_pairs=bool(self.data.prompts),
@@ -130,6 +139,11 @@ class Config(Section):
             label_noise=self.dpo.label_noise == "measured",
             probe=self.probe,
         )
+
+    @property
+    def _judged_rows(self) -> list[str]:
+        """The rows of the table that a judge's scores fill."""
+        return [*(["judge_score"] if self.eval.scores else []), *(criterion.name for criterion in self.eval.criteria)]
 
     @property
     def dev_prompts(self) -> int:

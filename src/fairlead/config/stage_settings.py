@@ -64,10 +64,11 @@ class StageSettings(Section):
 
 
 class PrepareSettings(StageSettings):
-    """How the data files are read; how many prompts are kept out for the decision."""
+    """How the data files are read; how many prompts are kept out for the decision; whether eval rows have a source."""
 
     data: DataSection
     dev_prompts: CountOrZero
+    needs_source: Annotated[bool, From("eval.needs_source")]
 
 
 class DecideSettings(StageSettings):

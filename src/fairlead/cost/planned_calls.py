@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.project import Config
 from fairlead.cost.judge_cost import CHARS_PER_TOKEN, Estimate, estimate
-from fairlead.data.reading.readers import read_prompts
+from fairlead.data.reading.readers import load_prompts, read_prompts
 from fairlead.errors import ArtifactError, ConfigError
-from fairlead.judges.build import open_judge
+from fairlead.judges.build import by_criterion, open_judge
 from fairlead.judges.from_scores import answers_of
 from fairlead.judges.qualification.agreement import both_ways
 from fairlead.judges.qualification.human_labels import read_labelled
@@ -57,7 +57,9 @@ def estimate_stage(project: Project, stage: str) -> list[Estimate]:
     """
     settings = project.config.judge if stage == "judge" else project.config.eval_judge
     assert settings is not None
-    return _estimated(project, settings, _pairs(project) if stage == "judge" else _comparison(project))
+    if stage == "judge":
+        return _estimated(project, settings, _pairs(project))
+    return _estimated(project, settings, _comparison(project)) + _by_criteria(project, settings)
 
 
 def _check(project: Project) -> list[Estimate]:
@@ -108,10 +110,21 @@ def _comparison(project: Project) -> Sequence[Comparison | Answer]:
     for pair in map(ModelPair.parse, config.eval.pairwise):
         both = zip(prompts, texts_by_model[pair.candidate], texts_by_model[pair.reference], strict=True)
         items += [Comparison(prompt, first, second) for prompt, first, second in both if first != second]
-    if config.eval.scores:
-        for texts in texts_by_model.values():
-            items += [Answer(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-    return items
+    return items + (_answers(prompts, texts_by_model) if config.eval.scores else [])
+
+
+def _by_criteria(project: Project, settings: JudgeSettings) -> list[Estimate]:
+    """What the judge would be asked for the scores of each criterion."""
+    criteria = project.config.eval.criteria
+    if not criteria:
+        return []
+    answers = _answers(*_held_out(project))
+    with open_judge(settings, project.folder) as judge:
+        return [part for criterion in criteria for part in estimate(by_criterion(judge, criterion), answers)]
+
+
+def _answers(prompts: Sequence[Prompt], texts_by_model: Mapping[str, Sequence[str]]) -> list[Answer]:
+    return [Answer(p, text) for texts in texts_by_model.values() for p, text in zip(prompts, texts, strict=True)]
 
 
 def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
@@ -124,7 +137,7 @@ def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
             answers.setdefault(answer.model, {})[answer.prompt_id] = answer
         return prompts, {model: [of[prompt.id].text for prompt in prompts] for model, of in answers.items()}
     except ArtifactError:
-        prompts = read_prompts(project.folder / config.data.eval)
+        prompts = load_prompts(project.folder / config.data.eval, with_source=config.eval.needs_source).rows
         models = ["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]
         texts = _longest(len(models), config.answers.max_new_tokens)
         return prompts, {model: [text] * len(prompts) for model, text in zip(models, texts, strict=True)}

@@ -34,26 +34,36 @@ def run(context: Context[PrepareSettings]) -> Metrics:
     context.progress.line("      reading the data, looking for duplicates and leaks")
     data = context.settings.data
     dev_prompts = context.settings.dev_prompts
-    counts = prepare_files(data, context.folder, context.out, dev_prompts=dev_prompts, seed=context.seed)
+    counts = prepare_files(
+        data,
+        context.folder,
+        context.out,
+        dev_prompts=dev_prompts,
+        seed=context.seed,
+        needs_source=context.settings.needs_source,
+    )
     counts.write(context.out / "counts.json")
     for line in left_out_lines(counts):
         context.progress.line(f"      {line}")
     return figures_of(counts)
 
 
-def prepare_files(data: DataSection, folder: Path, out: Path, *, dev_prompts: int, seed: int) -> PrepareCounts:
+def prepare_files(
+    data: DataSection, folder: Path, out: Path, *, dev_prompts: int, seed: int, needs_source: bool = False
+) -> PrepareCounts:
     """Reads the data files and writes the rows that are kept.
 
     Args:
         folder: the project folder, against which the paths of `data` are resolved.
         dev_prompts: without `data.dev`, how many training prompts are kept out for the decision; 0 keeps out none.
+        needs_source: whether every eval row must have a text that its answers rest on.
 
     Raises:
         DataError: if a file cannot be read or a row of it cannot be used.
         LeakError: if an eval prompt stands in training data and `data.on_leak` is fail.
     """
     ignored: dict[str, Mapping[str, int]] = {}
-    evals = _clean_prompts("eval", folder, [], data, ignored)
+    evals = _clean_prompts("eval", folder, [], data, ignored, with_source=needs_source)
     eval_texts = [asked(prompt) for prompt in evals.rows]
     imported = _imported(folder, data)
     examples = load_examples(resolve(folder, data.sft)) if data.sft else Loaded[Example]([], {})
@@ -144,7 +154,13 @@ def _refuse_contradictions(prompts: Sequence[Prompt], source: str) -> None:
 
 
 def _clean_prompts(
-    name: str, folder: Path, eval_texts: Sequence[str], data: DataSection, ignored: dict[str, Mapping[str, int]]
+    name: str,
+    folder: Path,
+    eval_texts: Sequence[str],
+    data: DataSection,
+    ignored: dict[str, Mapping[str, int]],
+    *,
+    with_source: bool = False,
 ) -> KeptRows[Prompt]:
     """The prompts of a file, if the config names one, without repeats and eval prompts.
 
@@ -154,7 +170,7 @@ def _clean_prompts(
     source: str | None = getattr(data, name)
     if source is None:
         return KeptRows([], PreparedRows())
-    loaded = load_prompts(resolve(folder, source))
+    loaded = load_prompts(resolve(folder, source), with_source=with_source)
     _refuse_contradictions(loaded.rows, source)
     ignored[name] = loaded.ignored_fields
     return without_eval_prompts(name, _with_system(loaded.rows, data), lambda p: p.id, eval_texts, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
 from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
-from fairlead.judges.build import open_judge
+from fairlead.judges.build import by_criterion, open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
 from fairlead.judges.panel import disagreement_of
 from fairlead.judges.qualification.model_families import shared_lineage
@@ -50,13 +50,14 @@ class _Judged:
 
     Attributes:
         name: identity of the judge; None where none was asked.
+        scores: by row of the table: the overall score, and that of each criterion.
         disagreement: share of a panel's judgements on which its members disagreed.
     """
 
     name: str | None = None
     pairwise: list[PairResult] = field(default_factory=list)
     verdicts: list[tuple[ModelPair, Verdict]] = field(default_factory=list)
-    scores: Values | None = None
+    scores: dict[str, Values] = field(default_factory=dict)
     states: Counter[Any] = field(default_factory=Counter)
     score_states: dict[str, int] | None = None
     disagreement: float | None = None
@@ -69,12 +70,11 @@ def run(context: Context[EvalSettings]) -> Metrics:
     metrics: dict[str, Values] = measure(section.metrics, eval_set.prompts, eval_set.texts, context.folder)
     planned = plan(eval_set.clusters)
     judged = _Judged()
-    if settings is not None and (section.pairwise or section.scores):
+    if settings is not None and section.asks_judge:
         context.progress.line(f"      {plan_line(planned)}")
         with open_judge(settings, context.folder) as judge:
             judged = _ask(section, eval_set, judge, context)
-    if judged.scores is not None:
-        metrics[JUDGE_SCORE] = judged.scores
+    metrics |= judged.scores
     shared = _shared_lineage(context.settings.judge, settings) if judged.name is not None else []
     for caveat in shared:
         context.progress.line(f"      warning: {caveat.text}")
@@ -114,7 +114,7 @@ def _result(
     eval_set: _EvalSet, metrics: Mapping[str, Values], judged: _Judged, planned: Plan, shared: Sequence[Caveat]
 ) -> EvalResult:
     table = rows_with_holm(
-        [metric_row(name, values, eval_set.clusters, judged=name == JUDGE_SCORE) for name, values in metrics.items()]
+        [metric_row(name, values, eval_set.clusters, judged=name in judged.scores) for name, values in metrics.items()]
     )
     missing = missing_share(judged.states)
     answers = {
@@ -159,13 +159,26 @@ def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Contex
         lengths = [list(map(len, answers)) for answers in texts]
         judged.pairwise.append(pair_result(pair, verdicts, eval_set.clusters, *lengths))
         judged.verdicts += [(pair, verdict) for verdict in verdicts]
-    if section.scores:
-        judged.scores, scored = scores_on(judge, eval_set.prompts, eval_set.texts, progress=context.progress)
-        refuse_if_missing(scored, limit=section.max_missing, key="eval.max_missing", judge=judge.name)
-        judged.states.update(scored)
-        judged.score_states = {str(state): scored.get(state, 0) for state in ScoreState}
+    score_states: Counter[ScoreState] = Counter()
+    for row, asked in _scoring(section, judge):
+        what = "scores" if row == JUDGE_SCORE else row
+        values, scored = scores_on(asked, eval_set.prompts, eval_set.texts, what=what, progress=context.progress)
+        refuse_if_missing(scored, limit=section.max_missing, key="eval.max_missing", judge=asked.name)
+        judged.scores[row] = values
+        score_states.update(scored)
+    if judged.scores:
+        judged.states.update(score_states)
+        judged.score_states = {str(state): score_states[state] for state in ScoreState}
     judged.disagreement = disagreement_of(judge)
     return judged
+
+
+def _scoring(section: EvalSection, judge: Judge) -> Iterator[tuple[str, Judge]]:
+    """The rows of the table that are scores, each with the judge who is asked for them."""
+    if section.scores:
+        yield JUDGE_SCORE, judge
+    for criterion in section.criteria:
+        yield criterion.name, by_criterion(judge, criterion)
 
 
 def _score_rows(eval_set: _EvalSet, metrics: Mapping[str, Values]) -> list[dict[str, Any]]:

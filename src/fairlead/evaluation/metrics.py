@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fairlead.checks import build_check
 from fairlead.config.checks import CheckSettings
 from fairlead.evaluation.table import Values
 from fairlead.judges.base import Judge
 from fairlead.progress import Progress
-from fairlead.records import Answer, Comparison, Prompt, Verdict, VerdictState
+from fairlead.records import Answer, Comparison, Prompt, ScoreState, Verdict, VerdictState
 
 Texts = Mapping[str, Sequence[str]]  # by model, one answer per prompt
 
@@ -61,13 +60,17 @@ def verdicts_on(
 
 
 def scores_on(
-    judge: Judge, prompts: Sequence[Prompt], texts: Texts, *, progress: Progress
-) -> tuple[Values, Counter[Any]]:
-    """The judge's score of every answer, None where it is missing, and how many of each state."""
+    judge: Judge, prompts: Sequence[Prompt], texts: Texts, *, what: str, progress: Progress
+) -> tuple[Values, Counter[ScoreState]]:
+    """The judge's score of every answer, None where it is missing, and how many of each state.
+
+    Args:
+        what: name of the scores, for the progress.
+    """
     values: Values = {}
-    counts: Counter[Any] = Counter()
+    counts: Counter[ScoreState] = Counter()
     done = 0
-    with progress.task("eval", "scores", sum(map(len, texts.values()))) as bar:
+    with progress.task("eval", what, sum(map(len, texts.values()))) as bar:
         for model, answers in texts.items():
             values[model] = []
             for score in judge.score([Answer(p, text) for p, text in zip(prompts, answers, strict=True)]):

@@ -48,7 +48,7 @@ def metric_row(
     means = {}
     for model, of_model in values.items():
         counted = [(v, c) for v, c, counts in zip(of_model, clusters, common, strict=True) if v is not None and counts]
-        means[model] = _mean([v for v, _ in counted], [c for _, c in counted], judged=judged)
+        means[model] = mean_of([v for v, _ in counted], [c for _, c in counted], judged=judged)
     pair = ModelPair("dpo", "sft" if "sft" in values else "base")
 
     def difference(pair: ModelPair) -> MetricDifference:
@@ -59,7 +59,12 @@ def metric_row(
     return MetricRow(means=means, difference=difference(pair), sft_over_base=sft_over_base)
 
 
-def _mean(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -> Interval:
+def mean_of(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -> Interval:
+    """The mean of a metric with its interval.
+
+    Args:
+        judged: scores of a judge from 1 to 10; else a check from 0 to 1.
+    """
     if judged and len(set(values)) > 1:
         return mean_interval(values, clusters)
     return bounded_mean_interval(values, *(SCORE_BOUNDS if judged else (0.0, 1.0)), clusters)

@@ -14,6 +14,8 @@ from fairlead.config.judges import (
     PanelSettings,
     RubricSettings,
 )
+from fairlead.config.values.criteria import JudgedCriterion
+from fairlead.errors import ConfigError
 from fairlead.judges.base import Judge
 from fairlead.judges.rubric import RubricJudge
 from fairlead.llm.store.reply_store import ReplyStore
@@ -65,6 +67,28 @@ def build_judge(settings: JudgeSettings, *, store: ReplyStore | None, folder: Pa
 
             members = [build_judge(member, store=store, folder=folder) for member in settings.judges]
             return PanelJudge(members, settings.rule)
+
+
+def by_criterion(judge: Judge, criterion: JudgedCriterion) -> Judge:
+    """The judge asked by one criterion alone; what it spends counts in the same budget.
+
+    Raises:
+        ConfigError: if it is not a language model and so cannot be told a criterion.
+    """
+    from fairlead.judges.panel import PanelJudge
+    from fairlead.judges.prompted import PromptedJudge
+
+    match judge:
+        case PromptedJudge():
+            return judge.by_criterion(criterion)
+        case PanelJudge():
+            return judge.by_criterion(criterion, by_criterion)
+        case _:
+            raise ConfigError(
+                f"cannot judge by the criterion {criterion.name}: it is not a language model that can be told one",
+                where=judge.name,
+                remedy="take a judge of kind openai, anthropic or local (a causal LM), or leave the criteria out",
+            )
 
 
 def _endpoint(settings: OpenAISettings | AnthropicSettings, store: ReplyStore | None, folder: Path) -> Judge:

@@ -7,8 +7,9 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
+from fairlead.config.values.criteria import JudgedCriterion
 from fairlead.judges.base import Judge
 from fairlead.records import Answer, Comparison, Flag, Score, ScoreState, Verdict, VerdictState
 
@@ -39,6 +40,10 @@ class PanelJudge:
         for scores in self._together(items, lambda member, copy: member.score(copy)):
             self._count({s.value for s in scores if not s.missing})
             yield join_scores(scores, self._rule, self.name)
+
+    def by_criterion(self, criterion: JudgedCriterion, of_member: Callable[[Judge, JudgedCriterion], Judge]) -> Self:
+        """The panel whose members are all asked by one criterion, as `of_member` makes them."""
+        return type(self)([of_member(member, criterion) for member in self.members], self._rule)
 
     @property
     def disagreement(self) -> float | None:

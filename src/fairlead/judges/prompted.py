@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from fairlead.config.judges import PromptedSettings
-from fairlead.errors import JudgeError
+from fairlead.config.values.criteria import JudgedCriterion
+from fairlead.errors import DataError, JudgeError
 from fairlead.judges import prompt_injection, reply_parser, reply_schemas, templates
 from fairlead.judges.expected_score import expected_score
 from fairlead.llm.async_map import async_map_ordered
@@ -19,7 +21,18 @@ from fairlead.llm.rate_limit import Concurrency
 from fairlead.llm.retry import RetryPolicy
 from fairlead.llm.session import NoReplyError, Session
 from fairlead.llm.store.reply_store import ReplyStore, StoredReply
-from fairlead.records import Answer, Comparison, Message, Score, ScoreState, Verdict, VerdictState, content_id
+from fairlead.records import (
+    SOURCE,
+    Answer,
+    Comparison,
+    Message,
+    Prompt,
+    Score,
+    ScoreState,
+    Verdict,
+    VerdictState,
+    content_id,
+)
 from fairlead.text.encoding import storable
 
 T = TypeVar("T")
@@ -76,14 +89,33 @@ class PromptedJudge:
     ) -> None:
         self.settings, self.store, self.budget = settings, store, budget
         self.open_client = open_client
+        self._folder, self._identity, self._shows_source = folder, f"{kind}:{model}", False
         self._retry_policy, self._concurrency, self._expected_scores = retry_policy, concurrency, expected_scores
         self._pairwise = templates.load("pairwise", settings.pairwise_template, folder)
         self._score = templates.load("score", settings.score_template, folder)
         self._correction = templates.load("correction", settings.correction_template, folder)
-        versions = f"{self._pairwise.version},{self._score.version},{self._correction.version}"
-        self.name = f"{kind}:{model}:{versions}:{content_id(_identity(settings))[:8]}"
+        self.name = self._name()
         self._learned: float | None = None
         self._judged = self._readable = 0
+
+    def _name(self) -> str:
+        versions = f"{self._pairwise.version},{self._score.version},{self._correction.version}"
+        return f"{self._identity}:{versions}:{content_id(_identity(self.settings))[:8]}"
+
+    def by_criterion(self, criterion: JudgedCriterion) -> Self:
+        """The same judge, asked by one criterion alone; both spend one budget and keep their replies in one store.
+
+        Raises:
+            ConfigError: if the criterion needs the source and the user's own template does not show it.
+        """
+        judge = copy.copy(self)
+        judge.settings = self.settings.model_copy(update={"criteria": criterion.text})
+        judge._shows_source = criterion.source
+        if criterion.source:
+            judge._score = templates.load("sourced_score", self.settings.score_template, self._folder)
+        judge.name = judge._name()
+        judge._judged = judge._readable = 0
+        return judge
 
     def compare(self, items: Iterable[Comparison]) -> Iterator[Verdict]:
         """Verdicts in the order of the items.
@@ -130,11 +162,13 @@ class PromptedJudge:
         )
 
     def _score_request(self, item: Answer, priority: int) -> ChatRequest:
-        prompt, answer = self._texts(item.prompt.text, item.text)
+        shown = [item.prompt.text, item.text, *([_source_of(item.prompt)] if self._shows_source else [])]
+        prompt, answer, *source = self._texts(*shown)
         messages = self._score.messages(
             prompt=prompt,
             answer=answer,
-            fence=prompt_injection.delimiter(prompt, answer),
+            source=source[0] if source else "",
+            fence=prompt_injection.delimiter(prompt, answer, *source),
             criteria=self.settings.criteria,
         )
         return ChatRequest(
@@ -227,6 +261,22 @@ class PromptedJudge:
                 where=self.name,
                 remedy="use a model that can judge, or raise max_tokens if its replies are cut",
             )
+
+
+def _source_of(prompt: Prompt) -> str:
+    """The text that an answer was to rest on.
+
+    Raises:
+        DataError: if its row has none.
+    """
+    source = prompt.gold.get(SOURCE)
+    if not isinstance(source, str) or not source.strip():
+        raise DataError(
+            "has no source text, by which its answer is to be judged",
+            where=f"prompt {prompt.id} ({prompt.text[:60]!r})",
+            remedy="give its row a field source (or context), or take a criterion that needs none",
+        )
+    return source
 
 
 def _read(session: Session, reply: StoredReply, read: Callable[[StoredReply, bool], T | None]) -> T | None:

@@ -21,11 +21,13 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoesca
 _NEEDED = {
     "pairwise": {"prompt", "answer_a", "answer_b", "fence"},
     "score": {"prompt", "answer", "fence"},
+    "sourced_score": {"prompt", "answer", "fence", "source"},
     "correction": set[str](),
 }
 _KNOWN = {
     "pairwise": {*_NEEDED["pairwise"], "criteria"},
-    "score": {*_NEEDED["score"], "criteria"},
+    "score": {*_NEEDED["score"], "criteria", "source"},
+    "sourced_score": {*_NEEDED["sourced_score"], "criteria"},
     "correction": {"form"},
 }
 
@@ -56,7 +58,7 @@ def load(use: str, file: str | None, folder: Path) -> PromptTemplate:
     """The built-in template of a use, or the user's own.
 
     Args:
-        use: pairwise, score or correction.
+        use: pairwise, score, sourced_score (a score of an answer beside the source it rests on) or correction.
         file: the user's file, relative to `folder`.
 
     Raises:

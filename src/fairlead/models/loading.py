@@ -81,7 +81,22 @@ def load_tokenizer(section: ModelSection, folder: Path, source: str | None = Non
         ModelError: if it cannot be loaded, can never end an answer, or its chat template fails on a plain question.
     """
     name = source or locate(section.name, folder)
-    tokenizer = _from_pretrained(AutoTokenizer, name, section)
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, name, section)
+    template = read_text(resolve(folder, section.chat_template)) if section.chat_template else None
+    complete_tokenizer(tokenizer, name, template)
+    check_template(tokenizer, section.chat_template or name)
+    return tokenizer
+
+
+def complete_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, template: str | None = None) -> None:
+    """Gives a tokenizer the pad token and the chat template that it lacks.
+
+    Args:
+        template: a chat template to take instead of its own.
+
+    Raises:
+        ModelError: if it has no end-of-sequence token.
+    """
     if tokenizer.eos_token is None:
         raise ModelError(
             "its tokenizer has no end-of-sequence token, so an answer could never end",
@@ -90,14 +105,12 @@ def load_tokenizer(section: ModelSection, folder: Path, source: str | None = Non
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # padding is masked everywhere, so any token will do
-    if section.chat_template:
-        tokenizer.chat_template = read_text(resolve(folder, section.chat_template))
+    if template is not None:
+        tokenizer.chat_template = template
     elif tokenizer.chat_template is None:
         first = tokenizer("a")["input_ids"][:1]
         begins = tokenizer.bos_token is not None and first == [tokenizer.bos_token_id]
         tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "{{ bos_token }}" if begins else "")
-    check_template(tokenizer, section.chat_template or name)
-    return tokenizer
 
 
 def load_base(section: ModelSection, folder: Path, source: str | None = None) -> PreTrainedModel:

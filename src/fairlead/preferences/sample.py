@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fairlead.config.model import ModelSection
-from fairlead.config.sampling import SampleSection
 from fairlead.config.stage_settings import SampleSettings
 from fairlead.files import write_jsonl
 from fairlead.models.adapters import ModelName, VariantLoader, variants_of
@@ -18,12 +17,11 @@ from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.models.resumable import generate_resumable
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.preferences import prompt_variants
-from fairlead.records import Completion, Prompt, PromptVariant, Sampling, content_id, to_json
+from fairlead.preferences.drawing import Draw, completions_of, requests_for
+from fairlead.preferences.prompt_variants import read_constitution
+from fairlead.records import Completion, Prompt, content_id, to_json
 
 _BATCHES_PER_CHUNK = 8  # within a chunk the batch stays full; a kill loses the chunk under way
-
-Draw = Callable[[Sequence[CompletionRequest]], list[Completion]]
 
 
 def run(context: Context[SampleSettings]) -> Metrics:
@@ -46,7 +44,15 @@ def run(context: Context[SampleSettings]) -> Metrics:
 
         host = VariantLoader(model, context.folder, variants)
         policy = LocalGenerator(host, batch_size=section.batch_size, advance=advance)
-        completions = _of_policy(prompts, name, _drawer(context, policy, advance), context)
+        completions = completions_of(
+            prompts,
+            section,
+            name,
+            _drawer(context, policy, advance),
+            seed=context.seed,
+            examples=context.read(files.SFT_ROWS) if section.few_shot else (),
+            principles=read_constitution(context.path(section.constitution)) if section.constitution else (),
+        )
         del host, policy  # never two sets of weights at once
         for other in section.models:
             completions += _of_other(other, prompts, context, advance)
@@ -56,48 +62,6 @@ def run(context: Context[SampleSettings]) -> Metrics:
         "cut_by_the_token_limit": sum(c.finish == "length" for c in completions) / max(1, len(completions)),
         "mean_tokens": sum(c.tokens for c in completions) / max(1, len(completions)),
     }
-
-
-def _of_policy(prompts: Sequence[Prompt], model: str, draw: Draw, context: Context[SampleSettings]) -> list[Completion]:
-    """Plain completions, those after examples, and revisions of the first of each prompt."""
-    section = context.settings.sample
-    plain = draw(_requests(prompts, section, model))
-    completions = list(plain)
-    if section.few_shot:
-        examples = context.read(files.SFT_ROWS)
-        with_examples = [prompt_variants.few_shot(p, examples, section.few_shot, context.seed) for p in prompts]
-        drawn = draw(_requests(with_examples, section, model, "few_shot"))
-        repeated = [prompt for prompt in prompts for _ in range(len(drawn) // len(prompts))]
-        completions += prompt_variants.as_answers_to_original(drawn, repeated)
-    if section.constitution:
-        principles = prompt_variants.read_constitution(context.path(section.constitution))
-        completions += _revisions(prompts, plain, principles, draw, context.seed)
-    return completions
-
-
-def _revisions(
-    prompts: Sequence[Prompt], plain: Sequence[Completion], principles: Sequence[str], draw: Draw, seed: int
-) -> list[Completion]:
-    """The first completion of every prompt, criticised and rewritten by its author."""
-    firsts = [completion for completion in plain if completion.index == 0]
-    work = [(p, c, prompt_variants.principle_for(p, principles, seed)) for p, c in zip(prompts, firsts, strict=True)]
-    critiques = draw(
-        [
-            CompletionRequest(prompt_variants.critique(p, c.text, principle), c.sampling, c.index, c.model, "critique")
-            for p, c, principle in work
-        ]
-    )
-    revised = [
-        prompt_variants.revision(p, c.text, criticism.text, principle)
-        for (p, c, principle), criticism in zip(work, critiques, strict=True)
-    ]
-    revisions = draw(
-        [
-            CompletionRequest(prompt, c.sampling, c.index, c.model, "revision")
-            for prompt, c in zip(revised, firsts, strict=True)
-        ]
-    )
-    return prompt_variants.as_answers_to_original(revisions, prompts)
 
 
 def _of_other(
@@ -112,18 +76,7 @@ def _of_other(
         batch_size=section.batch_size,
         advance=advance,
     )
-    return _drawer(context, generator, advance)(_requests(prompts, section, name))
-
-
-def _requests(
-    prompts: Sequence[Prompt], section: SampleSection, model: str, variant: PromptVariant = "plain"
-) -> list[CompletionRequest]:
-    temperatures = [t for t in section.temperatures for _ in range(section.per_temperature)]
-    return [
-        CompletionRequest(prompt, Sampling(t, section.top_p, section.max_new_tokens), index, model, variant)
-        for prompt in prompts
-        for index, t in enumerate(temperatures)
-    ]
+    return _drawer(context, generator, advance)(requests_for(prompts, section, name))
 
 
 def _drawer(context: Context[SampleSettings], generator: Generator, advance: Callable[[int], None]) -> Draw:

@@ -4,7 +4,7 @@ from fairlead.records.completions import Completion, PromptVariant, Sampling
 from fairlead.records.intervals import Interval
 from fairlead.records.judgements import Answer, Comparison, Flag, ModelPair, Score, ScoreState, Verdict, VerdictState
 from fairlead.records.preferences import Draw, DropReason, Imported, Preference, Provenance, Sampled
-from fairlead.records.prompts import Example, Message, Prompt, Role, content_id
+from fairlead.records.prompts import SOURCE, Example, Message, Prompt, Role, content_id
 from fairlead.records.serialization import (
     Record,
     completion_from_json,
@@ -18,6 +18,7 @@ from fairlead.records.serialization import (
 )
 
 __all__ = [
+    "SOURCE",
     "Answer",
     "Comparison",
     "Completion",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
+SOURCE = "source"  # the field of `Prompt.gold` with the text that an answer was to rest on
 
 
 def content_id(*parts: Any) -> str:

@@ -13,7 +13,7 @@ from fairlead.data.reading import fields
 from fairlead.data.reading.fields import UnusableRowError, text_field, wrong
 from fairlead.data.reading.rows import Row
 from fairlead.errors import DataError
-from fairlead.records import DropReason, Example, Message, Prompt, content_id, message_dicts
+from fairlead.records import SOURCE, DropReason, Example, Message, Prompt, content_id, message_dicts
 
 _CONVERSATIONS = ("messages", "conversations")
 
@@ -57,6 +57,22 @@ def prompt_row(row: Row) -> Prompt:
     if fault:
         raise DataError(fault)
     return prompt
+
+
+def sourced_prompt_row(row: Row) -> Prompt:
+    """The prompt of a row with the text that its answers must rest on, as a part of its gold.
+
+    Raises:
+        DataError: if the row has none.
+    """
+    prompt, source = prompt_row(row), fields.source_field(row)
+    if source is None:
+        names = ", ".join(fields.SOURCE_FIELDS)
+        raise DataError(
+            "has no source text, by which its answer is to be judged",
+            remedy=f"give the row one of the fields {names}, or take a criterion that needs no source",
+        )
+    return replace(prompt, gold={**prompt.gold, SOURCE: source})
 
 
 def example_row(row: Row) -> Example:

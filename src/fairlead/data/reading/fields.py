@@ -30,6 +30,7 @@ _ROLES: dict[str, Role] = {
 }
 
 
+SOURCE_FIELDS = ("source", "context", "contexts", "retrieved_contexts")
 _PROVENANCE: TypeAdapter[Provenance] = TypeAdapter(Annotated[Provenance, Field(discriminator="kind")])
 
 
@@ -95,6 +96,23 @@ def about(row: Row) -> dict[str, Any]:
     if cluster is not None and not isinstance(cluster, str):
         raise wrong("cluster", "a string", cluster)
     return {"gold": object_field(row, "gold"), "cluster": cluster or ""}
+
+
+def source_field(row: Row) -> str | None:
+    """The text that an answer to the row has to rest on: a string, or a list of passages; None where it has none.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    gold = object_field(row, "gold")
+    for name, value in ((name, holder.get(name)) for holder in (row, gold) for name in SOURCE_FIELDS):
+        if value is None:
+            continue
+        passages = [value] if isinstance(value, str) else value
+        if not isinstance(passages, Sequence) or not all(isinstance(passage, str) for passage in passages):
+            raise wrong(name, "a string or a list of strings", value)
+        return "\n\n".join(passages).strip() or None
+    return None
 
 
 def object_field(row: Row, name: str) -> dict[str, Any]:

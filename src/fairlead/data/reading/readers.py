@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from fairlead.data.reading import fields
 from fairlead.data.reading.detection import NAMES, detect, leftovers, preferences_of
-from fairlead.data.reading.examples import example_row, fault_of, prompt_row
+from fairlead.data.reading.examples import example_row, fault_of, prompt_row, sourced_prompt_row
 from fairlead.data.reading.fields import UnusableRowError
 from fairlead.data.reading.rows import FileRow, Row, read_rows, read_source
 from fairlead.errors import DataError, known_names
@@ -94,13 +94,17 @@ class Loaded(Generic[T]):
     ignored_fields: Mapping[str, int]
 
 
-def load_prompts(path: Path) -> Loaded[Prompt]:
+def load_prompts(path: Path, *, with_source: bool = False) -> Loaded[Prompt]:
     """Rows of prompts, as `examples.prompt_row` reads them, with optional `gold` and `cluster`.
+
+    Args:
+        with_source: every row has a text that answers must rest on (`fields.SOURCE_FIELDS`), which becomes a part of
+            its gold.
 
     Raises:
         DataError: if the file cannot be read, has no rows, or a row is no prompt.
     """
-    return _loaded(prompt_row, read_rows(path))
+    return _loaded(sourced_prompt_row if with_source else prompt_row, read_rows(path))
 
 
 def read_prompts(path: Path) -> list[Prompt]:

@@ -11,10 +11,8 @@ Losses, metrics, checkpoints and distribution are TRL's. What is replaced:
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +30,7 @@ from transformers.trainer_callback import ExportableState
 
 from fairlead.errors import ReferenceMismatchError
 from fairlead.models import hardware
+from fairlead.training.dpo_trainer.arguments import by_name
 from fairlead.training.dpo_trainer.microbatches import WHOLE_BATCH_LOSSES, merge_metrics, split, tokens_at_once
 from fairlead.training.dpo_trainer.prompt_sampler import PromptSampler
 from fairlead.training.dpo_trainer.reference import ReferenceWeights
@@ -55,7 +54,7 @@ class DPOTrainer(OpenDPOTrainer):
     """A drop-in for `trl.DPOTrainer`: same arguments, same `DPOConfig`, same logs.
 
     Args:
-        args, kwargs: TRL's.
+        args, kwargs: TRL's; `tokenizer` is taken for `processing_class`, with a warning.
         reference_cache: SQLite file for the reference's log-probabilities under `precompute_ref_log_probs=True`;
             `default_cache()` if not given.
         max_dropped: largest share of a data set's pairs that truncation may leave empty or equal before the trainer
@@ -98,7 +97,7 @@ class DPOTrainer(OpenDPOTrainer):
         self.reference: str | None = None
         self._weights: ReferenceWeights | None = None
         self._reference_pass: ReferencePass | None = None
-        arguments = _by_name(args, kwargs)
+        arguments = by_name(args, kwargs)
         if arguments.get("args") is None and hardware.device().type == "cpu":
             # TRL's own defaults refuse to run without an accelerator.
             arguments["args"] = trl.DPOConfig(f"{_name_of(arguments['model'])}-DPO", use_cpu=True, bf16=False)
@@ -322,12 +321,6 @@ def refuse_other_reference(expected: str | None, actual: str | None, what: str) 
         where="dpo",
         remedy="start again: fairlead run --force dpo",
     )
-
-
-def _by_name(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """TRL's arguments by name."""
-    bound = inspect.signature(trl.DPOTrainer.__init__).bind(None, *args, **kwargs).arguments
-    return {name: value for name, value in bound.items() if name != "self"}
 
 
 def _name_of(model: str | PreTrainedModel) -> str:

@@ -61,6 +61,22 @@ def test_of_those_that_are_enough_the_cheapest_is_named() -> None:
     assert verdict(dear, cheap, unpriced).winner is unpriced, "one has no price, so tokens decide"
 
 
+def test_the_nearest_is_nearest_on_all_targets_and_not_on_the_worst_alone() -> None:
+    targets = [Target(metric=name, at_least=0.9) for name in ("form", "service", "severity")]
+
+    def scoring(name: str, **right: int) -> Candidate:
+        values = {metric: [1.0] * count + [0.0] * (100 - count) for metric, count in right.items()}
+        figures = figures_of(values, [str(n) for n in range(100)], targets, candidates=2)
+        return Candidate(name, "base", "instructions", tuple(figures), Usage(100.0, 10.0, 5.0, None))
+
+    everywhere = scoring("short everywhere", form=30, service=30, severity=30)
+    once = scoring("short once", form=90, service=90, severity=28)
+    assert everywhere.margin > once.margin
+    assert verdict(everywhere, once).nearest is once
+    far, near = scoring("a", form=80, service=60, severity=90), scoring("b", form=70, service=70, severity=90)
+    assert verdict(far, near).nearest is near, "equally short, so the worst target decides"
+
+
 def test_a_few_prompts_are_not_enough_whatever_they_say() -> None:
     decision = verdict(candidate(0, 12), prompts=12)
     assert (decision.conclusion, decision.needed) == ("not enough evidence", 50)

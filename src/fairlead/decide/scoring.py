@@ -108,6 +108,15 @@ class Candidate:
         return float("-inf") if margin is None else margin
 
     @property
+    def shortfall(self) -> float:
+        """How far the means lie below their targets, summed over all of them, in shares of the metrics' ranges.
+
+        An undefined mean counts as a whole range.
+        """
+        margins = [figure.margin for figure in self.figures if figure.target is not None]
+        return round(sum(1.0 if margin is None else max(0.0, -margin) for margin in margins), 9)
+
+    @property
     def label(self) -> str:
         return f"{self.name}, {self.model}"
 

@@ -49,7 +49,7 @@ class Verdict:
 
     Attributes:
         winner: the cheapest candidate that meets every target; None where none does.
-        nearest: the candidate nearest to the targets.
+        nearest: the candidate nearest to all targets, see `nearest_of`.
         needed: prompts that would settle it, where evidence is short.
         why: one clause.
     """
@@ -68,7 +68,7 @@ def reach_verdict(candidates: Sequence[Candidate], *, prompts: int, min_prompts:
         candidates: at least one.
         prompts: how many each of them answered.
     """
-    nearest = max(candidates, key=lambda c: c.margin)
+    nearest = nearest_of(candidates)
     meeting = [c for c in candidates if c.status == "meets"]
     unclear = [c for c in candidates if c.status == "open"]
     if prompts < min_prompts:
@@ -83,6 +83,15 @@ def reach_verdict(candidates: Sequence[Candidate], *, prompts: int, min_prompts:
     if unclear:
         return _short_of_evidence(unclear, nearest)
     return Verdict("fine-tune", None, nearest, None, "every candidate is shown to miss a target")
+
+
+def nearest_of(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate that falls least short of all targets together; of equals the one whose worst target is nearest.
+
+    The worst target alone would put a candidate that misses every target before one that misses a single target by a
+    little more.
+    """
+    return min(candidates, key=lambda c: (c.shortfall, -c.margin))
 
 
 def _cheapest(enough: Sequence[Candidate]) -> Candidate:
@@ -133,7 +142,7 @@ def conditions(
     return [
         Condition("prompting was tried and fell short", _fell_short(prompting), _tried(prompting, targets)),
         Condition("retrieval does not catch the domain", _fell_short(retrieval), _caught(retrieval, prompting)),
-        _format_condition(max(candidates, key=lambda c: c.margin)),
+        _format_condition(nearest_of(candidates)),
         Condition(
             f"there are about {min_examples:,} good examples",
             "yes" if training.prompts >= min_examples else "no",
@@ -152,15 +161,15 @@ def _fell_short(tried: Sequence[Candidate]) -> Holds:
 
 
 def _tried(prompting: Sequence[Candidate], targets: str) -> str:
-    best = max(prompting, key=lambda c: c.margin)
+    best = nearest_of(prompting)
     return f"{len(prompting)} tried; nearest to {targets}: {best.label} with {figures_text(best)}"
 
 
 def _caught(retrieval: Sequence[Candidate], prompting: Sequence[Candidate]) -> str:
     if not retrieval:
         return "no documents are configured (decide.retrieval)"
-    best = max(retrieval, key=lambda c: c.margin)
-    without = max(prompting, key=lambda c: c.margin)
+    best = nearest_of(retrieval)
+    without = nearest_of(prompting)
     recall = "" if best.recall is None else f"; the right passage was found for {spread(best.recall)} of the prompts"
     return f"{best.label}: {figures_text(best)}, without documents {figures_text(without)}{recall}"
 

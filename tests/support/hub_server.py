@@ -1,8 +1,9 @@
-"""A hub on this machine that speaks as much of the Hugging Face hub's HTTP API as an upload needs."""
+"""A hub on this machine that speaks as much of the Hugging Face hub's HTTP API as uploads and downloads need."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -41,14 +42,34 @@ def hub() -> Iterator[Hub]:
                 self.send_header(name.replace("_", "-"), value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            if self.command != "HEAD":
+                self.wfile.write(data)
 
         def _missing(self) -> None:
             self._reply(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
 
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def _file(self, repo: str, revision: str, name: str) -> None:
+            """A file of a tag, or of the main branch."""
+            data = state.tags.get(repo, {}).get(revision, state.files[repo]).get(name)
+            if data is None:
+                self._reply(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound", X_Repo_Commit="1" * 40)
+                return
+            self.send_response(200)
+            for key, value in {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": "1" * 40}.items():
+                self.send_header(key, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data)
+
         def do_GET(self) -> None:
             state.tokens.add(self.headers.get("Authorization", ""))
             parts = self.path.split("?")[0].strip("/").split("/")
+            if "resolve" in parts[2:3]:
+                return self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
             repo = "/".join(parts[2:4])
             if repo not in state.files:
                 return self._missing()

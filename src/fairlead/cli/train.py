@@ -106,6 +106,12 @@ def _training_log(path: Path) -> tuple[Path, list[dict[str, Metric]], Thresholds
         from fairlead.pipeline.project import Project
 
         project = Project(path)
+        if not project.config.trains_dpo:
+            raise DataError(
+                "there is no training log: dpo.from brings a model that was trained elsewhere",
+                where=str(path),
+                remedy="give the log of that training: fairlead diagnose FILE",
+            )
         path, limits = project.artifact("dpo").file(METRICS), project.config.watch.thresholds
     log = read_log(path)
     return log.path, log.rows, limits

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 
@@ -102,7 +103,9 @@ class Section(BaseModel):
     """
 
     # Pydantic's own text quotes what was written, which may be a key; `config.explain` quotes the rest.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True, serialize_by_alias=True
+    )
 
     renamed: ClassVar[dict[str, str]] = {}
 
@@ -134,8 +137,13 @@ class Section(BaseModel):
         values: dict[str, Any] = {}
         for name, field in type(self).model_fields.items():
             if NotInKey not in field.metadata:
-                values[name] = _key_value(getattr(self, name), field.metadata)
+                values[field.alias or name] = _key_value(getattr(self, name), field.metadata)
         return values
+
+    @classmethod
+    def fields_by_key(cls) -> dict[str, FieldInfo]:
+        """The fields by their key in the YAML, which is not the attribute's name where that would be a Python word."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
     def _resolve(self, at: str) -> tuple[Any, Any, list[Any]]:
         """The value at a dotted path, its annotation and the marks of its field; properties have no marks."""
@@ -169,7 +177,9 @@ def _paths(value: Any, annotation: Any, marks: list[Any], key: str) -> Iterator[
     """The paths in a value, found by the marks of its type."""
     if isinstance(value, Section):
         for name, field in type(value).model_fields.items():
-            yield from _paths(getattr(value, name), field.annotation, field.metadata, f"{key}.{name}" if key else name)
+            written = field.alias or name
+            below = f"{key}.{written}" if key else written
+            yield from _paths(getattr(value, name), field.annotation, field.metadata, below)
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):
             yield from _paths(item, item_annotation(annotation), [], f"{key}.{number}")

@@ -87,6 +87,7 @@ def measured_figures(
     metrics: Sequence[str],
     pairwise: Sequence[str],
     with_sft: bool,
+    trained: Collection[str],
     judged_pairs: bool,
     dropped: Sequence[str],
     label_noise: bool,
@@ -96,6 +97,8 @@ def measured_figures(
 
     Args:
         metrics: rows of the table.
+        trained: which of sft and dpo are trained here; of one made elsewhere no training is measured, and a DPO model
+            made elsewhere has no pairs here.
         judged_pairs: whether the pairs are made of verdicts, and not imported.
         dropped: the checks whose faulty pairs are left out.
         label_noise: whether DPO's loss is given the measured error of the labels.
@@ -107,23 +110,27 @@ def measured_figures(
         "pairwise": {pair: {**names_of(PairFigures), "states": numbers(VerdictState)} for pair in pairwise},
         "warnings": numbers(CAVEATS),
         "answers": {model: names_of(AnswerFigures) for model in models},
-        "data": numbers(DATA_FAULTS),
-        "data_check": numbers(("failed", "warned")),
+        "data": numbers(DATA_FAULTS if "dpo" in trained else ()),
+        "data_check": numbers(("failed", "warned") if "dpo" in trained else ()),
         "training": {
-            **({"sft": names_of(SftFigures)} if with_sft else {}),
-            "pairs": _without_empty(
-                {
-                    **names_of(PairCounts),
-                    "counts": numbers(PairOutcome if judged_pairs else ()),
-                    "dropped": numbers(dropped),
-                }
-            ),
-            "dpo": {**names_of(DpoFigures), **(names_of(LabelNoiseFigures) if label_noise else {})},
+            **({"sft": names_of(SftFigures)} if "sft" in trained else {}),
+            **(_of_dpo(judged_pairs, dropped, label_noise=label_noise) if "dpo" in trained else {}),
         },
     }
     if probe is not None:
         tree["probe"] = _drift(probe, models)
     return _without_empty(tree)
+
+
+def _of_dpo(judged_pairs: bool, dropped: Sequence[str], *, label_noise: bool) -> dict[str, Names | None]:
+    """What a DPO training and its pairs have measured."""
+    pairs = {
+        **names_of(PairCounts),
+        "counts": numbers(PairOutcome if judged_pairs else ()),
+        "dropped": numbers(dropped),
+    }
+    noise = names_of(LabelNoiseFigures) if label_noise else {}
+    return {"pairs": _without_empty(pairs), "dpo": {**names_of(DpoFigures), **noise}}
 
 
 def _table_row(models: Collection[str]) -> Names:

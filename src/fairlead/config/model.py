@@ -19,6 +19,11 @@ class ModelSection(Section):
         None, description="4bit loads the base as NF4 for QLoRA (needs CUDA and bitsandbytes)"
     )
     trust_remote_code: bool = Field(False, description="run Python code that the model's repository ships")
+    tokenizer: ModelPath | None = Field(
+        None,
+        description="folder or hub id of a tokenizer to use instead of the base's: same vocabulary, another chat "
+        "template or end of an answer, as an SFT model made elsewhere may have",
+    )
     chat_template: FilePath | None = Field(
         None, description="file with a Jinja chat template to use instead of the tokenizer's own"
     )

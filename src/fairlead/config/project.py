@@ -32,10 +32,11 @@ from fairlead.config.release import (
     default_criteria,
 )
 from fairlead.config.sampling import PairsSection, SampleSection
-from fairlead.config.training import DpoSection, LoraSection, SftSection
+from fairlead.config.training import DpoForm, DpoSection, ImportedModel, LoraSection, SftForm, SftSection, TrainSection
 from fairlead.errors import ConfigError
 
 CONFIG_NAME = "fairlead.yaml"
+NOTHING_IS_TRAINED = "nothing is trained here: the models were made elsewhere"
 
 
 def _has_margins(judge: JudgeSettings | None) -> bool:
@@ -59,7 +60,7 @@ class Config(Section):
     data: DataSection
     decide: DecideSection = DecideSection()
     lora: LoraSection = LoraSection()
-    sft: SftSection | None = Field(default_factory=lambda: SftSection.model_validate({}))
+    sft: SftForm | None = Field(default_factory=lambda: SftSection.model_validate({}))
     sample: SampleSection = SampleSection()
     judge: JudgeSettings | None = None
     judge_check: JudgeCheckSettings | None = Field(
@@ -67,7 +68,7 @@ class Config(Section):
     )
     pairs: PairsSection = PairsSection()
     data_check: DataCheckSettings = DataCheckSettings()
-    dpo: DpoSection = Field(default_factory=lambda: DpoSection.model_validate({}))
+    dpo: DpoForm = Field(default_factory=lambda: DpoSection.model_validate({}))
     watch: WatchSettings = WatchSettings()
     answers: AnswersSection = AnswersSection()
     eval: EvalSection = EvalSection()
@@ -76,16 +77,31 @@ class Config(Section):
     report: ReportSection = ReportSection()
     release: ReleaseSettings = ReleaseSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_decide(cls, data: Any) -> Any:
+        """Where no stage trains, there is no training to decide on."""
+        if not isinstance(data, dict) or "decide" in data:
+            return data
+        sft, dpo = data.get("sft", {}), data.get("dpo")
+        brings_dpo = isinstance(dpo, dict) and "from" in dpo
+        trains_sft = isinstance(sft, dict) and "from" not in sft
+        return {**data, "decide": {"waive": NOTHING_IS_TRAINED}} if brings_dpo and not trains_sft else data
+
     @model_validator(mode="after")
     def _combinations(self) -> Self:
         problems: list[str] = []
-        if self.sft is not None and self.data.sft is None:
+        if self.trains_sft and self.data.sft is None:
             problems.append(
                 "data.sft is missing: give the rows SFT learns from, or set sft: null to start from the base"
             )
         if self.sft is None and self.data.sft is not None:
             problems.append("data.sft is read by nothing while sft is null: remove one of them")
-        if not self.data.prompts and not self.data.preferences:
+        if not self.trains_dpo and self.data.prompts:
+            problems.append(
+                "data.prompts is read by nothing: dpo.from brings a trained model, which needs no pairs; remove it"
+            )
+        if self.trains_dpo and not self.data.prompts and not self.data.preferences:
             problems.append("data.prompts or data.preferences is missing: DPO needs pairs, built or ready")
         if self.data.prompts and self.judge is None:
             problems.append("judge is missing: completions of data.prompts need a judge")
@@ -103,7 +119,8 @@ class Config(Section):
             problems.append("pairs.margin is read by nothing: this judge gives no margin; set pairs.judged_by: scores")
         if self.pairs.recipe == "models" and not self.sample.models:
             problems.append("pairs.recipe models needs sample.models")
-        full = [s for s in ("sft", "dpo") if (sec := getattr(self, s)) is not None and sec.method == "full"]
+        trained = {"sft": self.sft, "dpo": self.dpo}
+        full = [name for name, part in trained.items() if isinstance(part, TrainSection) and part.method == "full"]
         if self.model.quantization and full:
             problems.append(f"{full[0]}.method: full cannot train a 4-bit base: use lora, or model.quantization: null")
         if self.sft is None and any("sft" in pair for pair in self.eval.pairwise):
@@ -134,9 +151,10 @@ class Config(Section):
             metrics=[*(metric.name for metric in self.eval.metrics), *self._judged_rows],
             pairwise=self.eval.pairwise,
             with_sft=self.sft is not None,
+            trained=[*(["sft"] if self.trains_sft else []), *(["dpo"] if self.trains_dpo else [])],
             judged_pairs=bool(self.data.prompts),
             dropped=self.data_check.drop,
-            label_noise=self.dpo.label_noise == "measured",
+            label_noise=isinstance(self.dpo, DpoSection) and self.dpo.label_noise == "measured",
             probe=self.probe,
         )
 
@@ -144,6 +162,26 @@ class Config(Section):
     def _judged_rows(self) -> list[str]:
         """The rows of the table that a judge's scores fill."""
         return [*(["judge_score"] if self.eval.scores else []), *(criterion.name for criterion in self.eval.criteria)]
+
+    @property
+    def trains_sft(self) -> bool:
+        return isinstance(self.sft, SftSection)
+
+    @property
+    def trains_dpo(self) -> bool:
+        return isinstance(self.dpo, DpoSection)
+
+    @property
+    def learnt_elsewhere(self) -> list[str]:
+        """The keys of data whose rows a model made elsewhere has learnt from already."""
+        learnt = {"sft": self.sft, "preferences": self.dpo}
+        return [key for key, model in learnt.items() if isinstance(model, ImportedModel) and getattr(self.data, key)]
+
+    @property
+    def unknown_training(self) -> list[str]:
+        """The models made elsewhere whose training rows are not given, so that eval prompts may be among them."""
+        rows = {"sft": (self.sft, self.data.sft), "dpo": (self.dpo, self.data.preferences)}
+        return [name for name, (model, source) in rows.items() if isinstance(model, ImportedModel) and not source]
 
     @property
     def dev_prompts(self) -> int:

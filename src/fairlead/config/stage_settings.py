@@ -21,7 +21,7 @@ from fairlead.config.monitoring import WatchSettings
 from fairlead.config.project import Config
 from fairlead.config.release import Criterion, GateSection, ReportSection
 from fairlead.config.sampling import JudgedBy, PairsSection, Recipe, SampleSection
-from fairlead.config.training import DpoSection, LoraSection, SftSection
+from fairlead.config.training import DpoSection, ImportedModel, LoraSection, SftForm, SftSection
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class PrepareSettings(StageSettings):
     data: DataSection
     dev_prompts: CountOrZero
     needs_source: Annotated[bool, From("eval.needs_source")]
+    learnt_elsewhere: list[str]
+
+    def key_values(self) -> dict[str, Any]:
+        """Only where models were made elsewhere does the last one matter."""
+        return {name: value for name, value in super().key_values().items() if name != "learnt_elsewhere" or value}
 
 
 class DecideSettings(StageSettings):
@@ -106,6 +111,31 @@ class SftSettings(StageSettings):
     model: ModelSection
     lora: LoraSection
     sft: SftSection
+
+
+class ImportedModelSettings(StageSettings):
+    """A model made elsewhere, and the base that it is held against."""
+
+    model: ModelSection
+    source: ImportedModel
+
+
+class ImportedSftSettings(ImportedModelSettings):
+    """An SFT model made elsewhere."""
+
+    source: Annotated[ImportedModel, From("sft")]
+
+    @property
+    def sft(self) -> None:
+        """It starts from the base."""
+        return None
+
+
+class ImportedDpoSettings(ImportedModelSettings):
+    """A DPO model made elsewhere, and the SFT model that it may lie on."""
+
+    source: Annotated[ImportedModel, From("dpo")]
+    sft: SftForm | None
 
 
 class SampleSettings(StageSettings):
@@ -161,6 +191,11 @@ class EvalSettings(StageSettings):
     eval: EvalSection
     eval_judge: JudgeSettings | None
     judge: JudgeSettings | None
+    unknown_training: list[str]
+
+    def key_values(self) -> dict[str, Any]:
+        """Only where models were made elsewhere does the last one matter."""
+        return {name: value for name, value in super().key_values().items() if name != "unknown_training" or value}
 
 
 class DriftSettings(StageSettings):

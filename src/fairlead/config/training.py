@@ -1,13 +1,23 @@
-"""The `lora`, `sft` and `dpo` sections."""
+"""The `lora`, `sft` and `dpo` sections: trainings, or models that were trained elsewhere (`from`)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from fairlead.config.base import Count, FilePath, Fraction, Integer, NotNegative, Number, Positive, Section
-from fairlead.errors import known_names
+from fairlead.config.base import (
+    Count,
+    FilePath,
+    Fraction,
+    Integer,
+    ModelPath,
+    NotNegative,
+    Number,
+    Positive,
+    Section,
+)
+from fairlead.errors import known_names, some
 
 LOSSES = (
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -158,3 +168,50 @@ class DpoSection(TrainSection):
         if self.label_checks and self.label_noise != "measured":
             raise ValueError("label_checks is read only with label_noise: measured")
         return self
+
+
+class ImportedModel(Section):
+    """A model that was trained elsewhere."""
+
+    source: ModelPath = Field(
+        alias="from",
+        min_length=1,
+        description="a PEFT adapter or full weights made elsewhere: a folder, or a hub id; nothing is trained then",
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    base: str | None = Field(
+        None, description="the base's name in the adapter's config, where that is model.name under another name"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_trained(cls, data: Any) -> Any:
+        trains = {*SftSection.model_fields, *DpoSection.model_fields} - cls.fields_by_key().keys()
+        if isinstance(data, dict) and (keys := [key for key in data if key in trains]):
+            raise ValueError(
+                f"from brings a trained model, so nothing reads {some(keys, 4)}: remove what trains, or from"
+            )
+        return data
+
+
+class ImportedDpo(ImportedModel):
+    """A DPO model that was trained elsewhere; it is evaluated only."""
+
+    beta: Positive = Field(0.1, description="β that it was trained with, by which fairlead score scales its rewards")
+    max_length: Annotated[Integer, Field(ge=2)] = Field(
+        1024, description="tokens of prompt and answer that fairlead score reads"
+    )
+
+
+def _form(value: Any) -> Literal["trained", "imported"]:
+    """Which of the two forms of a section this is."""
+    brings = "from" in value if isinstance(value, dict) else isinstance(value, ImportedModel)
+    return "imported" if brings else "trained"
+
+
+SftForm = Annotated[
+    Annotated[SftSection, Tag("trained")] | Annotated[ImportedModel, Tag("imported")], Discriminator(_form)
+]
+DpoForm = Annotated[
+    Annotated[DpoSection, Tag("trained")] | Annotated[ImportedDpo, Tag("imported")], Discriminator(_form)
+]

@@ -19,7 +19,7 @@ from fairlead.data.reading.readers import (
     read_preferences,
 )
 from fairlead.documents.prepare import PrepareCounts, PreparedRows
-from fairlead.errors import DataError
+from fairlead.errors import DataError, LeakError
 from fairlead.files import write_jsonl
 from fairlead.pipeline.stage import Context, Metrics, resolve
 from fairlead.records import Example, Message, Prompt, to_json
@@ -41,6 +41,7 @@ def run(context: Context[PrepareSettings]) -> Metrics:
         dev_prompts=dev_prompts,
         seed=context.seed,
         needs_source=context.settings.needs_source,
+        learnt_elsewhere=context.settings.learnt_elsewhere,
     )
     counts.write(context.out / "counts.json")
     for line in left_out_lines(counts):
@@ -49,7 +50,14 @@ def run(context: Context[PrepareSettings]) -> Metrics:
 
 
 def prepare_files(
-    data: DataSection, folder: Path, out: Path, *, dev_prompts: int, seed: int, needs_source: bool = False
+    data: DataSection,
+    folder: Path,
+    out: Path,
+    *,
+    dev_prompts: int,
+    seed: int,
+    needs_source: bool = False,
+    learnt_elsewhere: Sequence[str] = (),
 ) -> PrepareCounts:
     """Reads the data files and writes the rows that are kept.
 
@@ -57,10 +65,12 @@ def prepare_files(
         folder: the project folder, against which the paths of `data` are resolved.
         dev_prompts: without `data.dev`, how many training prompts are kept out for the decision; 0 keeps out none.
         needs_source: whether every eval row must have a text that its answers rest on.
+        learnt_elsewhere: keys of `data` whose rows a model made elsewhere has learnt already, so that no eval prompt
+            may be among them, and leaving them out would hide it.
 
     Raises:
         DataError: if a file cannot be read or a row of it cannot be used.
-        LeakError: if an eval prompt stands in training data and `data.on_leak` is fail.
+        LeakError: if an eval prompt stands in training data and `data.on_leak` is fail, or the rows are learnt already.
     """
     ignored: dict[str, Mapping[str, int]] = {}
     evals = _clean_prompts("eval", folder, [], data, ignored, with_source=needs_source)
@@ -75,6 +85,9 @@ def prepare_files(
     pairs = without_eval_prompts(
         "preferences", _with_system(imported.preferences, data), lambda p: p.id, eval_texts, data
     )
+    learnt = {"sft": sft.counts, "preferences": pairs.counts}
+    for key in learnt_elsewhere:
+        _refuse_learnt_eval_prompts(learnt[key], f"data.{key}")
     training = tasks.rows or [e.prompt for e in sft.rows] or [p.prompt for p in pairs.rows]
     if data.dev:
         dev = _clean_prompts("dev", folder, eval_texts, data, ignored)
@@ -151,6 +164,16 @@ def _refuse_contradictions(prompts: Sequence[Prompt], source: str) -> None:
                 where=source,
                 remedy="correct the gold of one of them, or delete it",
             )
+
+
+def _refuse_learnt_eval_prompts(counts: PreparedRows, key: str) -> None:
+    """Refuses eval prompts among rows that a model made elsewhere has learnt: it has seen them, whatever is dropped."""
+    if counts.leaks_dropped:
+        raise LeakError(
+            f"{counts.leaks_dropped} of its rows are eval prompts or nearly so, and a model has learnt them elsewhere",
+            where=key,
+            remedy="take these prompts out of data.eval",
+        )
 
 
 def _clean_prompts(

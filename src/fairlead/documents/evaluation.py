@@ -7,6 +7,7 @@ from enum import StrEnum
 from fairlead.documents.base import Document
 from fairlead.records import Interval, ModelPair
 
+UNKNOWN_TRAINING = "unknown_training_data"
 SHARED_JUDGE = "shared_judge"  # also a figure of the gate
 CAVEATS = (
     "few_prompts",
@@ -18,6 +19,7 @@ CAVEATS = (
     "cut",
     "loops",
     "repeated_answer",
+    UNKNOWN_TRAINING,
     SHARED_JUDGE,
 )
 """Every name that a caveat can have."""

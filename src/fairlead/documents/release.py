@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from fairlead.documents.base import Document
 from fairlead.documents.gate import Candidate
+from fairlead.documents.origin import Origin
 
 
 class ReleaseEvidence(Document):
@@ -20,6 +23,7 @@ class ReleaseEvidence(Document):
         eval_prompts: SHA-256 of the held-out prompts.
         template: SHA-256 of the chat template.
         config: hash of the config of every stage that the gate judged.
+        brought_from: where the models come from that were not trained here, by stage.
     """
 
     version: str
@@ -35,6 +39,7 @@ class ReleaseEvidence(Document):
     judge: str | None
     template: str | None
     config: str
+    brought_from: dict[str, Origin] = Field(default_factory=dict)
     versions: dict[str, str]
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from fairlead.documents.evaluation import (
+    UNKNOWN_TRAINING,
     AnswerFigures,
     Caveat,
     Conclusion,
@@ -72,6 +73,19 @@ def caveats_of(
     for model, figures in answers.items():
         caveats += _answer_caveats(model, figures)
     return caveats
+
+
+def unknown_training(models: Sequence[str]) -> list[Caveat]:
+    """A caveat for each model made elsewhere whose training rows are not known, so that leaks cannot be looked for."""
+    rows = {"sft": "data.sft", "dpo": "data.preferences"}
+    return [
+        Caveat(
+            name=UNKNOWN_TRAINING,
+            text=f"{model} was made elsewhere and learnt rows that are not known here: eval prompts may be among them, "
+            f"and no count of leaks includes them; give them as {rows[model]} and they are looked for",
+        )
+        for model in models
+    ]
 
 
 def _pair_caveats(result: PairResult, answers: Mapping[str, AnswerFigures]) -> list[Caveat]:

@@ -11,7 +11,7 @@ from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import EvalSettings
 from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan
-from fairlead.evaluation.caveats import answer_figures, caveats_of
+from fairlead.evaluation.caveats import answer_figures, caveats_of, unknown_training
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
 from fairlead.files import write_jsonl
@@ -76,9 +76,10 @@ def run(context: Context[EvalSettings]) -> Metrics:
             judged = _ask(section, eval_set, judge, context)
     metrics |= judged.scores
     shared = _shared_lineage(context.settings.judge, settings) if judged.name is not None else []
-    for caveat in shared:
+    of_models = [*shared, *unknown_training(context.settings.unknown_training)]
+    for caveat in of_models:
         context.progress.line(f"      warning: {caveat.text}")
-    result = _result(eval_set, metrics, judged, planned, shared)
+    result = _result(eval_set, metrics, judged, planned, of_models)
     result.write(context.out / "comparison.json")
     write_jsonl(context.out / "scores.jsonl", _score_rows(eval_set, metrics))
     rows = [{"pair": str(pair), **to_json(verdict)} for pair, verdict in judged.verdicts]

@@ -47,7 +47,7 @@ def run(context: DriftContext) -> Metrics:
     loader = VariantLoader(context.settings.model, context.folder, variants)
     reference = reference_name(variants)
     general = _general(loader, list(variants), section, context) if section.task else {}
-    held_out = context.read(files.VALIDATION_PAIRS)
+    held_out = context.read(files.VALIDATION_PAIRS) if context.inputs.has(files.VALIDATION_PAIRS) else []
     # Training drops them too: nothing of their answers is left.
     pairs = [pair for pair in held_out if prompt_length(pair.prompt, loader.tokenizer) < section.max_length]
     rewards = implicit_rewards(loader, reference, pairs, section.max_length, section.batch_size, context.progress)

@@ -63,8 +63,9 @@ def _candidates(context: Context[GateSettings], result: EvalResult) -> dict[Cand
     if "sft" in manifests:
         pairs["sft"] = SFT_OVER_BASE
     leaks = count_leaks(context)
-    data = pair_faults(context.read(files.TRAIN_PAIRS), context.read(files.VALIDATION_PAIRS))
-    data_check = _data_check(context)
+    trains = context.inputs.has(files.TRAIN_PAIRS)  # a DPO model made elsewhere has no pairs here
+    data = pair_faults(context.read(files.TRAIN_PAIRS), context.read(files.VALIDATION_PAIRS)) if trains else {}
+    data_check = _data_check(context) if trains else {}
     training = _training(manifests)
     drift = drift_figures(context.read(files.DRIFT)) if context.inputs.has(files.DRIFT) else {}
     candidates: dict[Candidate, CandidateResult] = {}
@@ -82,7 +83,7 @@ def _training(manifests: Mapping[str, Manifest]) -> dict[str, Figures]:
     figures: dict[str, Figures] = {
         name: manifests[name].figures for name in ("sft", "pairs", "dpo") if name in manifests
     }
-    counts = figures["pairs"]["counts"]
+    counts = figures["pairs"]["counts"] if "pairs" in figures else None
     if isinstance(counts, dict) and counts:
         figures["pairs"] = {**figures["pairs"], "counts": {**dict.fromkeys(map(str, PairOutcome), 0), **counts}}
     return figures
@@ -110,7 +111,7 @@ def count_leaks(context: Context[GateSettings]) -> int:
     eval_set = [asked(prompt) for prompt in context.read(files.EVAL_PROMPTS)]
     trained = [asked(example.prompt) for example in context.read(files.SFT_ROWS)]
     for output in (files.TRAIN_PAIRS, files.VALIDATION_PAIRS):
-        trained += [asked(pair.prompt) for pair in context.read(output)]
+        trained += [asked(pair.prompt) for pair in context.read(output)] if context.inputs.has(output) else []
     return len(overlaps(trained, eval_set, context.settings.similarity))
 
 

@@ -72,6 +72,12 @@ def why_unsupported(model: Any) -> str | None:
     return None
 
 
+def mixes_adapters(model: Any) -> bool:
+    """Whether rows of different adapters can share a batch: PEFT has no such batches with DoRA."""
+    configs = model.peft_config.values() if isinstance(model, PeftModel) else ()
+    return not any(getattr(config, "use_dora", False) for config in configs)
+
+
 def supports_continuous_batching(model: Any) -> bool:
     return why_unsupported(model) is None
 

@@ -25,7 +25,7 @@ from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError
 from fairlead.models.batch_generate import generate_in_batches
 from fairlead.models.chat import prompt_tokens
-from fairlead.models.continuous_batching import DecodeRequest, decode, why_unsupported
+from fairlead.models.continuous_batching import DecodeRequest, decode, mixes_adapters, why_unsupported
 from fairlead.records import Completion, Prompt, PromptVariant, Sampling, content_id
 
 logger = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class LocalGenerator:
         names = list(dict.fromkeys(request.model for request in requests))
         if len(names) > 1:
             model, adapters = self._source.together(names)
-            if why_unsupported(model) is None:
+            if why_unsupported(model) is None and mixes_adapters(model):
                 return self._decode(model, requests, seed, adapters)
         completions: dict[int, Completion] = {}
         for name in names:

@@ -11,13 +11,16 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from fairlead.config.loading.base_model import adapter_as_base
 from fairlead.config.model import ModelSection
 from fairlead.errors import DataError, ModelError
 from fairlead.files import read_json, read_text
@@ -55,10 +58,14 @@ def locate(name: str, folder: Path) -> str:
             )
         _check_config(path / "config.json")
         return str(path)
-    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_like_path or path.is_file():
+    if _looks_like_path(name) or path.is_file():
         raise ModelError("no such model folder", where=str(path), remedy="correct model.name in fairlead.yaml")
     return name
+
+
+def _looks_like_path(name: str) -> bool:
+    """Whether a name can be no hub id."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def _check_config(path: Path) -> None:
@@ -82,6 +89,8 @@ def load_tokenizer(section: ModelSection, folder: Path, source: str | None = Non
     """
     name = source or locate(section.name, folder)
     tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, name, section)
+    if source is None and section.tokenizer is not None:
+        name, tokenizer = section.tokenizer, _other_tokenizer(section, folder, tokenizer)
     template = read_text(resolve(folder, section.chat_template)) if section.chat_template else None
     complete_tokenizer(tokenizer, name, template)
     check_template(tokenizer, section.chat_template or name)
@@ -113,6 +122,28 @@ def complete_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, template: 
         tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "{{ bos_token }}" if begins else "")
 
 
+def _other_tokenizer(section: ModelSection, folder: Path, base: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer that `model.tokenizer` names; it differs from the base's in template and special tokens alone.
+
+    Raises:
+        ModelError: if it has another vocabulary, of which the base knows nothing.
+    """
+    assert section.tokenizer is not None
+    path = resolve(folder, section.tokenizer)
+    if not path.is_dir() and _looks_like_path(section.tokenizer):
+        raise ModelError("no such folder", where=f"model.tokenizer: {path}", remedy="correct model.tokenizer")
+    name = str(path) if path.is_dir() else section.tokenizer
+    of_another = section.model_copy(update={"revision": None})  # which is the base's
+    tokenizer: PreTrainedTokenizerBase = _from_pretrained(AutoTokenizer, name, of_another)
+    if tokenizer.get_vocab() != base.get_vocab():
+        raise ModelError(
+            f"has another vocabulary than the base's ({len(tokenizer)} tokens, the base {len(base)})",
+            where=f"model.tokenizer: {section.tokenizer}",
+            remedy="give a tokenizer with the base's vocabulary; its template and special tokens may differ",
+        )
+    return tokenizer
+
+
 def load_base(section: ModelSection, folder: Path, source: str | None = None) -> PreTrainedModel:
     """The base model on this machine's device, in evaluation mode.
 
@@ -129,6 +160,8 @@ def load_base(section: ModelSection, folder: Path, source: str | None = None) ->
         kwargs["quantization_config"] = _four_bit(on)
         kwargs["device_map"] = {"": on}
     model = _from_pretrained(AutoModelForCausalLM, name, section, **kwargs)
+    if getattr(model, "_hf_peft_config_loaded", False):  # transformers loads an adapter's base with it
+        raise adapter_as_base(name, name, model.config._name_or_path or None)
     if section.quantization is None:
         model.to(on)
     loaded: PreTrainedModel = model.eval()
@@ -145,18 +178,58 @@ def load_adapter(base: PreTrainedModel, folder: Path, *, name: str = "default", 
 
 
 @contextmanager
-def adapter_errors(folder: Path) -> Iterator[None]:
-    """Turns whatever PEFT raises about an adapter that it cannot load into one line."""
+def adapter_errors(folder: Path, where: str | None = None, remedy: str = _TRAIN_AGAIN) -> Iterator[None]:
+    """Turns whatever PEFT raises about an adapter that it cannot load into one line.
+
+    Args:
+        where: what names the adapter; its folder if None.
+    """
+    where = where or str(folder)
     try:
         yield
     except SafetensorError as error:
         raise ModelError(
-            f"the adapter's weights are damaged: {_first_line(error)}", where=str(folder), remedy=_TRAIN_AGAIN
+            f"the adapter's weights are damaged: {_first_line(error)}", where=where, remedy=remedy
         ) from error
     except _LOADING_ERRORS as error:
         raise ModelError(
-            f"the adapter does not fit the base model: {_first_line(error)}", where=str(folder), remedy=_TRAIN_AGAIN
+            f"the adapter does not fit the base model: {_reason(error)}", where=where, remedy=remedy
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of the list of tensors that do not fit, its first item."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    heads_a_list = len(lines) > 1 and lines[0].startswith("Error(s) in loading state_dict")
+    return lines[1][:300] if heads_a_list else _first_line(error)
+
+
+def load_config(section: ModelSection, folder: Path, source: Path | None = None) -> PretrainedConfig:
+    """The config of the base model, or of full weights in a folder.
+
+    Raises:
+        ModelError: if it cannot be read.
+    """
+    name = locate(section.name, folder) if source is None else str(source)
+    config: PretrainedConfig = _from_pretrained(AutoConfig, name, section)
+    return config
+
+
+def empty_base(section: ModelSection, folder: Path, source: Path | None = None) -> PreTrainedModel:
+    """The base model, or full weights in a folder, without its weights: modules and shapes alone."""
+    config = load_config(section, folder, source)
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=section.trust_remote_code)
+    return model
+
+
+def unmatched_tensors(section: ModelSection, source: Path) -> tuple[list[str], list[str]]:
+    """The tensors that the files of a model lack, and those that they hold besides; loads them all."""
+    model, report = _from_pretrained(
+        AutoModelForCausalLM, str(source), section, use_safetensors=True, output_loading_info=True
+    )
+    del model
+    return sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
 
 
 def _four_bit(on: torch.device) -> BitsAndBytesConfig:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fairlead.config import stage_settings as settings
 from fairlead.config.project import Config
+from fairlead.config.training import DpoSection
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Output, Stage
 
@@ -66,6 +68,18 @@ SFT = Stage(
     scratch=("checkpoints",),
     headline="validation_loss",
     summary="supervised fine-tuning of the base model",
+)
+IMPORTED_SFT = replace(
+    SFT,
+    function="fairlead.training.imported:run",
+    settings=settings.ImportedSftSettings,
+    inputs=(),
+    runs_after=(),
+    preflight="fairlead.models.imported.check:preflight",
+    outputs=(files.SFT_MODEL, files.SFT_ORIGIN),
+    scratch=(),
+    headline="form",
+    summary="the SFT model that was made elsewhere",
 )
 
 
@@ -129,7 +143,7 @@ DATA_CHECK = Stage(
 
 def _sources_of_label_noise(config: Config) -> tuple[Output[Any], ...]:
     """The files that the measured label noise is computed from, if training uses it."""
-    if config.dpo.label_noise != "measured":
+    if not isinstance(config.dpo, DpoSection) or config.dpo.label_noise != "measured":
         return ()
     return (files.PAIR_COUNTS, files.QUALIFICATION)
 
@@ -147,6 +161,21 @@ DPO = Stage(
     version=3,
     headline="validation_reward_gap",
     summary="direct preference optimisation from the {start} model",
+)
+IMPORTED_DPO = replace(
+    DPO,
+    function="fairlead.training.imported:run",
+    settings=settings.ImportedDpoSettings,
+    inputs=(files.SFT_MODEL,),
+    inputs_if=lambda _config: (),
+    runs_after=(),
+    preflight="fairlead.models.imported.check:preflight",
+    outputs=(files.DPO_MODEL, files.DPO_ORIGIN),
+    records=(),
+    scratch=(),
+    version=1,
+    headline="form",
+    summary="the DPO model that was made elsewhere",
 )
 ANSWERS = Stage(
     "answers",
@@ -202,6 +231,13 @@ GATE = Stage(
     headline="status",
     summary="the criteria that a release must meet",
 )
+
+
+def _training_diagnosis(config: Config) -> tuple[Output[Any], ...]:
+    """A model that was made elsewhere has none."""
+    return (files.DIAGNOSIS,) if config.trains_dpo else ()
+
+
 REPORT = Stage(
     "report",
     "fairlead.report.stage:run",
@@ -215,12 +251,12 @@ REPORT = Stage(
         files.PAIR_COUNTS,
         files.DATA_CHECK,
         files.DPO_MODEL,
-        files.DIAGNOSIS,
         files.ANSWERS,
         files.COMPARISON,
         files.DRIFT,
         files.GATE_RECORD,
     ),
+    inputs_if=_training_diagnosis,
     project_files=("sweep/sweep.md", "sweep/frontier.svg"),
     with_manifests=True,
     published=True,
@@ -248,8 +284,14 @@ ALL = (
 )
 
 
+IMPORTED = (IMPORTED_SFT, IMPORTED_DPO)
+
+
 def stages_of(config: Config) -> tuple[Stage, ...]:
-    """The stages of a project in the order they run; those that the config switches off are absent."""
+    """The stages of a project in the order they run; those that the config switches off are absent.
+
+    A model that was made elsewhere is imported in the place of its training, and for a DPO model no pairs are made.
+    """
     absent: set[str] = set()
     if config.sft is None:
         absent.add("sft")
@@ -259,4 +301,10 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         absent.add("judge_check")
     if config.probe is None:
         absent.add("probe")
-    return tuple(stage for stage in ALL if stage.name not in absent)
+    if not config.trains_dpo:
+        absent |= {"sample", "judge", "pairs", "data_check"}
+    instead = {
+        **({} if config.trains_sft else {"sft": IMPORTED_SFT}),
+        **({} if config.trains_dpo else {"dpo": IMPORTED_DPO}),
+    }
+    return tuple(instead.get(stage.name, stage) for stage in ALL if stage.name not in absent)

@@ -10,6 +10,7 @@ from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import GateRecord
+from fairlead.documents.origin import Origin
 from fairlead.documents.pairs import JudgeCounts, PairCounts
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
@@ -37,6 +38,7 @@ CANDIDATE_ANSWERS = Output("decide", "answers.jsonl", _path)
 QUALIFICATION = Output("judge_check", "qualification.json", Qualification.read)
 
 SFT_MODEL = Output("sft", "model", _path)
+SFT_ORIGIN = Output("sft", "origin.json", Origin.read)
 COMPLETIONS = Output("sample", "completions.jsonl", datasets.completions)
 VERDICTS = Output("judge", "verdicts.jsonl", datasets.verdicts)
 COMPARISONS = Output("judge", "comparisons.jsonl", _path)
@@ -48,6 +50,7 @@ PAIR_COUNTS = Output("pairs", "counts.json", PairCounts.read)
 DATA_CHECK = Output("data_check", "data_check.json", DataCheck.read)
 
 DPO_MODEL = Output("dpo", "model", _path)
+DPO_ORIGIN = Output("dpo", "origin.json", Origin.read)
 DIAGNOSIS = Output("dpo", "diagnosis.json", Diagnosis.read)
 DPO_RESULT = Output("dpo", "training.json", DpoResult.read)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fairlead.config.loading.base_model import refuse_adapter_as_base
 from fairlead.config.project import Config, load_config
 from fairlead.errors import ArtifactError, ConfigError, JudgeError
 from fairlead.files import disk_errors, read_json
@@ -56,6 +57,7 @@ class Project:
     ) -> None:
         self.folder = Path(folder)
         self.config: Config = load_config(self.folder) if config is None else config
+        refuse_adapter_as_base(self.config.model, self.folder)
         self._is_variant = config is not None
         self.progress: Progress = Silent() if progress is None else progress
         self.store = Store(self.folder / "artifacts")
@@ -85,6 +87,8 @@ class Project:
         unknown = set(force) - {stage.name for stage in stages}
         if unknown:
             raise ConfigError(f"no stage {sorted(unknown)[0]} to force here", remedy=self._known())
+        for stage in stages:
+            stage.check(self.config, self.folder)
         made: dict[str, Artifact] = {}
         self.ran = []
         with project_lock(self.folder):

@@ -143,6 +143,8 @@ class Stage:
         inputs: files of other stages that it reads, if those stages exist in this project.
         inputs_if: further files that it reads only with some configs.
         runs_after: stages that must have finished before; it reads none of their files, so its key leaves them out.
+        preflight: import path of a function of the stage's settings and the project folder that raises, before any
+            stage runs, if this one cannot work.
         permission: import path of a function that raises if a stage that runs after this one may not start.
         outputs: files or folders that make up its identity.
         records: further files that other stages read; their bytes depend on the clock.
@@ -165,6 +167,7 @@ class Stage:
     inputs: tuple[Output[Any], ...] = ()
     inputs_if: Callable[[Config], tuple[Output[Any], ...]] = lambda _config: ()
     runs_after: tuple[str, ...] = ()
+    preflight: str = ""
     permission: str = ""
     records: tuple[Output[Any], ...] = ()
     scratch: tuple[str, ...] = ()
@@ -177,6 +180,11 @@ class Stage:
 
     def run(self, context: Context[Any]) -> Metrics:
         return cast(Metrics, _imported(self.function)(context))
+
+    def check(self, config: Config, folder: Path) -> None:
+        """Raises if the config names something with which the stage cannot work, as far as a moment can tell."""
+        if self.preflight:
+            _imported(self.preflight)(self.settings.of(config), folder)
 
     def permit(self, artifact: Artifact, *, stage: str, folder: Path) -> None:
         """Raises DecisionError if the artifact of this stage does not allow `stage` to start."""

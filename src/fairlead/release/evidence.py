@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.documents.gate import Candidate, GateRecord
+from fairlead.documents.origin import Origin
 from fairlead.documents.report import Report
 from fairlead.errors import ArtifactError, DataError
 from fairlead.gate.stage import weights
 from fairlead.pipeline.artifacts import Artifact
+from fairlead.pipeline.outputs import DPO_ORIGIN, SFT_ORIGIN
 from fairlead.pipeline.project import Project
 from fairlead.records import content_id
 
@@ -44,6 +46,15 @@ class Evidence:
     @property
     def model(self) -> Artifact:
         return self.trained[self.candidate]
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """Where the models come from that were not trained here, by stage."""
+        return {
+            output.stage: output.read(self.trained[output.stage].file(output.name))
+            for output in (SFT_ORIGIN, DPO_ORIGIN)
+            if output.stage in self.trained and output.name in self.trained[output.stage].manifest.files
+        }
 
 
 def gather(project: Project, candidate: Candidate) -> Evidence:

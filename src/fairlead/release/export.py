@@ -233,6 +233,7 @@ def _evidence_document(
         judge=None if record is None else record.judge,
         template=None if record is None else record.template,
         config=content_id(dict(manifest.config)) if record is None else record.config_hash,
+        brought_from=evidence.origins,
         versions=package_versions(),
     )
 

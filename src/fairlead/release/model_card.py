@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fairlead.config.release import ReleaseSettings
 from fairlead.documents.gate import Candidate, GateRecord
+from fairlead.documents.origin import Origin
 from fairlead.documents.release import ReleaseEvidence
 from fairlead.documents.report import Report
 from fairlead.escape import code_span, markdown, one_line
@@ -93,7 +96,7 @@ def model_card(
         title=markdown(title),
         overridden=[markdown(problem) for problem in evidence.problems],
         reason=markdown(evidence.despite or ""),
-        what=_what(candidate, form, base, local),
+        what=_what(candidate, form, base, local, evidence.brought_from),
         usage=_usage(form, base, revision, dtype),
         evaluation=_evaluation(report),
         gate=_gate(record, candidate),
@@ -122,13 +125,19 @@ def _results(report: Report | None, candidate: Candidate, name: str) -> list[Eva
     ]
 
 
-def _what(candidate: Candidate, form: str, base: str, local: bool) -> str:
+def _what(candidate: Candidate, form: str, base: str, local: bool, brought_from: Mapping[str, Origin]) -> str:
     trained: dict[Candidate, str] = {
         "sft": "supervised fine-tuning",
         "dpo": "direct preference optimisation, after supervised fine-tuning if the project has that stage",
     }
     weights = "A LoRA adapter on" if form == "adapter" else "The full weights of"
     sentence = f"{weights} {code_span(base)}, trained by {trained[candidate]}. `reflection.md` says what that changed."
+    sentence += "".join(
+        f"\n\nThe {stage.upper()} model was not trained in this project. It was brought from "
+        f"{code_span(origin.address)} as {'an adapter' if origin.form == 'adapter' else origin.form}; `evidence.json` "
+        "has the hashes of its files."
+        for stage, origin in brought_from.items()
+    )
     if local and form == "adapter":
         sentence += (
             f"\n\nThe base model {code_span(base)} was a local folder: the adapter works only on the same weights."

@@ -45,7 +45,8 @@ def _report(context: Context[ReportSettings], result: EvalResult, gate: GateReco
     manifests = inputs.manifests()
     counts = context.read(files.JUDGE_COUNTS) if inputs.has(files.JUDGE_COUNTS) else None
     stages = {name: StageRecord(seconds=m.seconds, hash=m.hash, artifact=m.key) for name, m in manifests.items()}
-    stages["dpo"] = TrainedStageRecord(**stages["dpo"].model_dump(), watch=context.read(files.DIAGNOSIS))
+    if files.DIAGNOSIS in inputs.declared:  # a model that was made elsewhere has none
+        stages["dpo"] = TrainedStageRecord(**stages["dpo"].model_dump(), watch=context.read(files.DIAGNOSIS))
     return Report(
         name=context.settings.name,
         seed=context.seed,

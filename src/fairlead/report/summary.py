@@ -26,6 +26,7 @@ def reflection(report: Report) -> str:
     """The page. Sentences whose figure was not measured are left out."""
     paragraphs = [
         _waiver(report),
+        _brought(report),
         _outcome(report),
         _metrics(report),
         _cost(report),
@@ -61,6 +62,15 @@ def _waiver(report: Report) -> Iterator[str]:
     if report.decision.verdict == "waived":
         reason = report.decision.why.rstrip(" .")
         yield _sentence(f"Whether to fine-tune at all was not measured but waived: {reason}", "decision.why")
+
+
+def _brought(report: Report) -> Iterator[str]:
+    for model, title in (("sft", "SFT"), ("dpo", "DPO")):
+        if source := report.figures.get(model, {}).get("brought_from"):
+            yield _sentence(
+                f"The {title} model was not trained here but brought from {code_span(str(source))}",
+                f"figures.{model}.brought_from",
+            )
 
 
 def _outcome(report: Report) -> Iterator[str]:
@@ -185,10 +195,11 @@ def _training(report: Report) -> Iterator[str]:
         )
     kl = _drift(report, "kl_from_reference")
     if kl.value is not None:
+        beta = number(dpo, "beta")
         yield _sentence(
-            f"A sampled answer lies {kl.value:.2f} nats from the reference at β {dpo.get('beta')}",
+            f"A sampled answer lies {kl.value:.2f} nats from the reference" + (f" at β {beta}" if beta else ""),
             "probe.kl_from_reference",
-            "figures.dpo.beta",
+            *(["figures.dpo.beta"] if beta else []),
         )
 
 
@@ -220,7 +231,9 @@ def _causes(report: Report) -> Iterator[str]:
 
 def _moved(report: Report) -> Iterator[str]:
     """Whether the whole interval of the KL says that the model stayed where it was, or went far."""
-    kl, beta = _drift(report, "kl_from_reference"), report.figures.get("dpo", {}).get("beta")
+    kl, beta = _drift(report, "kl_from_reference"), number(report.figures.get("dpo", {}), "beta")
+    if beta is None:  # it was trained elsewhere, and nothing is known of how
+        return
     if kl.value is not None and kl.high is not None and kl.high < _SMALL_KL:
         yield _sentence(
             f"The model hardly moved ({kl.value:.2f} nats, at most {kl.high:.2f}): β {beta} is too high, or the "

@@ -110,6 +110,18 @@ def variants(
     """
     config = load_config(folder)
     adapter = next((key for key in axes if key.startswith("lora.") and len(axes[key]) > 1), None)
+    if not config.trains_dpo:
+        raise ConfigError(
+            "there is no DPO training to sweep: dpo.from brings a model that is trained already",
+            where=str(folder / CONFIG_NAME),
+            remedy="compare it with fairlead run, or train DPO here",
+        )
+    if adapter is not None and config.sft is not None and not config.trains_sft:
+        raise ConfigError(
+            f"{adapter} may be read by nothing: DPO goes on training an adapter of sft.from, with its rank and targets",
+            where=str(folder / CONFIG_NAME),
+            remedy="sweep keys of dpo.",
+        )
     if adapter is not None and config.sft is not None:
         raise ConfigError(
             f"{adapter} is SFT's too, so every value would have another reference",

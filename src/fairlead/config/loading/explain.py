@@ -165,7 +165,7 @@ def _types_at(
     for part in path:
         field_types: list[Any] = []
         for member in _sections(annotations, data):
-            field = member.model_fields.get(str(part))
+            field = member.fields_by_key().get(str(part))
             field_types += [field.annotation] if field else []
         if isinstance(data, list) or not field_types:
             field_types += [item for annotation in annotations if (item := item_annotation(annotation)) is not None]
@@ -205,10 +205,10 @@ def _unknown_key(key: str, sections: Sequence[type[Section]]) -> str:
     for section in sections:
         if key in section.renamed:
             return f"was renamed to {section.renamed[key]}"
-    known = [name for section in sections for name in section.model_fields]
+    known = [name for section in sections for name in section.fields_by_key()]
     return f"unknown key, {known_names(key, dict.fromkeys(known))}" if known else "unknown key"
 
 
 def _is_secret(section: type[Section], key: str) -> bool:
-    field = section.model_fields.get(key)
+    field = section.fields_by_key().get(key)
     return field is not None and NeverQuoted in field.metadata

@@ -1,0 +1,1 @@
+"""Models made elsewhere: their files, and whether they fit the base."""

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from fairlead.config.project import Config
 from fairlead.documents.report import Report, TableRow
-from fairlead.pipeline.graph import ALL
+from fairlead.pipeline.graph import ALL, IMPORTED
 from tests.support.projects import REPO, tiny_config
 
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -57,6 +57,17 @@ def test_the_table_of_stages_is_the_graph() -> None:
         assert code(function) == [f"{module}.py"]
         declared = {str(output) for config in configs for output in stage.inputs_for(config)}
         assert {name for name in code(reads) if "/" in name} == declared, stage.name
+        assert code(makes) == [output.name for output in (*stage.outputs, *stage.records)], stage.name
+
+
+def test_the_table_of_imported_stages_is_the_graph() -> None:
+    documented = {code(cells[0])[0]: cells for cells in rows(section("Models made elsewhere"))}
+    assert list(documented) == [stage.name for stage in IMPORTED]
+    for stage in IMPORTED:
+        _, function, reads, makes = documented[stage.name]
+        module = stage.function.partition(":")[0].removeprefix("fairlead.").replace(".", "/")
+        assert code(function) == [f"{module}.py"]
+        assert [name for name in code(reads) if "/" in name] == [str(output) for output in stage.inputs]
         assert code(makes) == [output.name for output in (*stage.outputs, *stage.records)], stage.name
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fairlead.documents.base import Document
 from fairlead.documents.gate import Candidate
-from fairlead.documents.origin import Origin
+from fairlead.documents.training import Origin
 
 
 class ReleaseEvidence(Document):

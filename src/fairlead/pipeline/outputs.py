@@ -10,12 +10,11 @@ from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import GateRecord
-from fairlead.documents.origin import Origin
 from fairlead.documents.pairs import JudgeCounts, PairCounts
 from fairlead.documents.prepare import PrepareCounts
 from fairlead.documents.qualification import Qualification
 from fairlead.documents.report import Report
-from fairlead.documents.training import DpoResult
+from fairlead.documents.training import DpoResult, Origin
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
 

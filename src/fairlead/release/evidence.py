@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.documents.gate import Candidate, GateRecord
-from fairlead.documents.origin import Origin
 from fairlead.documents.report import Report
+from fairlead.documents.training import Origin
 from fairlead.errors import ArtifactError, DataError
 from fairlead.gate.stage import weights
 from fairlead.pipeline.artifacts import Artifact

@@ -8,9 +8,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from fairlead.config.release import ReleaseSettings
 from fairlead.documents.gate import Candidate, GateRecord
-from fairlead.documents.origin import Origin
 from fairlead.documents.release import ReleaseEvidence
 from fairlead.documents.report import Report
+from fairlead.documents.training import Origin
 from fairlead.escape import code_span, markdown, one_line
 from fairlead.gate.output import criteria_markdown, waiver
 from fairlead.records import ModelPair

@@ -15,7 +15,7 @@ from peft import LoraConfig
 from fairlead.config.loading.base_model import ADAPTER_CONFIG
 from fairlead.config.model import ModelSection
 from fairlead.config.stage_settings import ImportedDpoSettings, ImportedSftSettings
-from fairlead.documents.origin import Origin
+from fairlead.documents.training import Origin
 from fairlead.files import disk_errors, hash_file
 from fairlead.models.adapters import dpo_start, variants_of
 from fairlead.models.imported.adapter_config import check_adapter_config

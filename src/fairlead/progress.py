@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -35,6 +35,18 @@ class Progress(Protocol):
 
     def task(self, stage: str, what: str, total: int) -> AbstractContextManager[Task]:
         """Opens a bar for `total` units of work."""
+
+
+def adding(bar: Task) -> Callable[[int], None]:
+    """A function that is told how many more units of work are done."""
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        bar.update(done)
+
+    return advance
 
 
 class Silent:

@@ -40,18 +40,18 @@ def output(*arguments: str) -> str:
 def test_a_person_scores_a_file_without_a_project(judge: str, server: JudgeServer, tmp_path: Path) -> None:
     rows = [{"question": f"q{n}", "response": f"quality={n}", "contexts": ["c"]} for n in (4, 8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    asked = ("judge", "score", "rows.jsonl", "--judge", judge, "--criterion", "faithfulness", "--out", "scored.jsonl")
-    first = fairlead(*asked, cwd=tmp_path)
+    file, out, folder = str(tmp_path / "rows.jsonl"), str(tmp_path / "scored.jsonl"), str(tmp_path)
+    asked = ("judge", "score", file, "--judge", judge, "--criterion", "faithfulness", "--out", out, "-C", folder)
+    first = fairlead(*asked)
     assert first.returncode == 0, first.stderr
     assert "faithfulness  6.00" in first.stdout
-    assert "wrote scored.jsonl" in first.stdout
-    assert [row["scores"] for _, row in read_jsonl(tmp_path / "scored.jsonl")] == [
-        {"faithfulness": 4.0}, {"faithfulness": 8.0},
-    ]  # fmt: skip
-    without = fairlead("judge", "score", "rows.jsonl", cwd=tmp_path)
-    assert (without.returncode, without.stderr) == (
-        3, "fairlead: judge score: no judge is named, and there is no project here — name one: --judge openai:MODEL\n"
-    )  # fmt: skip
+    assert f"wrote {out}" in first.stdout
+    assert [row["scores"]["faithfulness"] for _, row in read_jsonl(Path(out))] == [4.0, 8.0]
+    without = fairlead("judge", "score", file, "-C", folder)
+    assert without.returncode == 3
+    assert without.stderr == (
+        "fairlead: judge score: no judge is named, and there is no project here — name one: --judge openai:MODEL\n"
+    )
     assert server.stats.paid == 2
 
 

@@ -102,6 +102,7 @@ def test_a_model_on_this_machine_draws_the_same_again(tmp_path: Path, tiny_model
         ({"recipe": "best"}, r"pairs\.recipe: unknown value 'best', known: best_worst, all, revision"),
         ({"recipe": "revision"}, "recipe revision needs constitution"),
         ({"few_shot": 2}, "few_shot needs examples"),
+        ({"constitution": []}, "constitution: holds no list of principles"),
         ({"model": lambda prompt: None}, "gave no answer"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import fairlead
+from fairlead.config.judges import OpenAISettings
 from fairlead.errors import BudgetError, FairleadError, JudgeError
 from fairlead.files import read_jsonl
 from fairlead.llm.store.reply_store import ReplyStore
@@ -196,7 +197,7 @@ def test_answers_are_written_with_their_scores(judge: str, tmp_path: Path) -> No
 # --- who answers -------------------------------------------------------------------------------------------------
 
 
-def evaluated(model: Any, judge: str, folder: Path, **options: Any) -> fairlead.JudgedAnswers:
+def evaluated(model: Any, judge: Any, folder: Path, **options: Any) -> fairlead.JudgedAnswers:
     options = {"prompts": ["question 1", "question 2"], **options}
     return fairlead.evaluate_alignment(model, judge=judge, folder=folder, progress=False, **options)
 
@@ -265,6 +266,19 @@ def test_a_model_by_object_by_path_and_as_an_adapter(judge: str, tmp_path: Path,
 
 def texts(answers: Sequence[Any]) -> list[str | None]:
     return [answer.answer for answer in answers]
+
+
+def test_a_judge_that_cannot_be_told_a_criterion_is_refused_before_the_model_answers(tmp_path: Path) -> None:
+    asked: list[str] = []
+    judge: Any = {"kind": "rubric", "checks": [{"kind": "length", "name": "short", "max_chars": 3}]}
+    with pytest.raises(FairleadError, match="cannot judge by the criterion clarity"):
+        evaluated(asked.append, judge, tmp_path, criteria=["clarity"])
+    assert asked == []
+
+
+def test_settings_of_a_judge_are_taken_as_they_are(server: JudgeServer, tmp_path: Path) -> None:
+    settings = OpenAISettings(kind="openai", model="m", base_url=server.base_url, api_key_env=None)
+    assert evaluated(lambda prompt: "quality=4", settings, tmp_path).mean == 4.0
 
 
 def test_a_tokenizer_in_the_wrong_place_is_named(judge: str, tmp_path: Path, tiny_model: Path) -> None:

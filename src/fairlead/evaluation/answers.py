@@ -12,6 +12,7 @@ from fairlead.models.generation import CompletionRequest, LocalGenerator
 from fairlead.models.resumable import generate_resumable
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
+from fairlead.progress import adding
 from fairlead.records import Completion, Prompt, Sampling, to_json
 
 _BATCHES_PER_CHUNK = 16  # within a chunk the batch stays full; at its end it runs empty
@@ -26,14 +27,8 @@ def run(context: Context[AnswersSettings]) -> Metrics:
     variants = variants_of(files.trained_models(context.inputs))
     requests = [CompletionRequest(prompt, sampling, model=name) for prompt in prompts for name in variants]
     host = VariantLoader(model, context.folder, variants)
-    known = 0
     with context.progress.task("answers", "held-out prompts", len(requests)) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal known
-            known += count
-            bar.update(known)
-
+        advance = adding(bar)
         completions = generate_resumable(
             LocalGenerator(host, batch_size=section.batch_size, advance=advance),
             requests,

@@ -162,8 +162,8 @@ class PromptedJudge:
         )
 
     def _score_request(self, item: Answer, priority: int) -> ChatRequest:
-        shown = [item.prompt.text, item.text, *([_source_of(item.prompt)] if self._shows_source else [])]
-        prompt, answer, *source = self._texts(*shown)
+        source_text = [_source_of(item.prompt)] if self._shows_source else []
+        prompt, answer, *source = self._texts(item.prompt.text, item.text, *source_text)
         messages = self._score.messages(
             prompt=prompt,
             answer=answer,

@@ -19,6 +19,7 @@ from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences.drawing import Draw, completions_of, requests_for
 from fairlead.preferences.prompt_variants import read_constitution
+from fairlead.progress import adding
 from fairlead.records import Completion, Prompt, content_id, to_json
 
 _BATCHES_PER_CHUNK = 8  # within a chunk the batch stays full; a kill loses the chunk under way
@@ -35,13 +36,7 @@ def run(context: Context[SampleSettings]) -> Metrics:
     kinds = 1 + bool(section.few_shot) + len(section.models)
     total = len(prompts) * (kinds * per_prompt + (2 if section.constitution else 0))
     with context.progress.task("sample", "completions", total) as bar:
-        known = 0
-
-        def advance(count: int) -> None:
-            nonlocal known
-            known += count
-            bar.update(known)
-
+        advance = adding(bar)
         host = VariantLoader(model, context.folder, variants)
         policy = LocalGenerator(host, batch_size=section.batch_size, advance=advance)
         completions = completions_of(

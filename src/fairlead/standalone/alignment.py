@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.models.generation import CompletionRequest
-from fairlead.progress import Progress
+from fairlead.progress import Progress, adding
 from fairlead.records import Sampling
 from fairlead.standalone.answering import name_of, open_answerer
 from fairlead.standalone.inputs import GivenAnswer, prompts_from
@@ -14,6 +14,7 @@ from fairlead.standalone.judging import (
     MAX_MISSING,
     CriteriaLike,
     JudgeLike,
+    judges_by_row,
     opened,
     progress_of,
     read_criteria,
@@ -58,23 +59,19 @@ def evaluate_alignment(
     Raises:
         FairleadError: with what is wrong and what would be right.
     """
-    where_shown, wanted = progress_of(progress), read_criteria(criteria)
-    asked = prompts_from(prompts, system=system, sourced=any(criterion.source for criterion in wanted))
+    bars, judged_criteria = progress_of(progress), read_criteria(criteria)
+    asked = prompts_from(prompts, system=system, sourced=any(criterion.source for criterion in judged_criteria))
     with opened(judge, Path(folder)) as open_judge:  # before the model answers: a wrong judge is found at once
+        judges = judges_by_row(open_judge, judged_criteria)
         sampling = Sampling(temperature, top_p, max_new_tokens)
         requests = [CompletionRequest(prompt, sampling, model=name_of(model)) for prompt in asked]
-        ended = 0
-        with where_shown.task("answers", "prompts", len(requests)) as bar:
-
-            def advance(count: int) -> None:
-                nonlocal ended
-                ended += count
-                bar.update(ended)
-
-            with open_answerer(model, tokenizer, batch_size=batch_size, seed=seed, advance=advance) as answer:
-                completions = answer(requests)
+        with (
+            bars.task("answers", "prompts", len(requests)) as bar,
+            open_answerer(model, tokenizer, batch_size=batch_size, seed=seed, advance=adding(bar)) as answer,
+        ):
+            completions = answer(requests)
         answers = [
             GivenAnswer(prompt, None if completion is None else completion.text)
             for prompt, completion in zip(asked, completions, strict=True)
         ]
-        return score_all(answers, open_judge, wanted, max_missing=max_missing, progress=where_shown)
+        return score_all(answers, open_judge.name, judges, max_missing=max_missing, progress=bars)

@@ -74,8 +74,8 @@ def _loaded(name: str) -> tuple[Any, Any]:
     if not isinstance(base, str) or not base:
         raise ModelError("the adapter names no base model", where=name, remedy="load both, and give the model itself")
     section = ModelSection(name=base)
-    own = str(folder) if (folder / "tokenizer_config.json").is_file() else None
-    return load_adapter(load_base(section, Path()), folder).eval(), load_tokenizer(section, Path(), own)
+    tokenizer_folder = str(folder) if (folder / "tokenizer_config.json").is_file() else None
+    return load_adapter(load_base(section, Path()), folder).eval(), load_tokenizer(section, Path(), tokenizer_folder)
 
 
 def _tokenizer_of(model: Any, tokenizer: Any) -> Any:

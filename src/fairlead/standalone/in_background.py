@@ -6,15 +6,15 @@ The calls without `_async` may be used on a running loop too, as in a notebook; 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from fairlead.progress import Progress, Task
 from fairlead.standalone import alignment, preferences, scoring
 from fairlead.standalone.judging import progress_of
-from fairlead.standalone.results import JudgedAnswers, PreferenceSet
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,16 +27,16 @@ class _CancelledError(BaseException):
 class _Cancellable:
     """Shows progress elsewhere, and ends the work at its next step once it is cancelled."""
 
-    def __init__(self, shown: Progress) -> None:
-        self._shown, self.cancelled = shown, threading.Event()
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self.cancelled = progress, threading.Event()
 
     def line(self, text: str) -> None:
-        self._shown.line(text)
+        self._progress.line(text)
 
     @contextmanager
     def task(self, stage: str, what: str, total: int) -> Iterator[Task]:
         cancelled = self.cancelled
-        with self._shown.task(stage, what, total) as bar:
+        with self._progress.task(stage, what, total) as bar:
 
             class _Step:
                 def update(self, done: int, *, total: int | None = None) -> None:
@@ -47,29 +47,28 @@ class _Cancellable:
             yield _Step()
 
 
-async def _in_thread(call: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Awaits a call that works in a thread; where the task is cancelled, the work ends at its next step."""
-    progress = _Cancellable(progress_of(kwargs.pop("progress", True)))
-    work = asyncio.ensure_future(asyncio.to_thread(call, *args, progress=progress, **kwargs))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        progress.cancelled.set()
-        await asyncio.wait([work])
-        work.exception()
-        raise
+def _awaited(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """The call as a coroutine that works in a thread; where its task is cancelled, the work ends at its next step."""
+
+    @functools.wraps(call)
+    async def in_thread(*args: P.args, **kwargs: P.kwargs) -> R:
+        bars: Any = kwargs.pop("progress", True)
+        progress = _Cancellable(progress_of(bars))
+        options: Any = {**kwargs, "progress": progress}
+        work = asyncio.ensure_future(asyncio.to_thread(call, *args, **options))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            progress.cancelled.set()
+            await asyncio.wait([work])
+            work.exception()
+            raise
+
+    in_thread.__name__ = f"{call.__name__}_async"
+    in_thread.__qualname__ = in_thread.__name__
+    return in_thread
 
 
-async def evaluate_alignment_async(*args: Any, **kwargs: Any) -> JudgedAnswers:
-    """`evaluate_alignment`, awaited."""
-    return await _in_thread(alignment.evaluate_alignment, args, kwargs)
-
-
-async def score_answers_async(*args: Any, **kwargs: Any) -> JudgedAnswers:
-    """`score_answers`, awaited."""
-    return await _in_thread(scoring.score_answers, args, kwargs)
-
-
-async def build_preferences_async(*args: Any, **kwargs: Any) -> PreferenceSet:
-    """`build_preferences`, awaited."""
-    return await _in_thread(preferences.build_preferences, args, kwargs)
+evaluate_alignment_async = _awaited(alignment.evaluate_alignment)
+score_answers_async = _awaited(scoring.score_answers)
+build_preferences_async = _awaited(preferences.build_preferences)

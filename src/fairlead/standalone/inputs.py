@@ -32,7 +32,7 @@ class GivenAnswer:
     text: str | None
 
 
-def prompts_from(given: Any, *, system: str | None = None, sourced: bool = False) -> list[Prompt]:
+def prompts_from(rows: Any, *, system: str | None = None, sourced: bool = False) -> list[Prompt]:
     """Prompts of texts, of rows {prompt, gold?, cluster?, source?}, or of a file of such rows.
 
     Args:
@@ -46,13 +46,13 @@ def prompts_from(given: Any, *, system: str | None = None, sourced: bool = False
     def read(row: Row) -> Prompt:
         return (sourced_prompt_row if sourced else prompt_row)(_with_prompt(row))
 
-    prompts = [_item(item, read, number, sourced) for number, item in enumerate(_rows(given, "prompts"), 1)]
+    prompts = [_item(item, read, number, sourced) for number, item in enumerate(_rows(rows, "prompts"), 1)]
     if not prompts:
         raise DataError("is empty", where="prompts", remedy="give at least one prompt")
     return [with_system(prompt, system) for prompt in prompts]
 
 
-def answers_from(given: Any, *, sourced: bool = False) -> list[GivenAnswer]:
+def answers_from(rows: Any, *, sourced: bool = False) -> list[GivenAnswer]:
     """Answers of rows {prompt, answer, gold?, cluster?, source?}, or of a file of such rows.
 
     Raises:
@@ -64,35 +64,35 @@ def answers_from(given: Any, *, sourced: bool = False) -> list[GivenAnswer]:
 
     answers = [
         _read(read, row if isinstance(row, FileRow) else _file_row(row, "rows", n))
-        for n, row in enumerate(_rows(given, "rows"), 1)
+        for n, row in enumerate(_rows(rows, "rows"), 1)
     ]
     if not answers:
         raise DataError("is empty", where="rows", remedy='give at least one row {"prompt": …, "answer": …}')
     return answers
 
 
-def examples_from(given: Any) -> list[Example]:
+def examples_from(rows: Any) -> list[Example]:
     """Examples {prompt, answer} of a file or of rows, for prompts that show some first."""
-    if isinstance(given, str | Path):
-        return read_examples(Path(given))
-    if all(isinstance(item, Example) for item in given):
-        return list(given)
-    answers = answers_from(given)
+    if isinstance(rows, str | Path):
+        return read_examples(Path(rows))
+    if all(isinstance(item, Example) for item in rows):
+        return list(rows)
+    answers = answers_from(rows)
     return [Example(answer.prompt, answer.text) for answer in answers if answer.text]
 
 
-def _rows(given: Any, what: str) -> Iterable[Any]:
+def _rows(rows: Any, what: str) -> Iterable[Any]:
     """The items: rows of a file, of a data frame, or of whatever can be iterated."""
-    if isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix.lower() in SUFFIXES):
-        return read_rows(Path(given))
-    if isinstance(given, str | bytes | Mapping):
+    if isinstance(rows, Path) or (isinstance(rows, str) and Path(rows).suffix.lower() in SUFFIXES):
+        return read_rows(Path(rows))
+    if isinstance(rows, str | bytes | Mapping):
         remedy = "give a list, or the path of a file (.jsonl, .json, .parquet)"
         raise DataError("is one text or row, and several are expected", where=what, remedy=remedy)
-    if hasattr(given, "columns") and hasattr(given, "to_dict"):  # a pandas frame; iterating it gives its columns
-        return [{str(name): _plain(value) for name, value in row.items()} for row in given.to_dict("records")]
-    if not isinstance(given, Iterable):
-        raise DataError(f"is of type {type(given).__name__}", where=what, remedy="give a list of texts or rows")
-    return given
+    if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas frame; iterating it gives its columns
+        return [{str(name): _plain(value) for name, value in row.items()} for row in rows.to_dict("records")]
+    if not isinstance(rows, Iterable):
+        raise DataError(f"is of type {type(rows).__name__}", where=what, remedy="give a list of texts or rows")
+    return rows
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ OVERALL = "judge_score"  # the row of a judge that is asked by its own criteria
 MAX_MISSING = 0.1
 
 
-class _Given(Section):
+class _Criteria(Section):
     criteria: Criteria
 
 
@@ -44,9 +44,9 @@ def read_criteria(criteria: CriteriaLike | None) -> list[JudgedCriterion]:
     """
     data = {"criteria": [] if criteria is None else criteria}
     try:
-        return _Given.model_validate(data).criteria
+        return _Criteria.model_validate(data).criteria
     except ValidationError as error:
-        raise ConfigError(explain(error, data, _Given)) from error
+        raise ConfigError(explain(error, data, _Criteria)) from error
 
 
 @contextmanager
@@ -80,25 +80,34 @@ def collect(judgements: Iterator[R], bar: Task) -> list[R]:
     return collected
 
 
+def judges_by_row(judge: Judge, criteria: Sequence[JudgedCriterion]) -> list[tuple[str, Judge]]:
+    """The rows of the result, each with the judge that is asked for it: by each criterion, or by its own if none.
+
+    Raises:
+        ConfigError: if the judge cannot be told a criterion.
+    """
+    return [(criterion.name, by_criterion(judge, criterion)) for criterion in criteria] or [(OVERALL, judge)]
+
+
 def score_all(
     answers: Sequence[GivenAnswer],
-    judge: Judge,
-    criteria: Sequence[JudgedCriterion],
+    judge: str,
+    judges: Sequence[tuple[str, Judge]],
     *,
     max_missing: float,
     progress: Progress,
 ) -> JudgedAnswers:
-    """The scores of all answers by every criterion, or by the judge's own where none is named.
+    """The scores of all answers by every criterion.
+
+    Args:
+        judge: name of the judge, for the result.
+        judges: as `judges_by_row` makes them.
 
     Raises:
         JudgeError: if more than `max_missing` of the scores that the judge was asked for are missing.
         BudgetError: if its budget is spent; what came in before is in the ledger.
     """
-    asked = [(criterion.name, by_criterion(judge, criterion)) for criterion in criteria] or [(OVERALL, judge)]
-    return JudgedAnswers(
-        judge.name,
-        tuple(_scores(name, of_criterion, answers, max_missing, progress) for name, of_criterion in asked),
-    )
+    return JudgedAnswers(judge, tuple(_scores(row, of_row, answers, max_missing, progress) for row, of_row in judges))
 
 
 def _scores(

@@ -20,7 +20,7 @@ from fairlead.models.generation import CompletionRequest
 from fairlead.preferences.drawing import completions_of, count_of
 from fairlead.preferences.pairing import comparisons_for, preferences_from
 from fairlead.preferences.prompt_variants import read_constitution
-from fairlead.progress import Progress
+from fairlead.progress import Progress, adding
 from fairlead.records import Comparison, Completion, Example, Prompt, Verdict
 from fairlead.standalone.answering import Answerer, name_of, open_answerer
 from fairlead.standalone.inputs import examples_from, prompts_from
@@ -83,28 +83,23 @@ def build_preferences(
         },
         {"recipe": recipe, "judged_by": judged_by, "margin": margin, "max_missing": max_missing},
     )  # fmt: skip
-    where_shown, asked = progress_of(progress), prompts_from(prompts, system=system)
+    bars, asked = progress_of(progress), prompts_from(prompts, system=system)
     shots, principles = _shots(few_shot, examples), _principles(constitution)
     with opened(judge, Path(folder)) as open_judge:
-        with where_shown.task("sample", "completions", count_of(len(asked), sections.sample)) as bar:
-            ended = 0
-
-            def advance(count: int) -> None:
-                nonlocal ended
-                ended += count
-                bar.update(ended)
-
-            with open_answerer(model, tokenizer, batch_size=batch_size, seed=seed, advance=advance) as answer:
-                completions = completions_of(
-                    asked,
-                    sections.sample,
-                    name_of(model),
-                    _every_answer(answer),
-                    seed=seed,
-                    examples=shots,
-                    principles=principles,
-                )
-        return _judged(asked, completions, open_judge, sections.pairs, where_shown)
+        with (
+            bars.task("sample", "completions", count_of(len(asked), sections.sample)) as bar,
+            open_answerer(model, tokenizer, batch_size=batch_size, seed=seed, advance=adding(bar)) as answer,
+        ):
+            completions = completions_of(
+                asked,
+                sections.sample,
+                name_of(model),
+                _every_answer(answer),
+                seed=seed,
+                examples=shots,
+                principles=principles,
+            )
+        return _judged(asked, completions, open_judge, sections.pairs, bars)
 
 
 def _sections(sample: dict[str, Any], pairs: dict[str, Any]) -> _Pieces:
@@ -131,7 +126,13 @@ def _shots(few_shot: int, examples: Any) -> list[Example]:
 def _principles(constitution: Path | str | Sequence[str] | None) -> list[str]:
     if constitution is None:
         return []
-    return read_constitution(Path(constitution)) if isinstance(constitution, str | Path) else list(constitution)
+    if isinstance(constitution, str | Path):
+        return read_constitution(Path(constitution))
+    principles = list(constitution)
+    if not principles or not all(isinstance(principle, str) and principle.strip() for principle in principles):
+        remedy = 'give a list of texts, such as ["The answer is polite."], or a YAML file of them'
+        raise DataError("holds no list of principles", where="constitution", remedy=remedy)
+    return principles
 
 
 def _every_answer(answer: Answerer) -> Callable[[Sequence[CompletionRequest]], list[Completion]]:

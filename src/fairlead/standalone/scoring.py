@@ -11,6 +11,7 @@ from fairlead.standalone.judging import (
     MAX_MISSING,
     CriteriaLike,
     JudgeLike,
+    judges_by_row,
     opened,
     progress_of,
     read_criteria,
@@ -37,7 +38,8 @@ def score_answers(
     Raises:
         FairleadError: with what is wrong and what would be right.
     """
-    where_shown, wanted = progress_of(progress), read_criteria(criteria)
-    answers = answers_from(rows, sourced=any(criterion.source for criterion in wanted))
+    bars, judged_criteria = progress_of(progress), read_criteria(criteria)
+    answers = answers_from(rows, sourced=any(criterion.source for criterion in judged_criteria))
     with opened(judge, Path(folder)) as open_judge:
-        return score_all(answers, open_judge, wanted, max_missing=max_missing, progress=where_shown)
+        judges = judges_by_row(open_judge, judged_criteria)
+        return score_all(answers, open_judge.name, judges, max_missing=max_missing, progress=bars)

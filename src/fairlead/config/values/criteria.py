@@ -67,13 +67,13 @@ class JudgedCriterion(Section):
     @classmethod
     def _built_in(cls, value: Any) -> Any:
         """A name alone, or a mapping without a text, is a built-in criterion."""
-        given = {"name": value} if isinstance(value, str) else value
-        if not isinstance(given, dict) or given.get("text") is not None or not isinstance(given.get("name"), str):
-            return given
-        built_in = BUILT_IN.get(given["name"])
+        fields = {"name": value} if isinstance(value, str) else value
+        if not isinstance(fields, dict) or fields.get("text") is not None or not isinstance(fields.get("name"), str):
+            return fields
+        built_in = BUILT_IN.get(fields["name"])
         if built_in is None:
-            raise ValueError(f"is not a built-in criterion, {known_names(given['name'], BUILT_IN)}; or give its text")
-        return {"source": built_in.source, **given, "text": built_in.text}
+            raise ValueError(f"is not a built-in criterion, {known_names(fields['name'], BUILT_IN)}; or give its text")
+        return {"source": built_in.source, **fields, "text": built_in.text}
 
 
 def _as_list(value: Any) -> Any:

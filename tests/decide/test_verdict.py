@@ -145,6 +145,7 @@ def test_targets_come_from_the_gate_where_none_are_given() -> None:
         Criterion(figure="table.good.dpo", at_least=0.6),
         Criterion(figure="table.good.dpo", above=0.7),
         Criterion(figure="table.other.delta_low", above=0),
+        Criterion(figure="table.faithfulness.dpo", at_least=7),
         Criterion(figure="leaks", at_most=0),
     ]
     assert targets_of(DecideSection(), gate, ["good"]) == [Target(metric="good", at_least=0.7)]

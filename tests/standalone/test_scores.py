@@ -6,7 +6,9 @@ import asyncio
 import builtins
 import importlib.util
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from fairlead.config.judges import OpenAISettings
 from fairlead.errors import BudgetError, FairleadError, JudgeError
 from fairlead.files import read_jsonl
 from fairlead.llm.store.reply_store import ReplyStore
+from fairlead.progress import Task
 from fairlead.records import Prompt, ScoreState
 from tests.support.judging import says
 from tests.support.misbehaving import JudgeServer
@@ -298,21 +301,43 @@ def test_both_forms_work_on_a_running_event_loop(judge: str, tmp_path: Path) -> 
     assert blocking == awaited
 
 
-def test_a_cancelled_call_ends_and_keeps_what_was_paid_for(tmp_path: Path) -> None:
-    async def cancelled(judge: str, server: JudgeServer) -> None:
-        rows = [{"prompt": f"question {n}", "answer": "quality=5"} for n in range(200)]
-        work = asyncio.create_task(fairlead.score_answers_async(rows, judge, folder=tmp_path, progress=False))
-        while not server.stats.paid:
-            await asyncio.sleep(0.01)
+class Paused:
+    """A progress that stops the work at its first step until it may go on."""
+
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+        self.begun, self.may_go_on = threading.Event(), threading.Event()
+
+    def line(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def task(self, stage: str, what: str, total: int) -> Iterator[Task]:
+        yield self
+
+    def update(self, done: int, *, total: int | None = None) -> None:
+        self.steps.append(done)
+        self.begun.set()
+        self.may_go_on.wait(30)
+
+
+def test_a_cancelled_call_ends_and_keeps_what_was_paid_for(judge: str, server: JudgeServer, tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "answer": "quality=5"} for n in range(40)]
+    paused = Paused()
+
+    async def cancelled() -> None:
+        work = asyncio.create_task(fairlead.score_answers_async(rows, judge, folder=tmp_path, progress=paused))
+        await asyncio.to_thread(paused.begun.wait, 30)
         work.cancel()
+        await asyncio.sleep(0)  # the coroutine learns of it
+        paused.may_go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await work
 
-    with JudgeServer(latency=0.05) as server:
-        asyncio.run(cancelled(f"openai:m@{server.base_url}", server))
-        assert server.stats.paid < 200
-        with ReplyStore.of_project(tmp_path) as store:
-            assert len(store.replies()) == server.stats.paid
+    asyncio.run(cancelled())
+    assert paused.steps == [1]
+    with ReplyStore.of_project(tmp_path) as store:
+        assert len(store.replies()) == server.stats.paid >= 1
 
 
 def test_prompts_of_several_forms(judge: str, tmp_path: Path) -> None:

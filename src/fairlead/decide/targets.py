@@ -13,10 +13,13 @@ from fairlead.errors import ConfigError
 def targets_of(section: DecideSection, criteria: Sequence[Criterion] | None, metrics: Sequence[str]) -> list[Target]:
     """`decide.targets`, or, if not set, the gate's lower bounds on `table.<metric>.dpo`.
 
+    The rows of `eval.criteria` are no metrics here: candidates are not scored by them, so the gate's bounds on them are
+    not targets.
+
     Raises:
         ConfigError: if there are none, one names an unknown metric, or no number of prompts could show that it is met.
     """
-    targets = _of_gate(criteria or []) if section.targets is None else section.targets
+    targets = _of_gate(criteria or [], (*metrics, JUDGE_SCORE)) if section.targets is None else section.targets
     where = "gate.criteria" if section.targets is None else "decide.targets"
     if not targets:
         raise ConfigError(
@@ -44,13 +47,13 @@ def _check(target: Target, metrics: Sequence[str], where: str) -> None:
         )
 
 
-def _of_gate(criteria: Sequence[Criterion]) -> list[Target]:
-    """The highest lower bound on the trained model's mean of each metric."""
+def _of_gate(criteria: Sequence[Criterion], metrics: Sequence[str]) -> list[Target]:
+    """The highest lower bound on the trained model's mean of each of the metrics."""
     highest: dict[str, float] = {}
     for criterion in criteria:
         figure = criterion.figure
         metric = figure.removeprefix("table.").removesuffix(".dpo")
         bounds = [bound for bound in (criterion.above, criterion.at_least) if bound is not None]
-        if figure == f"table.{metric}.dpo" and bounds:
+        if figure == f"table.{metric}.dpo" and bounds and metric in metrics:
             highest[metric] = max([*bounds, *([highest[metric]] if metric in highest else [])])
     return [Target(metric=metric, at_least=bound) for metric, bound in highest.items()]

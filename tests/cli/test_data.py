@@ -73,7 +73,7 @@ def test_the_command_that_mends_repeats_what_was_given_and_can_be_pasted(tmp_pat
 def test_a_file_without_a_usable_row_is_a_report_that_fails(tmp_path: Path) -> None:
     same = {"prompt": "q", "chosen": "a", "rejected": "a"}
     report = json.loads(fairlead_output("check", row(tmp_path, same, same), "--json", status=5))
-    assert report["pairs"] == 0
+    assert report["rows"] == 0
     assert [f["rows"] for f in report["findings"] if f["check"] == "identical"] == [["1", "2"]]
     assert "identical" in fairlead_output("check", row(tmp_path, same), status=5)
 
@@ -116,7 +116,7 @@ def test_equal_ratings_never_make_a_pair(tmp_path: Path) -> None:
     report = json.loads(fairlead_output("check", row(tmp_path, rated, good), "--json", status=5))
     [equal] = [finding for finding in report["findings"] if finding["check"] == "equal_ratings"]
     assert (equal["status"], equal["rows"]) == ("fail", ["1"])
-    assert report["pairs"] == 1
+    assert report["rows"] == 1
 
 
 def test_overlap_with_the_eval_set(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.data.text_quality import (
+from fairlead.data.checks.text_quality import (
     foreign_script,
     has_email,
     is_truncated,

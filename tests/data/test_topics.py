@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.data.topics import Topics, topics_of
+from fairlead.data.checks.topics import Topics, topics_of
 from fairlead.records import Prompt
 
 SUBJECTS = {

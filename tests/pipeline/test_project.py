@@ -27,6 +27,7 @@ from tests.support.projects import tiny_config, write_config
 
 STAGES = [
     "prepare",
+    "rows_check",
     "decide",
     "sft",
     "sample",

@@ -35,6 +35,8 @@ Eval = Annotated[Path | None, typer.Option("--eval", help="held-out prompts that
 Similarity = Annotated[
     float, typer.Option(min=0.01, max=1, help="Jaccard similarity of 5-word shingles that makes near-duplicates")
 ]
+Model = Annotated[str | None, typer.Option("--model", help="model whose tokens of an SFT row or prompt are counted")]
+MaxLength = Annotated[int, typer.Option("--max-length", min=1, help="tokens that such a row may have")]
 Waive = Annotated[list[str] | None, typer.Option(help="check that may fail, as name=reason; may be repeated")]
 
 
@@ -88,18 +90,27 @@ def check(
     split: Split = "train",
     form: Form = None,
     similarity: Similarity = 0.8,
+    model: Model = None,
+    max_length: MaxLength = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Check preference pairs before training on them. Exit status: 0 nothing failed, 5 a check failed."""
+    """Check pairs, SFT rows or prompts before training on them. Exit status: 0 nothing failed, 5 a check failed."""
     from fairlead.data.data_files import check_file
 
-    report, _ = check_file(
-        source, split=split, form=form, evaluation=evaluation, settings=_settings(purpose, waive), similarity=similarity
+    report, read = check_file(
+        source,
+        split=split,
+        form=form,
+        evaluation=evaluation,
+        settings=_settings(purpose, waive),
+        similarity=similarity,
+        model=model,
+        max_length=max_length,
     )
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
-        _show_report(report)
+        _show_report(report, read.left_out)
     raise typer.Exit(NOT_PASSED if report.status == "fail" or (strict and report.status == "warn") else 0)
 
 
@@ -112,16 +123,26 @@ def clean(
     split: Split = "train",
     form: Form = None,
     similarity: Similarity = 0.8,
+    model: Model = None,
+    max_length: MaxLength = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Write the pairs without the rows that the named checks complain about."""
+    """Write a file without the rows that the named checks complain about."""
     from fairlead.data.data_files import check_file, clean_file
+    from fairlead.data.reading.any_rows import WORDS
 
-    report, imported = check_file(
-        source, split=split, form=form, evaluation=evaluation, settings=_settings("trial", None), similarity=similarity
+    report, read = check_file(
+        source,
+        split=split,
+        form=form,
+        evaluation=evaluation,
+        settings=_settings("trial", None),
+        similarity=similarity,
+        model=model,
+        max_length=max_length,
     )
-    summary = clean_file(report, imported, drop, to)
-    _say(summary, f"{summary['pairs']} pairs → {to}; {summary['dropped']} rows left out", as_json)
+    summary = clean_file(report, read, drop, to)
+    _say(summary, f"{summary['rows']} {WORDS[read.kind]} → {to}; {summary['dropped']} rows left out", as_json)
 
 
 @app.command("split")
@@ -232,7 +253,9 @@ def _settings(purpose: str, waive: list[str] | None) -> Any:
         raise ConfigError(str(first["msg"]).removeprefix("Value error, "), where=f"--{where}") from error
 
 
-def _show_report(report: DataCheck) -> None:
+def _show_report(report: DataCheck, left_out: str) -> None:
+    from fairlead.data.reading.any_rows import WORDS
+
     table = Table("check", "status", "figures", "rows")
     for finding in report.findings:
         figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding.figures.items())
@@ -242,7 +265,9 @@ def _show_report(report: DataCheck) -> None:
     for finding in report.findings:
         if finding.remedy:
             _line(f"{finding.check}: {finding.remedy}")
-    _line(f"{report.pairs} pairs of {report.source}: {report.status}")
+    if left_out:
+        _line(left_out)
+    _line(f"{report.rows} {WORDS[report.kind]} of {report.source}: {report.status}")
 
 
 def _short(value: Any) -> str:

@@ -18,6 +18,7 @@ CheckName = Literal[
     "near_duplicates",
     "contradictory",
     "truncated",
+    "too_long",
     "looping",
     "template_tokens",
     "mixed_languages",
@@ -44,7 +45,7 @@ class DataCheckSettings(Section):
     )
 
     drop: list[CheckName] = Field(
-        [], description="checks whose rows are left out before training, and counted; see fairlead data check"
+        [], description="checks whose rows are left out of the pairs, and counted; see fairlead data check"
     )
 
     @field_validator("drop")

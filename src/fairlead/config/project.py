@@ -189,6 +189,11 @@ class Config(Section):
         return 0 if self.decide.waive is not None or self.data.dev else self.data.dev_prompts
 
     @property
+    def sft_max_length(self) -> int | None:
+        """Tokens that a row of SFT may have; None without SFT."""
+        return None if self.sft is None else self.sft.max_length
+
+    @property
     def gate_criteria(self) -> list[Criterion]:
         """What the gate demands: its criteria, else the defaults for the pairs that are judged."""
         written = self.gate.criteria

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, Self, cast
 
-from fairlead.config.base import CountOrZero, Fraction, NamedPath, NotInKey, Section
+from fairlead.config.base import Count, CountOrZero, Fraction, NamedPath, NotInKey, Section
 from fairlead.config.checks import CheckSettings
 from fairlead.config.data import CheckName, DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
@@ -103,6 +103,17 @@ class JudgeCheckStageSettings(StageSettings):
     judge: JudgeSettings | None
     eval_judge: JudgeSettings | None
     judge_check: JudgeCheckSettings
+
+
+class RowsCheckSettings(StageSettings):
+    """The checks of the SFT rows and prompts, with the tokenizer that counts; the files' names are for the remedy."""
+
+    model: ModelSection
+    data_check: DataCheckSettings
+    similarity: Annotated[Fraction, From("data.similarity")]
+    sft_max_length: Count | None
+    sft_file: Annotated[str | None, From("data.sft"), NotInKey]
+    prompts_file: Annotated[str | None, From("data.prompts"), NotInKey]
 
 
 class SftSettings(StageSettings):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from fairlead.config.data import CheckName, DataCheckSettings
 from fairlead.config.stage_settings import DataCheckStageSettings
-from fairlead.data.quality import check_of, check_pairs
+from fairlead.data.checks.findings import check_of
+from fairlead.data.checks.quality import check_pairs
+from fairlead.data.reading.any_rows import WORDS
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError
 from fairlead.pipeline import outputs as files
@@ -76,7 +78,7 @@ def refuse_failed(report: DataCheck) -> None:
         return
     words = ", ".join(f"{f.check} ({len(f.rows)} rows)" if f.rows else f.check for f in failed)
     raise DataError(
-        f"the pairs fail these checks: {words}",
+        f"the {WORDS[report.kind]} fail these checks: {words}",
         where=report.source,
         remedy=f"{failed[0].remedy}; or waive it with a reason: data_check: {{waive: {{{failed[0].check}: why}}}}",
     )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.reading.any_rows import Kind, read_any
+from fairlead.data.reading.any_rows import read_any
+from fairlead.documents.data_check import Kind
 from fairlead.files import write_jsonl
 from fairlead.records import to_json
 

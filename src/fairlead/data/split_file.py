@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fairlead.data.reading.any_rows import WORDS, Kind, read_any
+from fairlead.data.reading.any_rows import WORDS, read_any
 from fairlead.data.splits import split_by_count
+from fairlead.documents.data_check import Kind
 from fairlead.errors import ConfigError, DataError
 from fairlead.files import write_jsonl
 from fairlead.records import Example, Preference, Prompt, to_json

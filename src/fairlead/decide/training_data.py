@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fairlead.checks import Check
 from fairlead.config.data import DataCheckSettings
-from fairlead.data.quality import check_pairs
+from fairlead.data.checks.quality import check_pairs
 from fairlead.decide.scoring import LEVEL, interval_of
 from fairlead.decide.verdict import Training
 from fairlead.documents.prepare import PrepareCounts

@@ -29,6 +29,17 @@ PREPARE = Stage(
 )
 
 
+ROWS_CHECK = Stage(
+    "rows_check",
+    "fairlead.data.rows_check:run",
+    settings=settings.RowsCheckSettings,
+    inputs=(files.SFT_ROWS, files.TASK_PROMPTS, files.EVAL_PROMPTS),
+    outputs=(files.ROWS_CHECK,),
+    headline="status",
+    summary="whether the SFT rows and prompts are fit to use",
+)
+
+
 def _decide_inputs(config: Config) -> tuple[Output[Any], ...]:
     """A waived decision reads nothing."""
     if config.decide.waive is not None:
@@ -63,7 +74,7 @@ SFT = Stage(
     "fairlead.training.sft:run",
     settings=settings.SftSettings,
     inputs=(files.SFT_ROWS,),
-    runs_after=("decide",),
+    runs_after=("rows_check", "decide"),
     outputs=(files.SFT_MODEL,),
     scratch=("checkpoints",),
     headline="validation_loss",
@@ -93,6 +104,7 @@ SAMPLE = Stage(
     settings=settings.SampleSettings,
     inputs=(files.TASK_PROMPTS, files.SFT_MODEL),
     inputs_if=_few_shot_examples,
+    runs_after=("rows_check",),
     outputs=(files.COMPLETIONS,),
     scratch=("chunks",),
     headline="completions",
@@ -136,6 +148,7 @@ DATA_CHECK = Stage(
     settings=settings.DataCheckStageSettings,
     inputs=(files.TRAIN_PAIRS, files.VALIDATION_PAIRS, files.EVAL_PROMPTS, files.PREPARE_COUNTS),
     outputs=(files.DATA_CHECK,),
+    version=2,
     headline="status",
     summary="whether the pairs are fit to train on",
 )
@@ -244,6 +257,7 @@ REPORT = Stage(
     settings=settings.ReportSettings,
     inputs=(
         files.EVAL_PROMPTS,
+        files.ROWS_CHECK,
         files.DECISION,
         files.SFT_MODEL,
         files.COMPLETIONS,
@@ -268,6 +282,7 @@ REPORT = Stage(
 
 ALL = (
     PREPARE,
+    ROWS_CHECK,
     DECIDE,
     JUDGE_CHECK,
     SFT,
@@ -297,6 +312,8 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         absent.add("sft")
     if not config.data.prompts:
         absent |= {"sample", "judge"}
+    if config.sft is None and not config.data.prompts:
+        absent.add("rows_check")
     if config.judge_check is None:
         absent.add("judge_check")
     if config.probe is None:

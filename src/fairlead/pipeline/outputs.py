@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fairlead.documents.data_check import DataCheck
+from fairlead.documents.data_check import DataCheck, RowsCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
@@ -29,6 +29,8 @@ READY_PAIRS = Output("prepare", "preferences.jsonl", datasets.preferences)
 EVAL_PROMPTS = Output("prepare", "eval.jsonl", datasets.prompts)
 DEV_PROMPTS = Output("prepare", "dev.jsonl", datasets.prompts)
 PREPARE_COUNTS = Output("prepare", "counts.json", PrepareCounts.read)
+
+ROWS_CHECK = Output("rows_check", "rows_check.json", RowsCheck.read)
 
 DECISION = Output("decide", "decision.json", Decision.read)
 DECISION_PAGE = Output("decide", "decision.md", _path)

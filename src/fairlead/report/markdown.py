@@ -53,7 +53,8 @@ def markdown(report: Report, samples: str, sweep: str = "") -> str:
         "## Training",
         diagnosis_markdown(diagnosis_of(report), figures.get("dpo", {})),
         _figures_markdown({name: figures.get(name, {}) for name in ("sft", "dpo", "pairs")}),
-        data_check_markdown(figures.get("data_check")),
+        data_check_markdown("SFT rows and prompts", figures.get("rows_check")),
+        data_check_markdown("pairs", figures.get("data_check")),
         sweep,
         "## Samples",
         samples,
@@ -98,11 +99,11 @@ def number(figures: Figures, name: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def data_check_markdown(figures: Figures | None) -> str:
-    """What the checks of the pairs warned of, and what was waived for which reason."""
+def data_check_markdown(rows: str, figures: Figures | None) -> str:
+    """What the checks of some rows warned of, and what was waived for which reason."""
     if figures is None:
         return ""
-    lines = [f"Checks of the pairs: **{figures['status']}**."]
+    lines = [f"Checks of the {rows}: **{figures['status']}**."]
     warned, waived = figures["warned"], figures["waived"]
     if isinstance(warned, list) and warned:
         lines.append(f"- warned: {', '.join(map(str, warned))}")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
 from fairlead.data.reading import comparisons
 from fairlead.data.reading.detection import NAMES
@@ -20,11 +20,11 @@ from fairlead.data.reading.readers import (
     read_row,
 )
 from fairlead.data.reading.rows import FileRow, Row, read_source
+from fairlead.documents.data_check import Kind
 from fairlead.errors import DataError, known_names
 from fairlead.records import DropReason, Example, Preference, Prompt
 
 R = TypeVar("R", Preference, Example, Prompt)
-Kind = Literal["preferences", "sft", "prompts"]  # the keys of `data` that take such rows
 WORDS: Mapping[Kind, str] = {"preferences": "pairs", "sft": "SFT rows", "prompts": "prompts"}
 
 _OF_PREFERENCES = {"chosen", "preferred_output", "chosen_response", "generations", "output_1", "fields"}

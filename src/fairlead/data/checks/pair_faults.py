@@ -2,61 +2,42 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from fairlead.data import text_quality
+from fairlead.data.checks import text_quality
+from fairlead.data.checks.faults import Faults, note_texts, spaced
 from fairlead.records import Preference, Sampled
 from fairlead.text import near_duplicates
 from fairlead.text.minhash import MinHashIndex
 from fairlead.text.repetition import texts_with_loops
-from fairlead.text.words import Vocabulary, asked
+from fairlead.text.words import Vocabulary
 
 Side = Literal["chosen", "rejected"]
 _PORTION = 2000  # pairs worked on at once
 
 
-@dataclass
-class PairFaults:
-    """Places of the pairs that have each fault.
-
-    Attributes:
-        places: by check, where the pairs stand.
-        kinds: by check, how many pairs have each kind of the fault, where it has kinds.
-    """
-
-    places: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    kinds: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-    def add(self, check: str, place: str, kind: str = "") -> None:
-        self.places[check].append(place)
-        if kind:
-            self.kinds[check][kind] += 1
-
-
-def find_faults(pairs: Sequence[Preference], places: Sequence[str], similarity: float) -> PairFaults:
+def find_faults(pairs: Sequence[Preference], places: Sequence[str], similarity: float) -> Faults:
     """The faults that are seen in the pairs themselves.
 
     Args:
         places: where each pair stands.
         similarity: Jaccard similarity of 5-word shingles from which texts count as near-duplicates.
     """
-    faults = PairFaults()
+    faults = Faults()
     _repeats(pairs, places, faults)
     _texts(pairs, places, similarity, faults)
     return faults
 
 
-def _repeats(pairs: Sequence[Preference], places: Sequence[str], faults: PairFaults) -> None:
+def _repeats(pairs: Sequence[Preference], places: Sequence[str], faults: Faults) -> None:
     """Exact duplicates (the later ones), pairs of one answer, pairs that contradict another (both of them)."""
     seen: dict[int, int] = {}
     contradictory: set[int] = set()
     for number, (pair, place) in enumerate(zip(pairs, places, strict=True)):
-        prompt, chosen, rejected = _spaced(pair.prompt.text), pair.chosen.strip(), pair.rejected.strip()
+        prompt, chosen, rejected = spaced(pair.prompt.text), pair.chosen.strip(), pair.rejected.strip()
         if not chosen or not rejected or not prompt:
             faults.add("empty", place)
         elif chosen == rejected:
@@ -73,12 +54,7 @@ def _repeats(pairs: Sequence[Preference], places: Sequence[str], faults: PairFau
         faults.add("contradictory", places[number])
 
 
-def _spaced(text: str) -> str:
-    """The text with single spaces: a prompt with one more asks the same."""
-    return " ".join(text.split())
-
-
-def _texts(pairs: Sequence[Preference], places: Sequence[str], similarity: float, faults: PairFaults) -> None:
+def _texts(pairs: Sequence[Preference], places: Sequence[str], similarity: float, faults: Faults) -> None:
     vocabulary = Vocabulary()
     index = MinHashIndex(similarity)
     for start in range(0, len(pairs), _PORTION):
@@ -97,7 +73,7 @@ def _texts(pairs: Sequence[Preference], places: Sequence[str], similarity: float
 
 
 def _near(
-    pairs: Sequence[Preference], places: Sequence[str], clusters: Sequence[int], similarity: float, faults: PairFaults
+    pairs: Sequence[Preference], places: Sequence[str], clusters: Sequence[int], similarity: float, faults: Faults
 ) -> None:
     """Pairs that nearly repeat an earlier one: under another prompt, or in both answers under the same.
 
@@ -132,37 +108,13 @@ def _repeated_answers(pairs: Sequence[Preference], numbers: Sequence[int], simil
         seen.add(both)
 
 
-def _one(pair: Preference, place: str, faults: PairFaults) -> None:
+def _one(pair: Preference, place: str, faults: Faults) -> None:
     """What is wrong with the texts of one pair."""
     answers = (pair.chosen, pair.rejected)
     cut = [_is_cut(pair, "chosen"), _is_cut(pair, "rejected")]
     if any(cut):
         faults.add("truncated", place, "chosen" if cut[0] else "rejected")
-    texts = (pair.prompt.text, *answers)
-    token = next((match for text in texts if (match := text_quality.template_token(text))), None)
-    if token is not None:
-        faults.add("template_tokens", place, token)
-    kind = next((match for text in texts if (match := text_quality.secret(text))), None)
-    if kind is not None:
-        faults.add("secrets", place, kind)
-    if any(map(text_quality.has_email, texts)):
-        faults.add("email_addresses", place)
-    mixed = _mixed_languages(asked(pair.prompt), answers)
-    if mixed is not None:
-        faults.add("mixed_languages", place, mixed)
-
-
-def _mixed_languages(asked_text: str, answers: Sequence[str]) -> str | None:
-    """What is mixed, where it is clear: prompt and answer, the two answers, or the scripts of one answer."""
-    prompt_language, *answer_languages = map(text_quality.language, (asked_text, *answers))
-    others = [answered_in for answered_in in answer_languages if answered_in not in (None, prompt_language)]
-    if prompt_language is not None and others:
-        return f"{prompt_language} answered in {others[0]}"
-    if None not in answer_languages and len(set(answer_languages)) > 1:
-        return f"{answer_languages[0]} preferred to {answer_languages[1]}"
-    scripts = (text_quality.foreign_script(answer, asked_text) for answer in answers)
-    foreign = next((script for script in scripts if script is not None), None)
-    return None if foreign is None else f"part of an answer in {foreign}"
+    note_texts(pair.prompt, answers, place, faults)
 
 
 def _is_cut(pair: Preference, side: Side) -> bool:

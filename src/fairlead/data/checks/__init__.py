@@ -1,0 +1,1 @@
+"""The checks of pairs, SFT rows and prompts. Knows nothing of files and stages."""

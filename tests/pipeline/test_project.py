@@ -155,7 +155,7 @@ def test_a_check_without_its_function_is_refused_before_the_first_stage_runs(tin
 
 
 def test_an_unknown_stage_is_refused_with_those_that_exist(tiny_project: Path) -> None:
-    with pytest.raises(ConfigError, match="its stages are prepare, decide, sft"):
+    with pytest.raises(ConfigError, match="its stages are prepare, rows_check, decide, sft"):
         Project(tiny_project).run("release")
 
 

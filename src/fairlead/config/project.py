@@ -190,8 +190,8 @@ class Config(Section):
 
     @property
     def sft_max_length(self) -> int | None:
-        """Tokens that a row of SFT may have; None without SFT."""
-        return None if self.sft is None else self.sft.max_length
+        """Tokens that a row of SFT may have; None where no SFT is trained."""
+        return self.sft.max_length if isinstance(self.sft, SftSection) else None
 
     @property
     def gate_criteria(self) -> list[Criterion]:

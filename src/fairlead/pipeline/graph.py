@@ -36,7 +36,7 @@ ROWS_CHECK = Stage(
     inputs=(files.SFT_ROWS, files.TASK_PROMPTS, files.EVAL_PROMPTS),
     outputs=(files.ROWS_CHECK,),
     headline="status",
-    summary="whether the SFT rows and prompts are fit to use",
+    summary="whether the examples and prompts are fit to use",
 )
 
 

@@ -199,8 +199,9 @@ def test_of_several_adapters_one_has_to_be_named(folder: Path) -> None:
 
 
 def test_a_path_that_is_absent_and_a_revision_of_a_folder_are_refused(folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"sft\.from: .*nothing: no such model folder"):
-        preflight(sft("./nothing"), folder)
+    for name in ("nothing", "./nothing", "a/b/nothing"):
+        with pytest.raises(ModelError, match=r"sft\.from: .*nothing: no such model folder"):
+            preflight(sft(name), folder)
     with pytest.raises(ModelError, match=r"sft\.revision: adapter is a folder, which has no revision v1"):
         preflight(sft(revision="v1"), folder)
 

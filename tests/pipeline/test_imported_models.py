@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from fairlead import Project
+from fairlead.cli.train import diagnose
 from fairlead.config.project import parse_config
 from fairlead.config.release import ReleaseSettings
-from fairlead.errors import ConfigError, LeakError, ModelError
+from fairlead.errors import ConfigError, DataError, LeakError, ModelError
 from fairlead.files import read_json
 from fairlead.models.adapters import variants_of
 from fairlead.pipeline import outputs as files
@@ -86,6 +87,8 @@ def test_dpo_goes_on_from_an_adapter_made_elsewhere_and_three_models_are_compare
 
 
 def test_another_adapter_at_the_source_makes_its_stage_stale(brought: Project) -> None:
+    make_adapter(brought.folder / "model", brought.folder / "sft" / "checkpoint-5", named="model", r=2)
+    assert {row.state for row in Project(brought.folder).status()} == {"done"}, "subfolders are not read"
     shutil.rmtree(brought.folder / "sft")
     make_adapter(brought.folder / "model", brought.folder / "sft", named="model", r=2)
     status = {row.stage: row for row in Project(brought.folder).status()}
@@ -158,8 +161,8 @@ def test_models_made_elsewhere_are_evaluated_without_any_training(brought: Proje
     assert all(row["dpo"] is not None and row["sft"] is not None for row in report["table"])
     assert [w["name"] for w in report["warnings"]].count("unknown_training_data") == 2
     assert {row.state for row in project.status()} == {"done"}
-    refused = fairlead("diagnose", str(brought.folder))
-    assert "there is no training log: dpo.from brings a model that was trained elsewhere" in refused.stderr
+    with pytest.raises(DataError, match=r"there is no training log: dpo\.from brings a model"):
+        diagnose(brought.folder)
     with pytest.raises(ConfigError, match="there is no DPO training to sweep"):
         variants(brought.folder, {"dpo.beta": [0.1]})
 

@@ -57,10 +57,11 @@ PresenceInKey = KeyMark("presence")
 class PathMark:
     """What a string of the config names.
 
-    A file or a function's file must exist; a model or a data set that is no path on this machine is a hub id.
+    A file or a function's file must exist; a model or a data set that is no path on this machine is a hub id. Of a
+    folder of weights no subfolders are read, such as the checkpoints of its training.
     """
 
-    names: Literal["file", "function", "model", "dataset"]
+    names: Literal["file", "function", "model", "weights", "dataset"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ NeverQuoted = SecrecyMark()
 FilePath = Annotated[str, PathMark("file")]  # a file, or a folder of files
 FunctionPath = Annotated[str, PathMark("function")]  # file.py:function
 ModelPath = Annotated[str, PathMark("model")]
+WeightsPath = Annotated[str, PathMark("weights")]
 DatasetPath = Annotated[str, PathMark("dataset")]
 
 
@@ -87,7 +89,7 @@ class NamedPath:
 
     key: str
     text: str
-    names: Literal["file", "function", "model", "dataset"]
+    names: Literal["file", "function", "model", "weights", "dataset"]
 
     @property
     def must_exist(self) -> bool:

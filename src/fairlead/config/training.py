@@ -11,11 +11,11 @@ from fairlead.config.base import (
     FilePath,
     Fraction,
     Integer,
-    ModelPath,
     NotNegative,
     Number,
     Positive,
     Section,
+    WeightsPath,
 )
 from fairlead.errors import known_names, some
 
@@ -173,7 +173,7 @@ class DpoSection(TrainSection):
 class ImportedModel(Section):
     """A model that was trained elsewhere."""
 
-    source: ModelPath = Field(
+    source: WeightsPath = Field(
         alias="from",
         min_length=1,
         description="a PEFT adapter or full weights made elsewhere: a folder, or a hub id; nothing is trained then",

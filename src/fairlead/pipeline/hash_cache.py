@@ -26,15 +26,19 @@ class HashCache:
         self._known = _read(path) if use_cached else {}
         self._dirty = False
 
-    def hash(self, path: Path) -> str:
+    def hash(self, path: Path, *, subfolders: bool = True) -> str:
         """Identity of a file's bytes, or of all files of a folder by relative name.
+
+        Args:
+            subfolders: whether those in subfolders count.
 
         Raises:
             DataError: if it does not exist.
         """
         path = path.resolve()
         if path.is_dir():
-            names = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            entries = path.rglob("*") if subfolders else path.iterdir()
+            names = sorted(p for p in entries if p.is_file() and not p.name.startswith("."))
             return content_id([[p.relative_to(path).as_posix(), self._file(p)] for p in names])
         if not path.is_file():
             raise DataError("no such file", where=str(path))

@@ -70,7 +70,7 @@ def plan_stage(
 
 def _hash(path: NamedPath, file: Path, folder: Path, hash_cache: HashCache) -> str:
     try:
-        return hash_cache.hash(file)
+        return hash_cache.hash(file, subfolders=path.names != "weights")
     except DataError as error:
         raise DataError(
             f"{path.key} names {file}, which does not exist",

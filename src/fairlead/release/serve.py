@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from transformers.utils.import_utils import is_serve_available
 
@@ -129,12 +129,20 @@ def vllm_command(
         folder: where the template is written.
 
     Raises:
-        ModelError: if a model is not an adapter on the base, because one server holds one set of base weights.
+        ModelError: if a model is not an adapter on the base, because one server holds one set of base weights, or if
+            its adapter is DoRA.
     """
     full = [name for name, variant in variants.items() if variant.base is not None]
     if full:
         raise ModelError(
             f"{', '.join(full)} has full weights, and one vLLM server holds one set",
+            where="fairlead serve",
+            remedy="use --engine transformers",
+        )
+    dora = [name for name, variant in variants.items() if variant.adapter and _config_of(variant.adapter)["use_dora"]]
+    if dora:
+        raise ModelError(
+            f"the adapter of {', '.join(dora)} is DoRA, which vLLM does not serve",
             where="fairlead serve",
             remedy="use --engine transformers",
         )
@@ -144,6 +152,9 @@ def vllm_command(
     adapters = {name: variant.adapter.resolve() for name, variant in variants.items() if variant.adapter is not None}
     command = ["vllm", "serve", locate(section.name, project.folder), "--served-model-name", "base"]
     command += ["--chat-template", str(template.resolve())]
+    if section.tokenizer is not None:
+        tokenizer = resolve(project.folder, section.tokenizer)
+        command += ["--tokenizer", str(tokenizer.resolve()) if tokenizer.is_dir() else section.tokenizer]
     if section.revision is not None and not resolve(project.folder, section.name).is_dir():
         command += ["--revision", section.revision]
     if adapters:
@@ -152,9 +163,14 @@ def vllm_command(
     return (*command, "--host", host, "--port", str(port))
 
 
+def _config_of(adapter: Path) -> dict[str, Any]:
+    config: dict[str, Any] = {"use_dora": False, **read_json(adapter / "adapter_config.json")}
+    return config
+
+
 def _rank(adapters: Iterable[Path]) -> int:
     """The smallest `--max-lora-rank` of vLLM that is enough for every adapter."""
-    configs = [read_json(adapter / "adapter_config.json") for adapter in adapters]
+    configs = [_config_of(adapter) for adapter in adapters]
     rank = max(max([config["r"], *(config.get("rank_pattern") or {}).values()]) for config in configs)
     return next((allowed for allowed in _VLLM_RANKS if allowed >= rank), rank)
 

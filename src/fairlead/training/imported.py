@@ -113,4 +113,6 @@ def _shape(model: ModelFiles) -> Metrics:
     if not model.is_adapter:
         return {}
     config = model.config
-    return {"rank": config.get("r"), "alpha": config.get("lora_alpha"), "targets": config.get("target_modules")}
+    targets = config.get("target_modules")
+    targets = sorted(targets) if isinstance(targets, list) else targets
+    return {"rank": config.get("r"), "alpha": config.get("lora_alpha"), "targets": targets}

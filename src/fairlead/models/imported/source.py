@@ -62,7 +62,7 @@ def local_files(section: ImportedModel, folder: Path, key: str) -> ModelFiles | 
         key: the config's key that names the model, for messages.
 
     Raises:
-        ModelError: if it is a folder that holds no model, or looks like a path and is absent.
+        ModelError: if it is a folder that holds no model, or is absent and no hub id either.
     """
     path = resolve(folder, section.source)
     if path.is_dir():
@@ -73,10 +73,12 @@ def local_files(section: ImportedModel, folder: Path, key: str) -> ModelFiles | 
                 remedy="leave the revision out; it belongs to a hub id",
             )
         return _model_files(path, section.source, key, None)
-    looks_like_path = section.source.startswith((".", "/", "~")) or section.source.count("/") > 1
-    if looks_like_path or path.exists():
+    is_hub_id = section.source.count("/") == 1 and not section.source.startswith((".", "/", "~"))
+    if not is_hub_id or path.exists():
         raise ModelError(
-            "no such model folder", where=f"{key}: {path}", remedy=f"correct {key}, a path relative to the project"
+            "no such model folder",
+            where=f"{key}: {path}",
+            remedy=f"correct {key}: a folder, relative to the project, or a hub id such as organisation/name",
         )
     return None
 

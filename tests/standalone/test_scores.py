@@ -279,6 +279,16 @@ def test_a_judge_that_cannot_be_told_a_criterion_is_refused_before_the_model_ans
     assert asked == []
 
 
+def test_a_key_that_is_not_there_is_named_before_the_model_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked: list[str] = []
+    with pytest.raises(JudgeError, match="environment variable OPENAI_API_KEY is not set"):
+        evaluated(asked.append, "openai:gpt-4.1", tmp_path)
+    assert asked == []
+
+
 def test_settings_of_a_judge_are_taken_as_they_are(server: JudgeServer, tmp_path: Path) -> None:
     settings = OpenAISettings(kind="openai", model="m", base_url=server.base_url, api_key_env=None)
     assert evaluated(lambda prompt: "quality=4", settings, tmp_path).mean == 4.0

@@ -69,6 +69,21 @@ def build_judge(settings: JudgeSettings, *, store: ReplyStore | None, folder: Pa
             return PanelJudge(members, settings.rule)
 
 
+def check_keys(settings: JudgeSettings) -> None:
+    """Looks the keys up that the judge's endpoints need, before anything is made that they would have to judge.
+
+    Raises:
+        JudgeError: naming the variable that is not set.
+    """
+    from fairlead.llm.http_errors import ApiKey
+
+    if isinstance(settings, PanelSettings):
+        for member in settings.judges:
+            check_keys(member)
+    elif isinstance(settings, OpenAISettings | AnthropicSettings):
+        _ = ApiKey(settings.api_key_env, f"judge {settings.model}").value
+
+
 def by_criterion(judge: Judge, criterion: JudgedCriterion) -> Judge:
     """The judge asked by one criterion alone; what it spends counts in the same budget.
 

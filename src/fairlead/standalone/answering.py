@@ -62,20 +62,21 @@ def name_of(model: Any) -> str:
 def _loaded(name: str) -> tuple[Any, Any]:
     """The model and tokenizer of a folder or hub id; an adapter on the base that it names."""
     from fairlead.config.model import ModelSection
-    from fairlead.files import read_json
-    from fairlead.models.adapters import is_adapter
+    from fairlead.config.training import ImportedModel
+    from fairlead.models.imported.source import find_files
     from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 
-    folder = Path(name).expanduser()
-    if not is_adapter(folder):
-        section = ModelSection(name=name)
+    files = find_files(ImportedModel.model_validate({"from": name}), Path(), "model")
+    if not files.is_adapter:
+        section = ModelSection(name=str(files.folder))
         return load_base(section, Path()), load_tokenizer(section, Path())
-    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    base = files.config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError("the adapter names no base model", where=name, remedy="load both, and give the model itself")
     section = ModelSection(name=base)
-    tokenizer_folder = str(folder) if (folder / "tokenizer_config.json").is_file() else None
-    return load_adapter(load_base(section, Path()), folder).eval(), load_tokenizer(section, Path(), tokenizer_folder)
+    tokenizer_folder = str(files.folder) if files.has_tokenizer else None
+    model = load_adapter(load_base(section, Path()), files.folder)
+    return model.eval(), load_tokenizer(section, Path(), tokenizer_folder)
 
 
 def _tokenizer_of(model: Any, tokenizer: Any) -> Any:

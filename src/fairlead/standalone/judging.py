@@ -17,7 +17,7 @@ from fairlead.config.values.criteria import Criteria, JudgedCriterion
 from fairlead.errors import ConfigError
 from fairlead.evaluation.table import mean_of
 from fairlead.judges.base import Judge
-from fairlead.judges.build import by_criterion, open_judge
+from fairlead.judges.build import by_criterion, check_keys, open_judge
 from fairlead.judges.missing_verdicts import refuse_if_missing
 from fairlead.progress import Progress, Silent, Task, TqdmBars
 from fairlead.records import Answer, Score, ScoreState
@@ -51,11 +51,17 @@ def read_criteria(criteria: CriteriaLike | None) -> list[JudgedCriterion]:
 
 @contextmanager
 def opened(judge: JudgeLike, folder: Path) -> Iterator[Judge]:
-    """The judge that a text or settings name, with the ledger of `folder`; a judge that is open already as it is."""
+    """The judge that a text or settings name, with the ledger of `folder`; a judge that is open already as it is.
+
+    Raises:
+        ConfigError: if it is no judge.
+        JudgeError: if the key that it needs is not in the environment: found now, and not after a model has answered.
+    """
     if hasattr(judge, "compare") and hasattr(judge, "score"):
         yield cast(Judge, judge)
         return
     settings = judge_settings(judge, folder)
+    check_keys(settings)
     with open_judge(settings, folder) as judge_of_settings:
         yield judge_of_settings
 

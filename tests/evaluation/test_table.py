@@ -9,7 +9,7 @@ import pytest
 from fairlead.documents.evaluation import Conclusion, MetricDifference, PairResult
 from fairlead.documents.report import TableRow
 from fairlead.evaluation.caveats import answer_figures, caveats_of
-from fairlead.evaluation.table import conclude, detectable, metric_row, pair_result, rows_with_holm, with_holm
+from fairlead.evaluation.table import conclude, detectable, mean_of, metric_row, pair_result, rows_with_holm, with_holm
 from fairlead.records import Interval, ModelPair, Verdict, VerdictState, to_json, verdict_from_json
 from fairlead.statistics.win_rate import win_rate
 
@@ -212,3 +212,12 @@ def test_pairwise_figures_rest_on_the_statistics():
     result = pair("wwltw")
     expected = win_rate([1, 1, 0, 0.5, 1], list("01234"))
     assert result.win_rate == expected
+
+
+def test_the_interval_of_few_scores_stays_on_the_scale() -> None:
+    few = mean_of([9.0, 3.0], ["a", "b"], judged=True)
+    assert (few.value, few.low, few.high) == (6.0, 1.0, 10.0), "t of two values reaches from -32 to 44"
+    many = mean_of([6.0, 7.0, 8.0] * 10, [str(n) for n in range(30)], judged=True)
+    assert many.low is not None
+    assert many.high is not None
+    assert 1.0 < many.low < many.high < 10.0

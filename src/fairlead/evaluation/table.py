@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
@@ -66,7 +67,11 @@ def mean_of(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -
         judged: scores of a judge from 1 to 10; else a check from 0 to 1.
     """
     if judged and len(set(values)) > 1:
-        return mean_interval(values, clusters)
+        interval = mean_interval(values, clusters)
+        if interval.low is None or interval.high is None:
+            return interval
+        # A mean lies on the scale, which the t interval of a few answers does not know.
+        return replace(interval, low=max(interval.low, SCORE_BOUNDS[0]), high=min(interval.high, SCORE_BOUNDS[1]))
     return bounded_mean_interval(values, *(SCORE_BOUNDS if judged else (0.0, 1.0)), clusters)
 
 

@@ -312,7 +312,7 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         absent.add("sft")
     if not config.data.prompts:
         absent |= {"sample", "judge"}
-    if config.sft is None and not config.data.prompts:
+    if not config.data.sft and not config.data.prompts:
         absent.add("rows_check")
     if config.judge_check is None:
         absent.add("judge_check")

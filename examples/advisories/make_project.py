@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from fairlead.config.reference.editor import write_config
 from fairlead.data.splits import split_by_prompt
 from fairlead.demo.base_model import train_base
 from fairlead.errors import DataError, FairleadError
-from fairlead.files import read_jsonl, write_atomic, write_jsonl
+from fairlead.files import read_jsonl, write_jsonl
 from fairlead.records import Prompt
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +56,7 @@ def main() -> None:
         data / "corpus.jsonl",
         ({"prompt": f"advisory for {rows[i]['package']}", "answer": prompts[i].text} for i in train),
     )
-    write_atomic(project / "fairlead.yaml", (HERE / "fairlead.yaml").read_text(encoding="utf-8"))
+    write_config(project, (HERE / "fairlead.yaml").read_text(encoding="utf-8"))
     print(f"{len(train)} advisories to train on, {len(held_out)} held out; training the base model", flush=True)
     train_base(
         data / "corpus.jsonl",

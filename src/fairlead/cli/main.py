@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from fairlead import escape
-from fairlead.cli import data, decide, evaluate, judge, release, standalone, train
+from fairlead.cli import data, decide, evaluate, judge, project_files, release, standalone, train
 from fairlead.cli.common import (
     BEFORE_TRAINING,
     BROKEN_PIPE,
@@ -46,7 +46,7 @@ from fairlead.files import read_json
 from fairlead.pipeline.project import Project
 
 _ORDER = (
-    *("demo", "init", "doctor"),
+    *("demo", "init", "doctor", "schema"),
     *("run", "status", "report"),
     *("data", "judge", "decide"),
     *("sft", "dpo", "sweep", "diagnose"),
@@ -107,7 +107,10 @@ def run(
             raise ConfigError("--until and --force are not read beside --estimate", where="fairlead run")
         show_stage_estimate(folder, None, as_json=as_json)
         return
+    from fairlead.config.reference.editor import refresh_schema
+
     project = open_project(folder)
+    refresh_schema(folder)
     made = project.run(until, force=force or [], on_stage=None if as_json else show_new_decision(project))
     if as_json:
         print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
@@ -182,6 +185,7 @@ def doctor(as_json: AsJson = False) -> None:
 app.add_typer(data.app, name="data", rich_help_panel=BEFORE_TRAINING)
 app.add_typer(judge.app, name="judge", rich_help_panel=BEFORE_TRAINING)
 app.command(rich_help_panel=BEFORE_TRAINING)(decide.decide)
+project_files.mount(app)
 train.mount(app)
 evaluate.mount(app)
 release.mount(app)

@@ -102,6 +102,7 @@ class Section(BaseModel):
 
     Attributes:
         renamed: former names of keys, each with the present one; they are refused with that name.
+        filled_in: keys that may be left out and have no fixed default, each with what stands in its place.
     """
 
     # Pydantic's own text quotes what was written, which may be a key; `config.explain` quotes the rest.
@@ -110,6 +111,7 @@ class Section(BaseModel):
     )
 
     renamed: ClassVar[dict[str, str]] = {}
+    filled_in: ClassVar[dict[str, str]] = {}
 
     def named_paths(self, at: str = "") -> list[NamedPath]:
         """Every path that the section, or a part of it, names.

@@ -34,7 +34,7 @@ CHECK_NAMES: tuple[str, ...] = get_args(CheckName)
 
 
 class DataCheckSettings(Section):
-    """The `data_check` section of the YAML."""
+    """What the checks of the preference pairs demand before DPO trains on them."""
 
     purpose: Purpose = Field(
         "trial",
@@ -66,6 +66,8 @@ class DataCheckSettings(Section):
 
 
 class DataSection(Section):
+    """The data files, and how prompts are kept apart."""
+
     sft: FilePath | None = Field(None, description="rows {prompt, answer} that SFT learns from (JSON, JSONL, Parquet)")
     prompts: FilePath | None = Field(
         None, description="rows {prompt, gold?} whose completions are sampled and judged into preference pairs"

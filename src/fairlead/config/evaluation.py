@@ -39,6 +39,8 @@ class ProbeSettings(Section):
 
 
 class AnswersSection(Section):
+    """How base, SFT and DPO answer the held-out prompts."""
+
     temperature: NotNegative = Field(0.0, description="0 answers greedily")
     top_p: Annotated[Number, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
     max_new_tokens: Count = Field(256, description="longest answer, in tokens")
@@ -46,6 +48,8 @@ class AnswersSection(Section):
 
 
 class EvalSection(Section):
+    """How the answers are measured and compared."""
+
     metrics: list[CheckSettings] = Field([], description="checks on every answer, each a row of the table")
     judge: JudgeSettings | None = Field(
         None, description="judge of the comparison; the judge of the pairs if not given"

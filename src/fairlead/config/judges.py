@@ -159,7 +159,7 @@ class PanelSettings(Section):
     """Several judges that decide together."""
 
     kind: Literal["panel"]
-    judges: Annotated[list[Member], Field(min_length=2)] = Field(description="the members")
+    judges: Annotated[list[Member], Field(min_length=2)] = Field(description="the members; none is a panel")
     rule: Literal["majority", "mean"] = Field(
         "majority",
         description="majority: more than half of the members' verdicts, median of scores; mean: mean of both",

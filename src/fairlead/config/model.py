@@ -10,6 +10,8 @@ from fairlead.config.base import FilePath, ModelPath, Section
 
 
 class ModelSection(Section):
+    """The base model."""
+
     name: ModelPath = Field(description="base model: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(

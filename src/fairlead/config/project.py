@@ -62,7 +62,9 @@ class Config(Section):
     lora: LoraSection = LoraSection()
     sft: SftForm | None = Field(default_factory=lambda: SftSection.model_validate({}))
     sample: SampleSection = SampleSection()
-    judge: JudgeSettings | None = None
+    judge: JudgeSettings | None = Field(
+        None, description="who judges the pairs, and the comparison where eval.judge is not given"
+    )
     judge_check: JudgeCheckSettings | None = Field(
         None, description="labelled comparisons on which the judges are qualified before they judge; see docs/judges.md"
     )

@@ -48,6 +48,8 @@ class Criterion(Section):
 
 
 class GateSection(Section):
+    """What a release must meet."""
+
     criteria: Annotated[list[Criterion], Field(min_length=1)] | None = Field(
         None,
         description="all must hold; paths into report.json; if not given: DPO is credibly better, no metric credibly "
@@ -74,6 +76,8 @@ def default_criteria(pairs: Sequence[str]) -> list[Criterion]:
 
 
 class ReleaseSettings(Section):
+    """What the model card says, and how a hub repository is made."""
+
     license: str | None = Field(None, description="licence of the released weights, as an SPDX id")
     base_model: str | None = Field(None, description="hub id of the base model, where model.name is a folder")
     language: list[str] = Field([], description="languages of the model card, as in en")
@@ -83,4 +87,6 @@ class ReleaseSettings(Section):
 
 
 class ReportSection(Section):
+    """What the report shows."""
+
     samples: CountOrZero = Field(10, description="answers shown side by side")

@@ -23,6 +23,8 @@ JudgedBy = Literal["comparisons", "scores"]
 
 
 class SampleSection(Section):
+    """How completions of the SFT model are drawn, from which pairs are built."""
+
     temperatures: Annotated[list[NotNegative], Field(min_length=1), Distinct] = Field(
         [0.7, 1.2], description="temperatures of the SFT model's completions, per prompt"
     )
@@ -57,6 +59,8 @@ class SampleSection(Section):
 
 
 class PairsSection(Section):
+    """How judged completions become preference pairs."""
+
     recipe: Recipe = Field(
         "best_worst",
         description="the best against the worst, all pairs above the margin, a revision that the judge prefers against "

@@ -11,8 +11,8 @@ from pydantic_core import PydanticUndefined
 
 from fairlead.config.base import Section
 from fairlead.config.project import CONFIG_NAME, Config, parse_config
+from fairlead.config.reference.editor import write_config
 from fairlead.errors import ConfigError
-from fairlead.files import write_atomic
 
 _HEAD = """\
 # A Fairlead project. `fairlead run` does all of it; `fairlead status` shows how far it is.
@@ -38,8 +38,7 @@ def write_template(folder: Path) -> Path:
     path = folder / CONFIG_NAME
     if path.exists():
         raise ConfigError("is there already", where=str(path), remedy="edit it, or choose another folder")
-    write_atomic(path, template())
-    return path
+    return write_config(folder, template())
 
 
 def template() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -35,6 +35,8 @@ BelowOne = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class LoraSection(Section):
+    """The adapters that SFT and DPO train with `method: lora`."""
+
     r: Count = Field(16, description="rank of the update")
     alpha: Positive = Field(32.0, description="scale of the update (alpha / r)")
     dropout: BelowOne = Field(0.05, description="dropout on the adapter's input while training")
@@ -99,6 +101,10 @@ def _default_rate(data: Any, *, lora: float, full: float) -> Any:
 
 
 class SftSection(TrainSection):
+    """Supervised fine-tuning; `sft: null` starts DPO from the base model."""
+
+    filled_in: ClassVar[dict[str, str]] = {"learning_rate": "`2.0e-4` with `lora`, `2.0e-5` with `full`"}
+
     validation: BelowOne = Field(0.1, description="share of the rows, whole prompts, kept out for validation")
 
     @model_validator(mode="before")
@@ -108,6 +114,10 @@ class SftSection(TrainSection):
 
 
 class DpoSection(TrainSection):
+    """Direct preference optimisation."""
+
+    filled_in: ClassVar[dict[str, str]] = {"learning_rate": "`5.0e-5` with `lora`, `5.0e-6` with `full`"}
+
     log_every: Count = Field(1, description="updates between two lines of metrics.jsonl")
     beta: Positive = Field(0.1, description="strength of the tie to the reference; 0.01 loose, 1.0 hardly any change")
     loss_type: list[str] = Field(

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from fairlead.config.project import CONFIG_NAME
+from fairlead.config.reference.editor import write_config
 from fairlead.demo.base_model import train_base
 from fairlead.demo.task import write_task
 from fairlead.errors import ConfigError
@@ -45,4 +46,4 @@ def make_project(folder: Path, *, seed: int, progress: Progress) -> None:
     demo_files = resources.files("fairlead.demo")
     write_atomic(folder / "documents" / "guideline.md", demo_files.joinpath("guideline.md").read_text(encoding="utf-8"))
     template = demo_files.joinpath("fairlead.yaml").read_text(encoding="utf-8")
-    write_atomic(config, template.replace(f"{_SEED_LINE}0\n", f"{_SEED_LINE}{seed}\n", 1))
+    write_config(folder, template.replace(f"{_SEED_LINE}0\n", f"{_SEED_LINE}{seed}\n", 1))

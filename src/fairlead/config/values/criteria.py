@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -55,6 +55,8 @@ BUILT_IN: Mapping[str, BuiltInCriterion] = {
 class JudgedCriterion(Section):
     """One thing that a judge gives every answer a score from 1 to 10 for."""
 
+    filled_in: ClassVar[dict[str, str]] = {"text": "that of the built-in criterion of this name"}
+
     name: str = Field(
         pattern=r"^[A-Za-z]\w*(-\w+)*$", max_length=60, description="its row in the table; a built-in one has a text"
     )
@@ -98,4 +100,9 @@ def _distinct_names(criteria: list[JudgedCriterion]) -> list[JudgedCriterion]:
     return criteria
 
 
-Criteria = Annotated[list[JudgedCriterion], BeforeValidator(_as_list), AfterValidator(_distinct_names)]
+_Written = list[str | JudgedCriterion] | dict[str, Any] | str
+Criteria = Annotated[
+    list[JudgedCriterion],
+    BeforeValidator(_as_list, json_schema_input_type=_Written),
+    AfterValidator(_distinct_names),
+]

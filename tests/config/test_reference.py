@@ -75,14 +75,18 @@ def test_the_schema_accepts_the_config_with_every_key() -> None:
 
 def test_the_schema_accepts_what_the_reader_does() -> None:
     assert refusals(judge="openai:gpt-4.1@http://localhost:8000/v1") == []
+    assert refusals(sft={"from": "org/our-sft"}) == ["sft"], "beside the keys of a training"
+    assert refusals(eval={"criteria": ["helpfulness", {"name": "tone", "text": "tone"}]}) == []
+    assert refusals(eval={"criteria": {"helpfulness": None, "tone": "tone"}}) == []
     assert refusals(sft=None, probe=None, dpo={"learning_rate": None}) == []
     assert refusals(**{"x-anchors": {"any": "thing"}}) == []
 
 
 def test_the_schema_refuses_unknown_keys_wrong_types_and_values_out_of_bounds() -> None:
     assert refusals(dpo={"betta": 1}) == ["dpo"]
-    assert refusals(dpo={"beta": "strong"}) == ["dpo.beta"]
-    assert refusals(dpo={"beta": 0}) == ["dpo.beta"]
+    assert refusals(dpo={"beta": 0}) == ["dpo"]
+    assert refusals(lora={"alpha": "strong"}) == ["lora.alpha"]
+    assert refusals(lora={"alpha": 0}) == ["lora.alpha"]
     assert refusals(seed=2**32) == ["seed"]
     assert refusals(sample={"temperatures": [0.7, 0.7]}) == ["sample.temperatures"]
     assert refusals(eval={"pairwise": ["dpo_vs_nothing"]}) == ["eval.pairwise.0"]

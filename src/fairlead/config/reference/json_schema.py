@@ -71,7 +71,7 @@ def _cleaned(part: Any) -> Any:
     if not isinstance(part, dict):
         return part
     cleaned: dict[str, Any] = {}
-    for key, value in part.items():
+    for key, value in ((str(key), value) for key, value in part.items()):
         class_name = key == "title" and isinstance(value, str)
         section = key == "default" and isinstance(value, dict)
         tags = key == "discriminator" and "propertyName" in value

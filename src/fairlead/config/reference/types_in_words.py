@@ -44,9 +44,8 @@ def type_in_words(annotation: Any, marks: Sequence[Any], link: Link) -> str:
         return type_in_words(inner, [*marks, *_flat(more)], link)
     members = list(alternatives_with_marks(annotation))
     if len(members) > 1:
-        words = [type_in_words(member, marks, link) for member in members]
-        named = [word for word in dict.fromkeys(words) if word != "`null`"]
-        return _either([*named, *(["`null`"] if "`null`" in words else [])])
+        choices = dict.fromkeys(type_in_words(member, marks, link) for member in members)
+        return _either(sorted(choices, key=lambda choice: choice == "`null`"))
     words = _kind(annotation, marks, link)
     bounds = _bounds(marks, counted=get_origin(annotation) in (list, dict) or annotation is str)
     return f"{words} ({', '.join(bounds)})" if bounds else words

@@ -17,7 +17,13 @@ Link = Callable[[type[Section]], str]  # the Markdown link to the table of a sec
 
 _BOUNDS = ("gt", "ge", "lt", "le", "min_length", "max_length")
 _END = "...\n"  # which PyYAML puts after a scalar
-_PATHS = {"file": "path", "function": "`file.py:function`", "model": "folder or hub id", "dataset": "file or hub id"}
+_PATHS = {
+    "file": "path",
+    "function": "`file.py:function`",
+    "model": "folder or hub id",
+    "weights": "folder or hub id",
+    "dataset": "file or hub id",
+}
 _PLURALS = {
     "text": "texts",
     "integer": "integers",

@@ -10,7 +10,7 @@ OUT ?= demo-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
+.PHONY: docs layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -31,6 +31,13 @@ fuzz: $(READY)
 	FAIRLEAD_FUZZ_EXAMPLES=$${FAIRLEAD_FUZZ_EXAMPLES:-3000} OMP_NUM_THREADS=1 timeout --signal=INT $(FUZZ_SECONDS) \
 		$(BIN)/python -m pytest -x -n $(WORKERS) --timeout 0 tests/fuzz 2>&1 | tee build/fuzz.log
 	! grep -E "^(FAILED|ERROR)" build/fuzz.log
+
+# The page of all keys from the types, then the site, which fails on a broken link.
+docs: $(READY)
+	mkdir -p build
+	$(BIN)/fairlead schema --markdown > build/config.md
+	mv build/config.md docs/config.md
+	$(BIN)/zensical build --strict --clean
 
 check: lint types layers
 

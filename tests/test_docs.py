@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,19 @@ def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
 def test_no_two_headings_of_a_page_that_is_linked_into_share_an_anchor(page: Path) -> None:
     linked = {target.partition("#")[2] for other in PAGES for target in links(other) if _leads_to(target, other, page)}
     assert {anchor for anchor in linked if anchor and anchors(page).count(anchor) > 1} == set()
+
+
+def test_every_page_stands_in_the_menu_of_the_site_and_on_its_first_page() -> None:
+    site = tomllib.loads((REPO / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    menu = [
+        page
+        for part in site["nav"]
+        for pages in part.values()
+        for page in ([pages] if isinstance(pages, str) else pages)
+    ]
+    pages = {page.name for page in DOCS.glob("*.md")}
+    assert sorted(menu) == sorted(pages)
+    assert pages - {"index.md"} <= set(links(DOCS / "index.md"))
 
 
 def _leads_to(target: str, source: Path, page: Path) -> bool:

@@ -60,8 +60,15 @@ def test_a_run_asks_in_both_orders_and_pays_once(tiny_project: Path) -> None:
         assert {row["metric"] for row in report["table"]} == {"judge_score"}
         assert report["pairwise"]["dpo_vs_sft"]["missing"] == 0
 
-        Project(tiny_project).run(force=["judge", "eval"])
+        asked = {stage: made[stage].manifest.figures["asked"] for stage in ("judge", "eval")}
+        assert asked["judge"]["replies"] == len({call for row in verdicts for call in row["calls"]})
+        assert f"{sum(usage['replies'] for usage in asked.values())} replies" in (
+            tiny_project / "report" / "report.md"
+        ).read_text(encoding="utf-8")
+
+        again = Project(tiny_project).run(force=["judge", "eval"])
         assert server.stats.paid == paid, "the ledger has every reply"
+        assert {stage: again[stage].manifest.figures["asked"] for stage in asked} == asked
     for path in tiny_project.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 

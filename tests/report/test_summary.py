@@ -1,11 +1,10 @@
-"""`reflection.md`: every sentence from a figure and linked to it; a DPO that failed is called one."""
+"""`reflection.md`: every sentence from figures that it names; a DPO that failed is called one; no link is dead."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.support.reports import demo_report, stored_report
 
 SIZES = {"sft": 100.0, "dpo": 130.0}
 NOT_SHOWN = "no difference shown (could have seen ±0.100)"
-LINK = re.compile(r"\[([^\]]+)\]\(report\.json#\1\)")
+SENTENCE = re.compile(r"(.+?) \[(\d+)\]\.(?:\s+|$)", re.DOTALL)
 
 
 def report(word: str = "better", **changes: Any) -> Report:
@@ -68,9 +67,16 @@ def kl(value: float, half: float) -> dict[str, Any]:
     return {"value": value, "low": value - half, "high": value + half, "n": 50, "method": "t"}
 
 
-def sentences(text: str) -> list[str]:
-    body = text.split("\n", 1)[1]
-    return [part.strip() for part in re.split(r"(?<=\))\.(?:\s+|$)", body) if part.strip()]
+def prose(text: str) -> str:
+    """The page without its heading, its examples and the list of figures."""
+    return text.split("\n", 1)[1].split("\n## ", 1)[0].strip()
+
+
+def figures(text: str) -> dict[int, list[str]]:
+    """The paths under each number at the end of the page."""
+    lines = text.split("## Figures\n", 1)[1].splitlines()
+    numbered = (re.fullmatch(r"(\d+)\. (.+)", line) for line in lines)
+    return {int(match[1]): re.findall(r"`([^`]+)`", match[2]) for match in numbered if match}
 
 
 def look_up(report: dict[str, Any], path: str) -> Any:
@@ -83,33 +89,43 @@ def look_up(report: dict[str, Any], path: str) -> Any:
     return node
 
 
-def check_links(checked: Report) -> list[str]:
-    sentence_list = sentences(reflection(checked))
+def check_figures(checked: Report) -> list[str]:
+    """Follows the number of every sentence to its figures in the report; returns the sentences."""
+    text = reflection(checked)
     content = checked.model_dump(mode="json")
-    for sentence in sentence_list:
-        links = LINK.findall(sentence)
-        assert links, f"rests on no figure: {sentence}"
-        for link in links:
-            look_up(content, link)
-    return sentence_list
+    paths = figures(text)
+    numbered = SENTENCE.findall(prose(text))
+    assert "".join(SENTENCE.split(prose(text))[::3]).strip() == "", "a sentence rests on no figure"
+    assert {int(number) for _, number in numbered} == set(paths)
+    for of_sentence in paths.values():
+        assert of_sentence
+        for path in of_sentence:
+            look_up(content, path)
+    return [sentence for sentence, _ in numbered]
 
 
-def test_every_sentence_links_to_a_figure_that_exists() -> None:
-    assert len(check_links(report())) >= 9
-    assert len(check_links(report("worse"))) >= 9
+def test_every_sentence_names_figures_that_exist() -> None:
+    assert len(check_figures(report())) >= 9
+    assert len(check_figures(report("worse"))) >= 9
 
 
-def test_the_reflection_of_a_real_run_links_to_its_own_report(finished: Path) -> None:
+def test_the_summary_of_a_real_run_has_its_figures_its_examples_and_no_dead_link(finished: Path) -> None:
     loaded_report = Report.read(finished / "report" / "report.json")
-    assert len(check_links(loaded_report)) >= 4
-    assert (finished / "report" / "reflection.md").read_text() == reflection(loaded_report)
+    assert len(check_figures(loaded_report)) >= 4
+    text = (finished / "report" / "reflection.md").read_text()
+    assert text.startswith(reflection(loaded_report).split("\n## ", 1)[0])
+    assert "## What it did" in text
     assert Project(finished).artifact("report").file("reflection.md").is_file()
+    for page in ("reflection.md", "report.md"):
+        links = re.findall(r"\]\(([^)]+)\)", (finished / "report" / page).read_text())
+        assert links
+        for link in links:
+            assert (finished / "report" / link).is_file(), f"{page} links to {link}"
 
 
 def test_its_length_is_about_three_hundred_words() -> None:
     text = reflection(report("worse", probe={"kl_from_reference": kl(0.1, 0.05)}))
-    words = re.sub(r"\[[^\]]+\]\([^)]*\)", "", text).split()
-    assert 120 <= len(words) <= 360
+    assert 120 <= len(prose(text).split()) <= 360
 
 
 @pytest.mark.parametrize(
@@ -155,7 +171,7 @@ def test_many_warnings_do_not_make_the_page_long() -> None:
     loaded_report = report("worse", warnings=[{"name": f"w{n}", "text": "words " * 20} for n in range(9)])
     text = reflection(loaded_report)
     assert "6 more warnings stand in the report: w3, w4" in text
-    assert len(re.sub(r"\[[^\]]+\]\([^)]*\)", "", text).split()) <= 420
+    assert len(prose(text).split()) <= 420
 
 
 def test_no_difference_is_called_that_with_what_could_have_been_seen() -> None:
@@ -181,7 +197,7 @@ def test_held_out_pairs_that_may_be_told_apart_are_not_said_to_contradict_each_o
 
 
 def test_the_name_of_a_metric_does_nothing_in_the_reflection() -> None:
-    """Neither on a terminal nor as Markdown, also in the links to its figures."""
+    """Neither on a terminal nor as Markdown, also in the names of its figures."""
     hostile = "a|b`c`\n# <b>x</b>\x1b[2J\u202e](http://example.org)*z*"
     content = report().model_dump(mode="json")
     content["table"][0]["metric"] = hostile
@@ -189,8 +205,6 @@ def test_the_name_of_a_metric_does_nothing_in_the_reflection() -> None:
     assert "rose from 0.600 to 0.800" in text
     assert printable(text) == text
     assert "\n# <b>" not in text
-    targets = re.findall(r"\]\((report\.json#[^)]*)\)", text)
-    assert any(unquote(target) == f"report.json#table.{hostile}.dpo" for target in targets)
-    assert not any(character in target for target in targets for character in " <>\n|`")
+    assert [line for line in text.splitlines() if "`table.a¦b’c’ # <b>x</b>" in line]
     outside_code = re.sub(r"(?<!\\)`[^`]*`", "", text)
     assert re.search(r"(?<!\\)\]\(http", outside_code) is None

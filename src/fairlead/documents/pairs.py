@@ -1,7 +1,9 @@
-"""`counts.json` of the `judge` and `pairs` stages: what became of the comparisons."""
+"""`counts.json` of the `judge` and `pairs` stages: what became of the comparisons, and what replies took."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
@@ -67,3 +69,35 @@ class PairCounts(Document):
     dropped: dict[str, Count]
     flagged: Count
     chosen_is_longer: float | None
+
+
+class ReplyUsage(Document):
+    """What replies of language models took: `asked` among the figures of `judge` and `eval`.
+
+    Replies from the ledger are among them, so that a resumed run counts the same.
+
+    Attributes:
+        replies: how many, corrections of unreadable ones included.
+        input_tokens, output_tokens: None where no reply told them.
+        cost: in the currency of the configured prices; None where there are none.
+    """
+
+    replies: int
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost: float | None = None
+
+    @classmethod
+    def sum(cls, parts: Iterable[ReplyUsage]) -> ReplyUsage:
+        """All of them together; a figure that only some of them have is that of those."""
+        usages = list(parts)
+        inputs, outputs, costs = (
+            [value for usage in usages if (value := getattr(usage, name)) is not None]
+            for name in ("input_tokens", "output_tokens", "cost")
+        )
+        return cls(
+            replies=sum(usage.replies for usage in usages),
+            input_tokens=sum(inputs) if inputs else None,
+            output_tokens=sum(outputs) if outputs else None,
+            cost=math.fsum(costs) if costs else None,  # exact, so that the order of the replies does not matter
+        )

@@ -56,11 +56,18 @@ def run(context: Context[AnswersSettings]) -> Metrics:
 
 
 def side_by_side(
-    prompts: Sequence[Prompt], answers: Mapping[ModelName, Sequence[Completion]], most: int | None = None
+    prompts: Sequence[Prompt],
+    answers: Mapping[ModelName, Sequence[Completion]],
+    numbers: Sequence[int] | None = None,
 ) -> str:
-    """Markdown with each prompt and its answers. Texts stand in code blocks, because model output is not trusted."""
+    """Markdown with each prompt and its answers. Texts stand in code blocks, because model output is not trusted.
+
+    Args:
+        numbers: of the prompts to show, in this order; None shows all.
+    """
     parts: list[str] = []
-    for number, prompt in enumerate(prompts[:most]):
+    for number in range(len(prompts)) if numbers is None else numbers:
+        prompt = prompts[number]
         parts.append(f"### Prompt {number + 1} ({markdown(prompt.id)})\n\n{code_block(prompt.text)}")
         if prompt.gold:
             parts.append(f"**gold**\n\n{code_block(', '.join(f'{k}: {v}' for k, v in prompt.gold.items()))}")

@@ -11,6 +11,7 @@ from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import EvalSettings
 from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan
+from fairlead.documents.pairs import ReplyUsage
 from fairlead.evaluation.caveats import answer_figures, caveats_of, unknown_training
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
@@ -18,7 +19,7 @@ from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import by_criterion, open_judge
 from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
-from fairlead.judges.panel import disagreement_of
+from fairlead.judges.panel import disagreement_of, usage_of
 from fairlead.judges.qualification.model_families import shared_lineage
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
@@ -52,6 +53,7 @@ class _Judged:
         name: identity of the judge; None where none was asked.
         scores: by row of the table: the overall score, and that of each criterion.
         disagreement: share of a panel's judgements on which its members disagreed.
+        usage: what the judge's replies took; None for one that asks no language model.
     """
 
     name: str | None = None
@@ -61,6 +63,7 @@ class _Judged:
     states: Counter[Any] = field(default_factory=Counter)
     score_states: dict[str, int] | None = None
     disagreement: float | None = None
+    usage: ReplyUsage | None = None
 
 
 def run(context: Context[EvalSettings]) -> Metrics:
@@ -84,7 +87,8 @@ def run(context: Context[EvalSettings]) -> Metrics:
     write_jsonl(context.out / "scores.jsonl", _score_rows(eval_set, metrics))
     rows = [{"pair": str(pair), **to_json(verdict)} for pair, verdict in judged.verdicts]
     write_jsonl(context.out / "verdicts.jsonl", rows)
-    return metrics_of(result, judged.states[VerdictState.FAILED])
+    asked = {} if judged.usage is None else {"asked": judged.usage.model_dump(mode="json")}
+    return metrics_of(result, judged.states[VerdictState.FAILED]) | asked
 
 
 def metrics_of(result: EvalResult, unanswered: int) -> Metrics:
@@ -170,7 +174,7 @@ def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Contex
     if judged.scores:
         judged.states.update(score_states)
         judged.score_states = {str(state): score_states[state] for state in ScoreState}
-    judged.disagreement = disagreement_of(judge)
+    judged.disagreement, judged.usage = disagreement_of(judge), usage_of(judge)
     return judged
 
 

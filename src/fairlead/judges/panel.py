@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from typing import Any, Literal, Self, TypeVar
 
 from fairlead.config.values.criteria import JudgedCriterion
+from fairlead.documents.pairs import ReplyUsage
 from fairlead.judges.base import Judge
+from fairlead.judges.prompted import PromptedJudge
 from fairlead.records import Answer, Comparison, Flag, Score, ScoreState, Verdict, VerdictState
 
 T = TypeVar("T")
@@ -112,6 +114,18 @@ def join_scores(scores: Sequence[Score], rule: Rule, name: str) -> Score:
 def disagreement_of(judge: Judge) -> float | None:
     """How often a panel's members disagreed; None for a judge that is no panel."""
     return judge.disagreement if isinstance(judge, PanelJudge) else None
+
+
+def usage_of(judge: Judge) -> ReplyUsage | None:
+    """What a judge's replies took so far, a panel's members together; None for one that asks no language model."""
+    match judge:
+        case PromptedJudge():
+            return judge.usage.total
+        case PanelJudge():
+            parts = [usage for member in judge.members if (usage := usage_of(member)) is not None]
+            return ReplyUsage.sum(parts) if parts else None
+        case _:
+            return None
 
 
 def _flags(judged: Sequence[Verdict] | Sequence[Score]) -> tuple[Flag, ...]:

@@ -21,6 +21,7 @@ from fairlead.llm.rate_limit import Concurrency
 from fairlead.llm.retry import RetryPolicy
 from fairlead.llm.session import NoReplyError, Session
 from fairlead.llm.store.reply_store import ReplyStore, StoredReply
+from fairlead.llm.usage import UsageCounter
 from fairlead.records import (
     SOURCE,
     Answer,
@@ -95,6 +96,7 @@ class PromptedJudge:
         self._score = templates.load("score", settings.score_template, folder)
         self._correction = templates.load("correction", settings.correction_template, folder)
         self.name = self._name()
+        self.usage = UsageCounter()
         self._learned: float | None = None
         self._judged = self._readable = 0
 
@@ -103,7 +105,8 @@ class PromptedJudge:
         return f"{self._identity}:{versions}:{content_id(_identity(self.settings))[:8]}"
 
     def by_criterion(self, criterion: JudgedCriterion) -> Self:
-        """The same judge, asked by one criterion alone; both spend one budget and keep their replies in one store.
+        """The same judge, asked by one criterion alone; both spend one budget, keep their replies in one store
+        and are counted together.
 
         Raises:
             ConfigError: if the criterion needs the source and the user's own template does not show it.
@@ -224,6 +227,7 @@ class PromptedJudge:
                 return _Reply(None, ScoreState.FAILED, str(error), calls)
             text = reply.text
             calls += (reply.key,)
+            self.usage.add(reply)
             if reply.refusal is not None or reply.finish in declined:
                 return _Reply(None, ScoreState.REFUSED, _short(reply.refusal or reply.text), calls)
             value = _read(session, reply, read)

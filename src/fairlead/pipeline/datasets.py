@@ -37,3 +37,9 @@ def verdicts(path: Path) -> list[Verdict]:
 
 def preferences(path: Path) -> list[Preference]:
     return [preference_from_json(row) for _, row in read_jsonl(path)]
+
+
+def eval_verdicts(path: Path) -> dict[str, Verdict]:
+    """The verdicts of the comparison, by the id of what they compare."""
+    rows = [{name: value for name, value in row.items() if name != "pair"} for _, row in read_jsonl(path)]
+    return {verdict.comparison_id: verdict for verdict in map(verdict_from_json, rows)}

@@ -169,7 +169,7 @@ DPO = Stage(
     inputs_if=_sources_of_label_noise,
     runs_after=("decide", "data_check"),
     outputs=(files.DPO_MODEL,),
-    records=(files.DIAGNOSIS, files.DPO_RESULT),
+    records=(files.DIAGNOSIS, files.DPO_METRICS, files.DPO_RESULT),
     scratch=("checkpoints",),
     version=3,
     headline="validation_reward_gap",
@@ -246,9 +246,9 @@ GATE = Stage(
 )
 
 
-def _training_diagnosis(config: Config) -> tuple[Output[Any], ...]:
+def _training_records(config: Config) -> tuple[Output[Any], ...]:
     """A model that was made elsewhere has none."""
-    return (files.DIAGNOSIS,) if config.trains_dpo else ()
+    return (files.DIAGNOSIS, files.DPO_METRICS) if config.trains_dpo else ()
 
 
 REPORT = Stage(
@@ -267,15 +267,16 @@ REPORT = Stage(
         files.DPO_MODEL,
         files.ANSWERS,
         files.COMPARISON,
+        files.EVAL_VERDICTS,
         files.DRIFT,
         files.GATE_RECORD,
     ),
-    inputs_if=_training_diagnosis,
+    inputs_if=_training_records,
     project_files=("sweep/sweep.md", "sweep/frontier.svg"),
     with_manifests=True,
     published=True,
     outputs=(files.REPORT_PAGE, files.REPORT),
-    version=3,
+    version=4,
     headline="status",
     summary="the table, the samples and the lineage",
 )

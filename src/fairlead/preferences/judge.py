@@ -10,7 +10,7 @@ from fairlead.files import write_jsonl
 from fairlead.judges.build import open_judge
 from fairlead.judges.from_scores import compare_by_scores
 from fairlead.judges.missing_verdicts import refuse_if_missing
-from fairlead.judges.panel import disagreement_of
+from fairlead.judges.panel import disagreement_of, usage_of
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.preferences.pairing import comparisons_for
@@ -35,7 +35,7 @@ def run(context: Context[JudgeStageSettings]) -> Metrics:
         for verdict in compare_by_scores(judge, comparisons) if by_scores else judge.compare(comparisons):
             verdicts.append(verdict)
             bar.update(len(verdicts))
-        name, disagreement = judge.name, disagreement_of(judge)
+        name, disagreement, usage = judge.name, disagreement_of(judge), usage_of(judge)
     counts = Counter(verdict.state for verdict in verdicts)
     refuse_if_missing(counts, limit=context.settings.max_missing, key="pairs.max_missing", judge=name)
     write_jsonl(context.out / "comparisons.jsonl", map(to_json, comparisons))
@@ -50,4 +50,4 @@ def run(context: Context[JudgeStageSettings]) -> Metrics:
         judge=name,
     )
     judged.write(context.out / "counts.json")
-    return judged.model_dump(mode="json")
+    return judged.model_dump(mode="json") | ({} if usage is None else {"asked": usage.model_dump(mode="json")})

@@ -18,8 +18,12 @@ from fairlead.documents.report import (
     TrainedStageRecord,
     drift_figures,
 )
+from fairlead.escape import code_span
 from fairlead.gate.output import criteria_markdown
 from fairlead.records import Interval, ScoreState, VerdictState
+from fairlead.records.judge_names import legend, short_name
+from fairlead.report.opening import basis_markdown, opening_markdown, usage_of
+from fairlead.report.outcome import number
 
 KL_MEANING = (
     "`kl from reference` is the KL from the reference in nats per answer, on answers that the policy samples to "
@@ -28,33 +32,36 @@ KL_MEANING = (
 )
 
 
-def markdown(report: Report, samples: str, sweep: str = "") -> str:
-    """The report as Markdown.
+def markdown(report: Report, samples: str, sweep: str = "", curves: str = "") -> str:
+    """The report as Markdown: the answers of whoever has to decide, the tables, then what they were made from.
 
     Args:
         samples: answers side by side, as Markdown.
         sweep: the sweep's section; "" where none was made.
+        curves: name of the picture of the training's curves; "" where there is none.
     """
     figures = report.figures
     parts = [
         f"# {escape.markdown(report.name)}",
-        f"Gate: **{report.gate.status}** ({report.gate.advice}) — {report.prompts} held-out prompts, "
-        f"judge {escape.code_span(str(report.judge))}, {report.missing:.1%} of judgements missing. "
-        "Intervals are 95 %.",
-        decision_markdown(report.decision),
+        opening_markdown(report),
+        basis_markdown(report),
         "## Comparison",
         table_markdown(report.table),
         pairwise_markdown(report.pairwise),
-        judgements_markdown(report.judgements),
         "\n".join(f"- **{caveat.name}**: {escape.markdown(caveat.text)}" for caveat in report.warnings),
         drift_markdown(drift_figures(report.probe)),
         "## Gate",
         criteria_markdown(report.gate.criteria),
         "## Training",
+        f"![reward gap on training and validation pairs, and KL from the reference]({curves})" if curves else "",
         diagnosis_markdown(diagnosis_of(report), figures.get("dpo", {})),
         _figures_markdown({name: figures.get(name, {}) for name in ("sft", "dpo", "pairs")}),
         data_check_markdown("SFT rows and prompts", figures.get("rows_check")),
         data_check_markdown("pairs", figures.get("data_check")),
+        "## Judge",
+        judge_markdown(report),
+        judgements_markdown(report.judgements),
+        decision_markdown(report.decision),
         sweep,
         "## Samples",
         samples,
@@ -62,6 +69,21 @@ def markdown(report: Report, samples: str, sweep: str = "") -> str:
         _lineage_markdown(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def judge_markdown(report: Report) -> str:
+    """What the judge's short name stands for, and what its replies took."""
+    name = str(report.judge)
+    lines = [f"{code_span(short_name(name))} is {code_span(name)}."] if legend(name) else []
+    titles = (("judge", "preference pairs"), ("eval", "comparison"))
+    usages = [(title, usage) for stage, title in titles if (usage := usage_of(report, stage)) is not None]
+    if usages:
+        lines += ["", "| Asked for | Replies | Tokens read | Written | Cost |", "|---|---|---|---|---|"]
+        for title, usage in usages:
+            counts = ("—" if n is None else f"{n:,}" for n in (usage.replies, usage.input_tokens, usage.output_tokens))
+            cost = "—" if usage.cost is None else f"{usage.cost:.2f}"
+            lines.append(f"| {' | '.join((title, *counts, cost))} |")
+    return "\n".join(lines).strip()
 
 
 def diagnosis_of(report: Report) -> Diagnosis | None:
@@ -91,12 +113,6 @@ def monitor_actions(dpo: Figures) -> list[str]:
         nats = "KL not measured" if kl is None else f"KL {kl:.3g} nats per answer"
         done.append(f"The weights of step {dpo['kept_step']} were kept: validation gap {gap:.3g}, {nats}")
     return done
-
-
-def number(figures: Figures, name: str) -> float | None:
-    """A figure of a stage; None where it was not measured."""
-    value = figures.get(name)
-    return value if isinstance(value, int | float) else None
 
 
 def data_check_markdown(rows: str, figures: Figures | None) -> str:

@@ -1,4 +1,6 @@
-"""The `report` stage: report.json, the interface, report.md, the same for people, and reflection.md, what it means."""
+"""The `report` stage: report.json, the interface; report.md, the same for people, with the training's curves; and
+reflection.md, what it means.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +27,30 @@ from fairlead.pipeline import outputs as files
 from fairlead.pipeline.artifacts import Manifest, package_versions
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion
+from fairlead.report.examples import answer_pairs, examples_of, most_different
 from fairlead.report.markdown import markdown
+from fairlead.report.outcome import start_of
 from fairlead.report.summary import reflection
+from fairlead.report.training_plot import draw
+from fairlead.training.diagnosis.curves import Curves
+from fairlead.training.measurements import read_metrics
 
+CURVES = "training.svg"
 SWEEP = "sweep"  # folder that `fairlead sweep` fills
 
 
 def run(context: Context[ReportSettings]) -> Metrics:
-    """Writes report.json (`Report`), report.md and reflection.md; the project copies them to its `report` folder."""
+    """Writes report.json (`Report`), report.md, training.svg and reflection.md; the project copies them to `report`."""
     report = _report(context, context.read(files.COMPARISON), context.read(files.GATE_RECORD))
     report.write(context.out / "report.json")
-    write_atomic(context.out / "report.md", markdown(report, _samples(context), _sweep(context)))
-    write_atomic(context.out / "reflection.md", reflection(report))
+    prompts, answers = context.read(files.EVAL_PROMPTS), _answers(context)
+    before, after = ([answer.text for answer in answers[model]] for model in (start_of(report), "dpo"))
+    pairs = answer_pairs(prompts, before, after, context.read(files.EVAL_VERDICTS))
+    most = context.settings.report.samples
+    samples = side_by_side(prompts, answers, most_different(pairs)[:most])
+    curves = CURVES if draw(_curves(context), context.out / CURVES) else ""
+    write_atomic(context.out / "report.md", markdown(report, samples, _sweep(context), curves))
+    write_atomic(context.out / "reflection.md", reflection(report, examples_of(pairs)[:most]))
     return {"status": report.gate.status, "rows": len(report.table)}
 
 
@@ -96,12 +110,18 @@ def judgements(result: EvalResult, pairs: JudgeCounts | None) -> Judgements:
     )
 
 
-def _samples(context: Context[ReportSettings]) -> str:
-    prompts = context.read(files.EVAL_PROMPTS)
+def _answers(context: Context[ReportSettings]) -> dict[Any, list[Completion]]:
     answers: dict[Any, list[Completion]] = {}
     for answer in context.read(files.ANSWERS):
         answers.setdefault(answer.model, []).append(answer)
-    return side_by_side(prompts, answers, context.settings.report.samples)
+    return answers
+
+
+def _curves(context: Context[ReportSettings]) -> Curves:
+    """Those of the training; empty for a model that was made elsewhere."""
+    if files.DPO_METRICS not in context.inputs.declared:
+        return Curves.from_metrics([])
+    return Curves.from_metrics(read_metrics(context.read(files.DPO_METRICS)))
 
 
 def _sweep(context: Context[ReportSettings]) -> str:

@@ -1,19 +1,21 @@
 """`reflection.md`: what DPO did to this model and what it did not.
 
-Every sentence comes from a figure and links to it, by plain rules and no model: the same figures give the same page. A
-cause is named only where the interval of a figure excludes that it is none.
+Every sentence comes from figures and has a number under which the page names them, by plain rules and no model: the
+same figures give the same page. A cause is named only where the interval of a figure excludes that it is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from urllib.parse import quote
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from fairlead.documents.evaluation import Conclusion
-from fairlead.documents.report import PairFigures, Report, TableRow, drift_figures
+from fairlead.documents.report import PairFigures, Report, drift_figures
 from fairlead.escape import code_span, markdown
 from fairlead.records import Interval, ModelPair, VerdictState
-from fairlead.report.markdown import diagnosis_of, monitor_actions, number
+from fairlead.report.examples import Example, example_markdown
+from fairlead.report.markdown import diagnosis_of, monitor_actions
+from fairlead.report.outcome import STARTS, by_model, conclusion, decisive, longer_by, number, rows_that, start_of
 from fairlead.statistics.intervals import proportion_interval
 
 _COIN = 0.5  # accuracy of the implicit reward on held-out pairs, if nothing was learnt
@@ -22,49 +24,56 @@ _MOST_CAVEATS = 3  # told in full, so that the page stays short
 _NOISY_ORDERS = 0.2  # share of pairs whose verdict depends on the order
 
 
-def reflection(report: Report) -> str:
-    """The page. Sentences whose figure was not measured are left out."""
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence without its full stop, and the paths in report.json of the figures that it rests on."""
+
+    text: str
+    figures: tuple[str, ...]
+
+
+def reflection(report: Report, examples: Sequence[Example] = ()) -> str:
+    """The page: numbered sentences, examples, and under each number the figures that a sentence rests on.
+
+    Sentences whose figure was not measured are left out.
+    """
     paragraphs = [
-        _waiver(report),
-        _brought(report),
-        _outcome(report),
-        _metrics(report),
-        _cost(report),
-        _training(report),
-        _causes(report),
-        _caveats(report),
+        list(paragraph(report))
+        for paragraph in (_waiver, _brought, _outcome, _metrics, _cost, _training, _causes, _caveats)
     ]
-    texts = [" ".join(sentences) for sentences in map(list, paragraphs) if sentences]
-    return "\n\n".join(["# What DPO did to this model, and what it didn't", *texts]) + "\n"
+    numbers = {
+        figures: number
+        for number, figures in enumerate(dict.fromkeys(s.figures for p in paragraphs for s in p), start=1)
+    }
+    texts = [" ".join(f"{s.text} [{numbers[s.figures]}]." for s in paragraph) for paragraph in paragraphs if paragraph]
+    sources = [f"{number}. {', '.join(map(code_span, figures))}" for figures, number in numbers.items()]
+    start = STARTS[start_of(report)]
+    return (
+        "\n\n".join(
+            [
+                "# What DPO did to this model, and what it didn't",
+                *texts,
+                *(example_markdown(example, f"{start[0].upper()}{start[1:]}") for example in examples),
+                "## Figures",
+                "What each sentence rests on, in [report.json](report.json):",
+                "\n".join(sources),
+            ]
+        )
+        + "\n"
+    )
 
 
-def _sentence(text: str, *figures: str) -> str:
-    """A sentence with a link to each figure that it rests on; the name of a metric may hold any character."""
-    links = ", ".join(f"[{markdown(figure)}](report.json#{quote(figure, errors='replace')})" for figure in figures)
-    return f"{text} ({links})."
+def _sentence(text: str, *figures: str) -> Sentence:
+    return Sentence(text, figures)
 
 
-def _decisive(report: Report) -> tuple[ModelPair, PairFigures] | None:
-    """The comparison that DPO is judged by."""
-    for pair in (ModelPair("dpo", "sft"), ModelPair("dpo", "base")):
-        figures = report.pairwise.get(str(pair))
-        if figures is not None and figures.win_rate is not None:
-            return pair, figures
-    return None
-
-
-def _conclusion(figures: PairFigures | TableRow) -> Conclusion:
-    """What the published word says, without what could have been seen."""
-    return next(conclusion for conclusion in Conclusion if figures.word.startswith(conclusion))
-
-
-def _waiver(report: Report) -> Iterator[str]:
+def _waiver(report: Report) -> Iterator[Sentence]:
     if report.decision.verdict == "waived":
         reason = report.decision.why.rstrip(" .")
         yield _sentence(f"Whether to fine-tune at all was not measured but waived: {reason}", "decision.why")
 
 
-def _brought(report: Report) -> Iterator[str]:
+def _brought(report: Report) -> Iterator[Sentence]:
     for model, title in (("sft", "SFT"), ("dpo", "DPO")):
         if source := report.figures.get(model, {}).get("brought_from"):
             yield _sentence(
@@ -73,14 +82,14 @@ def _brought(report: Report) -> Iterator[str]:
             )
 
 
-def _outcome(report: Report) -> Iterator[str]:
+def _outcome(report: Report) -> Iterator[Sentence]:
     gate = report.gate
     yield _sentence(f"The gate says {gate.status}, and its advice is to {gate.advice}", "gate.status", "gate.advice")
-    decisive = _decisive(report)
-    if decisive is None:
+    compared = decisive(report)
+    if compared is None:
         return
-    pair, figures = decisive
-    other = {"sft": "SFT", "base": "the base model"}[pair.reference]
+    pair, figures = compared
+    other = STARTS[pair.reference]
     at = f"pairwise.{pair}"
     interval = "" if figures.low is None else f", with a 95 % interval from {figures.low:.1%} to {figures.high:.1%}"
     yield _sentence(
@@ -97,7 +106,7 @@ def _outcome(report: Report) -> Iterator[str]:
         Conclusion.WORSE: f"That is worse than {other} beyond what chance explains: DPO failed",
         Conclusion.NOT_SHOWN: f"No difference was shown, in either direction{limit}",
     }
-    yield _sentence(verdicts[_conclusion(figures)], f"{at}.word")
+    yield _sentence(verdicts[conclusion(figures)], f"{at}.word")
     if figures.missing:
         yield _sentence(
             f"{figures.missing} verdicts are missing; if all were losses the win rate would be {figures.worst:.1%}, "
@@ -108,10 +117,9 @@ def _outcome(report: Report) -> Iterator[str]:
         )
 
 
-def _metrics(report: Report) -> Iterator[str]:
-    rows = {conclusion: [row for row in report.table if _conclusion(row) is conclusion] for conclusion in Conclusion}
-    for conclusion, verb in ((Conclusion.BETTER, "rose"), (Conclusion.WORSE, "fell")):
-        for row in rows[conclusion]:
+def _metrics(report: Report) -> Iterator[Sentence]:
+    for concluded, verb in ((Conclusion.BETTER, "rose"), (Conclusion.WORSE, "fell")):
+        for row in rows_that(report, concluded):
             before = row.sft if row.against == "sft" else row.base
             least = min(row.delta_low or 0.0, row.delta_high or 0.0, key=abs)
             yield _sentence(
@@ -121,27 +129,25 @@ def _metrics(report: Report) -> Iterator[str]:
                 f"table.{row.metric}.dpo",
                 f"table.{row.metric}.delta",
             )
-    for conclusion, text in (
+    for concluded, text in (
         (Conclusion.NOT_SHOWN, "no difference was shown"),
         (Conclusion.UNDEFINED, "the difference is undefined"),
     ):
-        if rows[conclusion]:
-            names = ", ".join(code_span(row.metric) for row in rows[conclusion])
-            yield _sentence(f"In {names} {text}", *(f"table.{row.metric}.word" for row in rows[conclusion]))
+        if rows := rows_that(report, concluded):
+            names = ", ".join(code_span(row.metric) for row in rows)
+            yield _sentence(f"In {names} {text}", *(f"table.{row.metric}.word" for row in rows))
 
 
-def _cost(report: Report) -> Iterator[str]:
-    start = "sft" if "sft" in report.answers else "base"
-    before, after = (report.answers[m].mean_characters if m in report.answers else None for m in (start, "dpo"))
-    if before and after is not None:
-        change = after / before - 1
+def _cost(report: Report) -> Iterator[Sentence]:
+    longer = longer_by(report)
+    if longer is not None:
         yield _sentence(
-            f"Answers are {abs(change):.0%} {'longer' if change > 0 else 'shorter'} than before, "
-            f"{after:.0f} characters on average",
+            f"Answers are {abs(longer):.0%} {'longer' if longer > 0 else 'shorter'} than before, "
+            f"{report.answers['dpo'].mean_characters:.0f} characters on average",
             "answers.dpo.mean_characters",
-            f"answers.{start}.mean_characters",
+            f"answers.{start_of(report)}.mean_characters",
         )
-    perplexity = _by_model(report, "perplexity")
+    perplexity = by_model(report, "perplexity")
     if "base" in perplexity and "dpo" in perplexity:
         yield _sentence(
             f"On general text the perplexity went from {perplexity['base'].value:.2f} to {perplexity['dpo'].value:.2f}",
@@ -149,7 +155,7 @@ def _cost(report: Report) -> Iterator[str]:
             "probe.perplexity.dpo",
         )
     for name in sorted(drift_figures(report.probe)):
-        figures = _by_model(report, name)
+        figures = by_model(report, name)
         if name.startswith("general") and "base" in figures and "dpo" in figures:
             yield _sentence(
                 f"On the general task {code_span(name.removeprefix('general_'))} it scores "
@@ -159,21 +165,13 @@ def _cost(report: Report) -> Iterator[str]:
             )
 
 
-def _by_model(report: Report, name: str) -> dict[str, Interval]:
-    """A figure of the drift by model; empty where it was not measured, or has no value."""
-    figure = drift_figures(report.probe).get(name)
-    if not isinstance(figure, dict):
-        return {}
-    return {model: interval for model, interval in figure.items() if interval.value is not None}
-
-
 def _drift(report: Report, name: str) -> Interval:
     """A figure of the drift; without value and ends where it was not measured."""
     figure = drift_figures(report.probe).get(name)
     return figure if isinstance(figure, Interval) else Interval(None, None, None, 0, "undefined: not measured")
 
 
-def _training(report: Report) -> Iterator[str]:
+def _training(report: Report) -> Iterator[Sentence]:
     dpo = report.figures.get("dpo", {})
     accuracy = _drift(report, "implicit_reward_accuracy")
     if accuracy.value is not None:
@@ -183,7 +181,8 @@ def _training(report: Report) -> Iterator[str]:
         )
     diagnosis = diagnosis_of(report)
     if diagnosis is not None:
-        yield _sentence(markdown(diagnosis.sentence.rstrip(" .")), "stages.dpo.watch.sentence")
+        seen = markdown(diagnosis.sentence.rstrip(" ."))
+        yield _sentence(f"The monitor says of the training: {seen}", "stages.dpo.watch.sentence")
     for action in monitor_actions(dpo):
         yield _sentence(action, "figures.dpo.stopped_on", "figures.dpo.kept_step")
     gap = number(dpo, "validation_reward_gap")
@@ -203,12 +202,12 @@ def _training(report: Report) -> Iterator[str]:
         )
 
 
-def _causes(report: Report) -> Iterator[str]:
+def _causes(report: Report) -> Iterator[Sentence]:
     """What the figures suggest where DPO did not win."""
-    decisive = _decisive(report)
-    if decisive is None or _conclusion(decisive[1]) is Conclusion.BETTER:
+    compared = decisive(report)
+    if compared is None or conclusion(compared[1]) is Conclusion.BETTER:
         return
-    pair, figures = decisive
+    pair, figures = compared
     causes = [*_moved(report), *_told_apart(report), *_noise(pair, figures)]
     if not causes:
         causes = [*_preferences(report, pair, figures)]
@@ -229,7 +228,7 @@ def _causes(report: Report) -> Iterator[str]:
         )
 
 
-def _moved(report: Report) -> Iterator[str]:
+def _moved(report: Report) -> Iterator[Sentence]:
     """Whether the whole interval of the KL says that the model stayed where it was, or went far."""
     kl, beta = _drift(report, "kl_from_reference"), number(report.figures.get("dpo", {}), "beta")
     if beta is None:  # it was trained elsewhere, and nothing is known of how
@@ -247,7 +246,7 @@ def _moved(report: Report) -> Iterator[str]:
         )
 
 
-def _told_apart(report: Report) -> Iterator[str]:
+def _told_apart(report: Report) -> Iterator[Sentence]:
     """Whether the whole interval of the implicit reward's accuracy says that the pairs contradict each other."""
     accuracy = _drift(report, "implicit_reward_accuracy")
     if accuracy.value is not None and accuracy.high is not None and accuracy.high < _COIN:
@@ -258,7 +257,7 @@ def _told_apart(report: Report) -> Iterator[str]:
         )
 
 
-def _noise(pair: ModelPair, figures: PairFigures) -> Iterator[str]:
+def _noise(pair: ModelPair, figures: PairFigures) -> Iterator[Sentence]:
     """Whether the whole interval of the share of contradicting orders is above a fifth."""
     states = figures.states
     inconsistent = states[VerdictState.INCONSISTENT]
@@ -271,12 +270,12 @@ def _noise(pair: ModelPair, figures: PairFigures) -> Iterator[str]:
         )
 
 
-def _preferences(report: Report, pair: ModelPair, figures: PairFigures) -> Iterator[str]:
+def _preferences(report: Report, pair: ModelPair, figures: PairFigures) -> Iterator[Sentence]:
     """Whether the pairs were learnt for certain, and the answers got worse for certain."""
     accuracy = _drift(report, "implicit_reward_accuracy")
     if accuracy.value is None or accuracy.low is None or accuracy.low <= _COIN:
         return
-    if _conclusion(figures) is Conclusion.WORSE:
+    if conclusion(figures) is Conclusion.WORSE:
         yield _sentence(
             f"It learnt its pairs ({accuracy.value:.0%} of {accuracy.n} held-out ones), and answers got worse: the "
             "preference data was off, because what it prefers is not what the judge prefers",
@@ -285,7 +284,7 @@ def _preferences(report: Report, pair: ModelPair, figures: PairFigures) -> Itera
         )
 
 
-def _caveats(report: Report) -> Iterator[str]:
+def _caveats(report: Report) -> Iterator[Sentence]:
     caveats = report.warnings
     for place, caveat in enumerate(caveats[:_MOST_CAVEATS]):
         yield _sentence(f"To be doubted: {markdown(caveat.text)}", f"warnings.{place}")

@@ -10,7 +10,8 @@ import pytest
 
 from fairlead.config.decide import DecideSection, Target
 from fairlead.config.release import Criterion
-from fairlead.decide.scoring import JUDGE_SCORE, Candidate, Usage, figures_of, prompts_to_settle
+from fairlead.decide.metric_range import JUDGE_SCORE
+from fairlead.decide.scoring import Candidate, Usage, figures_of, prompts_to_settle
 from fairlead.decide.targets import targets_of
 from fairlead.decide.verdict import Training, conditions, five_lines, reach_verdict
 from fairlead.errors import ConfigError

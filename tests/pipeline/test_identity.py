@@ -123,7 +123,7 @@ def sections(kind: Any, seen: set[type] | None = None) -> Iterator[type[Section]
             yield from sections(part, seen)
 
 
-def test_only_budgets_addresses_concurrency_prices_and_reasons_are_no_part_of_a_key() -> None:
+def test_only_budgets_addresses_concurrency_prices_batches_of_inference_and_reasons_are_no_part_of_a_key() -> None:
     unkeyed = {
         f"{section.__name__}.{name}": next(mark.keeps for mark in field.metadata if isinstance(mark, KeyMark))
         for section in sections(Config)
@@ -133,7 +133,12 @@ def test_only_budgets_addresses_concurrency_prices_and_reasons_are_no_part_of_a_
     names = {key.partition(".")[2] for key, keeps in unkeyed.items() if keeps == "nothing"}
     assert names == {
         *("max_calls", "max_cost", "price_per_million_input_tokens", "price_per_million_output_tokens"),
-        *("base_url", "api_key_env", "concurrency", "timeout_s", "max_retries", "price_per_hour"),
+        *("base_url", "api_key_env", "concurrency", "timeout_s", "max_retries", "price_per_hour", "batch_size"),
+    }
+    batched = {key for key in unkeyed if key.endswith(".batch_size")}
+    assert batched == {  # every completion has its own random stream; a training's batches decide what is learnt
+        *("SampleSection.batch_size", "AnswersSection.batch_size", "ProbeSettings.batch_size"),
+        *("LocalModel.batch_size", "EmbeddingSettings.batch_size", "LocalSettings.batch_size"),
     }
     assert {key for key, keeps in unkeyed.items() if keeps == "presence"} == {"DecideSection.waive"}
     assert {key for key, keeps in unkeyed.items() if keeps == "names"} == {"DataCheckSettings.waive"}

@@ -34,6 +34,7 @@ RELEASE = "Release"
 NoRun = Annotated[
     bool, typer.Option("--no-run", help="train nothing and ask no judge: refuse if a stage before is out of date")
 ]
+Offline = Annotated[bool, typer.Option("--offline", help="check without asking endpoints or the hub")]
 
 # Exit statuses beside those of the errors (3 and more) and those of the gate, to which 0, 1 and 2 belong.
 NOT_PASSED = 5  # a check was made and not passed: of data, or of a judge

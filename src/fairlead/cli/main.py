@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from fairlead import escape
-from fairlead.cli import data, decide, evaluate, judge, project_files, release, standalone, train
+from fairlead.cli import data, decide, evaluate, judge, project_files, release, standalone, start, train
 from fairlead.cli.common import (
     BEFORE_TRAINING,
     BROKEN_PIPE,
@@ -32,6 +32,7 @@ from fairlead.cli.common import (
     Force,
     JustEstimate,
     NoRun,
+    Offline,
     ProjectArgument,
     err,
     open_project,
@@ -40,13 +41,14 @@ from fairlead.cli.common import (
     print_line,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
+from fairlead.cli.preflight import demand_ready
 from fairlead.cli.render import show_new_decision, show_report, show_status
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_json
 from fairlead.pipeline.project import Project
 
 _ORDER = (
-    *("demo", "init", "doctor", "schema"),
+    *("demo", "init", "check", "doctor", "schema"),
     *("run", "status", "report"),
     *("data", "judge", "decide"),
     *("sft", "dpo", "sweep", "diagnose"),
@@ -84,13 +86,7 @@ def options(
     """Align a language model to preferences, and prove that it helped."""
 
 
-@app.command(rich_help_panel=START)
-def init(folder: ProjectArgument) -> None:
-    """Write a fairlead.yaml in which comments explain every key."""
-    from fairlead.config.template import write_template
-
-    path = write_template(folder)
-    print_line(f"wrote {path}; edit it, then: fairlead run {folder}")
+start.mount(app)
 
 
 @app.command(rich_help_panel=WHOLE_PROJECT)
@@ -99,9 +95,10 @@ def run(
     until: Annotated[str | None, typer.Option(help="last stage to run")] = None,
     force: Annotated[list[str] | None, typer.Option(help="stage to run even if it is up to date")] = None,
     estimate: JustEstimate = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run all stages that are not up to date."""
+    """Run all stages that are not up to date, after a check of everything that would stop them."""
     if estimate:
         if until or force:
             raise ConfigError("--until and --force are not read beside --estimate", where="fairlead run")
@@ -111,6 +108,7 @@ def run(
 
     project = open_project(folder)
     refresh_schema(folder)
+    demand_ready(project, until, force=force or [], offline=offline)
     made = project.run(until, force=force or [], on_stage=None if as_json else show_new_decision(project))
     if as_json:
         print_json({name: {"hash": a.hash, "figures": dict(a.manifest.figures)} for name, a in made.items()})
@@ -161,7 +159,8 @@ def demo(
     show_report(to)
     print_line(
         "with your own model:\n"
-        "  fairlead init my-project        # write fairlead.yaml, every key explained\n"
+        "  fairlead init my-project        # write a short fairlead.yaml\n"
+        "  fairlead check my-project       # all that is missing, at once, and what it will cost\n"
         "  fairlead run my-project         # all stages; you can stop and resume at any time\n"
         "  fairlead gate my-project        # exit status 0: there is evidence that it is better"
     )

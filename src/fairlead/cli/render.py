@@ -46,7 +46,11 @@ def _interval(value: Mapping[str, Any]) -> str:
 
 def run_stage(folder: Path, stage: str, *, force: bool, as_json: bool) -> None:
     """Runs one stage and what it needs, and prints its figures."""
-    artifact = open_project(folder).run(stage, force=[stage] if force else [])[stage]
+    from fairlead.cli.preflight import demand_ready
+
+    project, forced = open_project(folder), [stage] if force else []
+    demand_ready(project, stage, force=forced, offline=False)
+    artifact = project.run(stage, force=forced)[stage]
     figures = figures_of(artifact)
     print_json(figures) if as_json else show_figures(figures)
 

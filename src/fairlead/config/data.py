@@ -31,6 +31,8 @@ CheckName = Literal[
     "rows",
 ]
 CHECK_NAMES: tuple[str, ...] = get_args(CheckName)
+PAIRS_DEMANDED: dict[Purpose, int] = {"trial": 0, "effect": 500, "reliance": 1000}
+"""With fewer pairs than its purpose demands, the check `rows` fails."""
 
 
 class DataCheckSettings(Section):

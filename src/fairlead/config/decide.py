@@ -42,7 +42,7 @@ class LocalModel(Section):
     kind: Literal["local"]
     model: ModelPath = Field(description="model folder or hub id")
     name: str | None = Field(None, description="its name in the table; the model's if not given")
-    batch_size: Count = Field(32, description="answers generated at once")
+    batch_size: Annotated[Count, NotInKey] = Field(32, description="answers generated at once")
     price_per_hour: Annotated[NotNegative | None, NotInKey] = Field(
         None, description="price of an hour of the machine it runs on"
     )
@@ -143,7 +143,7 @@ class EmbeddingSettings(Section):
     """An encoder on this machine, loaded by sentence-transformers (pip install 'fairlead[embeddings]')."""
 
     model: ModelPath = Field(description="model folder or hub id")
-    batch_size: Count = Field(32, description="texts encoded at once")
+    batch_size: Annotated[Count, NotInKey] = Field(32, description="texts encoded at once")
     query_prefix: str = Field("", description="put before a text that searches, in place of the encoder's own prompt")
     passage_prefix: str = Field("", description="the same for a text that is searched")
 

@@ -6,7 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fairlead.config.base import Count, CountOrZero, Distinct, FilePath, Fraction, Integer, NotNegative, Number, Section
+from fairlead.config.base import (
+    Count,
+    CountOrZero,
+    Distinct,
+    FilePath,
+    Fraction,
+    Integer,
+    NotInKey,
+    NotNegative,
+    Number,
+    Section,
+)
 from fairlead.config.checks import CheckSettings
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.values.criteria import Criteria
@@ -26,7 +37,7 @@ class ProbeSettings(Section):
     )
     max_new_tokens: Count = Field(128, description="longest answer to the general task and of the KL's samples")
     max_length: Annotated[Integer, Field(ge=2)] = Field(1024, description="tokens of prompt and answer together")
-    batch_size: Count = Field(16, description="rows computed at once")
+    batch_size: Annotated[Count, NotInKey] = Field(16, description="rows computed at once")
 
     @model_validator(mode="after")
     def _task_is_checked(self) -> Self:
@@ -44,7 +55,9 @@ class AnswersSection(Section):
     temperature: NotNegative = Field(0.0, description="0 answers greedily")
     top_p: Annotated[Number, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
     max_new_tokens: Count = Field(256, description="longest answer, in tokens")
-    batch_size: Count = Field(32, description="answers generated at once; also the size of a resumable chunk")
+    batch_size: Annotated[Count, NotInKey] = Field(
+        32, description="answers generated at once; also the size of a resumable chunk"
+    )
 
 
 class EvalSection(Section):

@@ -145,7 +145,7 @@ class LocalSettings(PromptedSettings):
     tie_margin: NotNegative = Field(
         0.0, description="rewards that differ by no more than this are a tie; reward models only"
     )
-    batch_size: Count = Field(8, description="texts worked on at once")
+    batch_size: Annotated[Count, NotInKey] = Field(8, description="texts worked on at once")
 
 
 Member = Annotated[

@@ -56,6 +56,9 @@ class Config(Section):
 
     name: str = Field("project", description="name of the project, shown on the report")
     seed: Annotated[Integer, Field(ge=0, lt=2**32)] = Field(0, description="seed of everything random")
+    currency: Annotated[str, Field(min_length=1, max_length=10)] | None = Field(
+        None, description="currency of all prices, such as USD, shown beside every cost"
+    )
     model: ModelSection
     data: DataSection
     decide: DecideSection = DecideSection()

@@ -13,6 +13,7 @@ from fairlead.config.base import (
     FilePath,
     Fraction,
     ModelPath,
+    NotInKey,
     NotNegative,
     Number,
     Section,
@@ -41,7 +42,9 @@ class SampleSection(Section):
     models: Annotated[list[ModelPath], Distinct] = Field(
         [], description="other models that answer too: folders or hub ids"
     )
-    batch_size: Count = Field(32, description="completions generated at once; also the size of a resumable chunk")
+    batch_size: Annotated[Count, NotInKey] = Field(
+        32, description="completions generated at once; also the size of a resumable chunk"
+    )
 
     @model_validator(mode="after")
     def _two_at_least(self) -> Self:

@@ -1,8 +1,7 @@
-"""`fairlead init`: a `fairlead.yaml` whose comments are the config's own field descriptions."""
+"""`fairlead init --full`: a `fairlead.yaml` of every key, whose comments are the config's own field descriptions."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,40 +9,23 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from fairlead.config.base import Section
-from fairlead.config.project import CONFIG_NAME, Config, parse_config
-from fairlead.config.reference.editor import write_config
-from fairlead.errors import ConfigError
+from fairlead.config.project import Config, parse_config
 
 _HEAD = """\
 # A Fairlead project. `fairlead run` does all of it; `fairlead status` shows how far it is.
 # Every key stands here with its default. Paths are relative to this folder.
 """
-# What has no default, or none that a first run can use.
+# What has no default.
 _EXAMPLE: dict[str, Any] = {
-    "name": "my-project",
     "model": {"name": "Qwen/Qwen2.5-0.5B-Instruct"},
     "data": {"sft": "data/sft.jsonl", "prompts": "data/prompts.jsonl", "eval": "data/eval.jsonl"},
-    "decide": {"targets": [{"metric": "length", "at_least": 0.9}]},
     "judge": {"kind": "openai", "model": "gpt-4.1"},
-    "eval": {"metrics": [{"kind": "length", "name": "length", "max_words": 200}]},
 }
 
 
-def write_template(folder: Path) -> Path:
-    """Writes the template into `folder`.
-
-    Raises:
-        ConfigError: if there is a `fairlead.yaml` already.
-    """
-    path = folder / CONFIG_NAME
-    if path.exists():
-        raise ConfigError("is there already", where=str(path), remedy="edit it, or choose another folder")
-    return write_config(folder, template())
-
-
-def template() -> str:
+def template(name: str = "my-project") -> str:
     """The text of a `fairlead.yaml` with every key of the config, its default and its description."""
-    return _HEAD + "\n" + "\n".join(_section(parse_config(_EXAMPLE), Config, 0)) + "\n"
+    return _HEAD + "\n" + "\n".join(_section(parse_config({"name": name, **_EXAMPLE}), Config, 0)) + "\n"
 
 
 def _section(value: BaseModel, kind: type[BaseModel], depth: int) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fairlead.config.judges import EndpointSettings
 from fairlead.judges.base import Judge
 from fairlead.judges.panel import PanelJudge
 from fairlead.judges.prompted import PromptedJudge
@@ -15,6 +17,9 @@ from fairlead.llm.store.request_key import find_stored, prepare
 from fairlead.records import Answer, Comparison
 
 CHARS_PER_TOKEN = 4  # of English, for a model without earlier replies
+REPLY_TOKENS = 250  # of a model without earlier replies: a reason of a few sentences, and the verdict
+_REPLY_SECONDS = 3.0  # likewise
+_USUAL_CONCURRENCY = 16  # what servers usually allow, where the config allows more
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Estimate:
         input_tokens, output_tokens: expected for the others.
         cost, most_cost: expected, and if every reply is as long as max_tokens allows; None without prices.
         basis: what the expected lengths are based on.
+        max_calls, max_cost: the judge's budget for one run of a stage.
+        seconds: rough time that all calls take together; None for a model on this machine.
     """
 
     judge: str
@@ -37,10 +44,37 @@ class Estimate:
     cost: float | None
     most_cost: float | None
     basis: str
+    max_calls: int | None = None
+    max_cost: float | None = None
+    seconds: float | None = None
 
     @property
     def calls(self) -> int:
         return self.questions - self.stored
+
+    @property
+    def runs(self) -> int:
+        """How many runs the budget cuts the calls into; the same command goes on after each. 1 without a limit."""
+        by_calls = self.calls / self.max_calls if self.max_calls else 0.0
+        by_cost = self.cost / self.max_cost if self.max_cost and self.cost is not None else 0.0
+        return max(1, math.ceil(by_calls), math.ceil(by_cost))
+
+    def times(self, factor: float) -> Estimate:
+        """The estimate for so many times as many questions."""
+
+        def count(value: int) -> int:
+            return round(value * factor)
+
+        return replace(
+            self,
+            questions=count(self.questions),
+            stored=count(self.stored),
+            input_tokens=None if self.input_tokens is None else count(self.input_tokens),
+            output_tokens=None if self.output_tokens is None else count(self.output_tokens),
+            cost=None if self.cost is None else self.cost * factor,
+            most_cost=None if self.most_cost is None else self.most_cost * factor,
+            seconds=None if self.seconds is None else self.seconds * factor,
+        )
 
 
 def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimate]:
@@ -57,6 +91,7 @@ class _Lengths:
 
     chars_per_token: float
     tokens_per_reply: float
+    seconds_per_reply: float
     basis: str
 
 
@@ -79,7 +114,16 @@ def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> 
         cost=judge.budget.cost(input_tokens, output_tokens),
         most_cost=judge.budget.cost(input_tokens, judge.settings.max_tokens * len(unanswered)),
         basis=lengths.basis,
+        max_calls=judge.budget.max_calls,
+        max_cost=judge.budget.max_cost,
+        seconds=_seconds(judge, len(unanswered), lengths.seconds_per_reply),
     )
+
+
+def _seconds(judge: PromptedJudge, calls: int, each: float) -> float | None:
+    if not isinstance(judge.settings, EndpointSettings):
+        return None
+    return calls * each / min(judge.settings.concurrency, _USUAL_CONCURRENCY)
 
 
 def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[ChatRequest]) -> dict[str, int | None]:
@@ -93,16 +137,19 @@ def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[Chat
 
 
 def _lengths(client: ChatClient, judge: PromptedJudge) -> _Lengths:
-    """Lengths of the model's earlier judgements; plain requests are left out, because their lengths differ."""
+    """Lengths and times of the model's earlier judgements; plain requests are left out, because theirs differ."""
     totals = [] if judge.store is None else judge.store.totals()
     model = (client.model, client.endpoint)
     judgements = [row for row in totals if (row.model, row.endpoint) == model and row.purpose != "plain"]
     counted = sum(row.counted for row in judgements)
     if not counted:
-        basis = f"{CHARS_PER_TOKEN} characters a token, replies as long as max_tokens"
-        return _Lengths(CHARS_PER_TOKEN, judge.settings.max_tokens, basis)
+        reply = min(REPLY_TOKENS, judge.settings.max_tokens)
+        basis = f"an assumption ({CHARS_PER_TOKEN} characters a token, {reply} tokens a reply)"
+        return _Lengths(CHARS_PER_TOKEN, reply, _REPLY_SECONDS, basis)
+    replies = sum(row.replies for row in judgements)
     return _Lengths(
         sum(row.counted_chars for row in judgements) / (sum(row.input_tokens or 0 for row in judgements) or 1),
         sum(row.output_tokens or 0 for row in judgements) / counted,
+        sum(row.latency * row.replies for row in judgements) / replies,
         f"{counted} earlier replies of this model",
     )

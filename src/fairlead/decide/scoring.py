@@ -15,6 +15,7 @@ from fairlead.config.checks import CheckSettings, JsonSchemaCheck, RegexCheck
 from fairlead.config.decide import Target
 from fairlead.config.judges import JudgeSettings
 from fairlead.decide.instruction_optimizer import Failure
+from fairlead.decide.metric_range import JUDGE_SCORE, range_of
 from fairlead.decide.runner import CandidateResult
 from fairlead.documents.decision import Family, Status
 from fairlead.errors import ConfigError
@@ -22,9 +23,6 @@ from fairlead.judges.build import open_judge
 from fairlead.records import Answer, Interval, Prompt
 from fairlead.statistics.intervals import bounded_mean_interval, mean_interval
 from fairlead.statistics.power import prompts_needed
-
-JUDGE_SCORE = "judge_score"
-JUDGE_RANGE = (1.0, 10.0)
 
 Values = Sequence[float | None]
 
@@ -119,10 +117,6 @@ class Candidate:
     @property
     def label(self) -> str:
         return f"{self.name}, {self.model}"
-
-
-def range_of(metric: str) -> tuple[float, float]:
-    return JUDGE_RANGE if metric == JUDGE_SCORE else (0.0, 1.0)
 
 
 def figures_of(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from fairlead.config.decide import DecideSection, Target
 from fairlead.config.release import Criterion
-from fairlead.decide.scoring import JUDGE_SCORE, range_of
-from fairlead.errors import ConfigError
+from fairlead.decide.metric_range import JUDGE_SCORE, range_of
+from fairlead.errors import ConfigError, some
 
 
 def targets_of(section: DecideSection, criteria: Sequence[Criterion] | None, metrics: Sequence[str]) -> list[Target]:
@@ -23,15 +23,20 @@ def targets_of(section: DecideSection, criteria: Sequence[Criterion] | None, met
     where = "gate.criteria" if section.targets is None else "decide.targets"
     if not targets:
         raise ConfigError(
-            "there is no target to measure against",
+            f"there is no target to measure against, and {_known(metrics)}",
             where="decide.targets",
-            remedy="give [{metric: NAME, at_least: 0.8}], or a gate criterion on table.NAME.dpo, or decide.waive",
+            remedy="write when an answer is good enough, as in targets: [{metric: NAME, at_least: 0.9}] with NAME a "
+            "check of eval.metrics or judge_score (1 to 10); or a gate criterion on table.NAME.dpo; or waive: REASON",
         )
     if len({target.metric for target in targets}) < len(targets):
         raise ConfigError("two targets are on one metric", where=where, remedy="keep the higher of them")
     for target in targets:
         _check(target, metrics, where)
     return list(targets)
+
+
+def _known(metrics: Sequence[str]) -> str:
+    return f"eval.metrics has {some(metrics)}" if metrics else "eval.metrics has no check either"
 
 
 def _check(target: Target, metrics: Sequence[str], where: str) -> None:

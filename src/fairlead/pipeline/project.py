@@ -229,6 +229,11 @@ class Project:
         self._hashes.save()
         return rows
 
+    def remaining(self, until: str | None = None, *, force: Sequence[str] = ()) -> list[Stage]:
+        """The stages that `run` with these arguments would run; one of them may still turn out to be up to date."""
+        done = {row.stage for row in self.status() if row.state == "done"} - set(force)
+        return [stage for stage in self._needed(until) if stage.name not in done]
+
     def artifact(self, stage: str) -> Artifact:
         """The finished artifact of a stage for the present config and data.
 

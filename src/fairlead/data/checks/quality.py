@@ -10,14 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fairlead.config.data import DataCheckSettings
+from fairlead.config.data import PAIRS_DEMANDED, DataCheckSettings
 from fairlead.data.checks.findings import Figures, Mend, by_share, eval_overlap, note_dropped, report_of, topics_finding
 from fairlead.data.checks.pair_faults import find_faults
 from fairlead.documents.data_check import DataCheck, Finding, Status
 from fairlead.records import DropReason, Preference
 from fairlead.statistics.intervals import bounded_mean_interval
 
-_RECOMMENDED = {"trial": 0, "effect": 500, "reliance": 1000}
 _RELIABLE = 1000
 _MORE = (
     "add prompts of others to data.prompts and run fairlead data build, or add pairs with fairlead data import SOURCE "
@@ -113,7 +112,7 @@ def _margins(pairs: Sequence[Preference], places: Sequence[str], mend: Mend) -> 
 
 
 def _rows(count: int, settings: DataCheckSettings) -> Finding:
-    recommended = _RECOMMENDED[settings.purpose]
+    recommended = PAIRS_DEMANDED[settings.purpose]
     status: Status = "fail" if count < recommended else "warn" if count < _RELIABLE else "pass"
     figures: Figures = {"pairs": count, "wanted": recommended, "purpose": settings.purpose}
     remedy = (

@@ -14,6 +14,7 @@ from typing import Any
 
 from fairlead.config.decide import DecideSection
 from fairlead.config.project import Config
+from fairlead.config.training import DpoSection, SftSection
 
 _TRAINING_SHARE = 0.4  # of the speed of a large product that training reaches
 _FLOPS_PER_WEIGHT = {"forward": 2, "training": 6}  # of one token
@@ -93,12 +94,12 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
     match stage:
         case "decide" if config.decide.waive is None:
             return generated(sizes.dev * _candidates(config.decide), config.answers.batch_size)
-        case "sft" if config.sft is not None:
+        case "sft" if isinstance(config.sft, SftSection):
             rows = sizes.sft * config.sft.epochs
             return _training(rows * row, rows / config.sft.batch_size, parameters, speed)
         case "sample":
             return generated(sizes.prompts * sizes.completions, config.sample.batch_size)
-        case "dpo":
+        case "dpo" if isinstance(config.dpo, DpoSection):
             rows = sizes.pairs * config.dpo.epochs
             reference = sizes.pairs * 2 * row * _FLOPS_PER_WEIGHT["forward"] * parameters / speed.flops
             return reference + _training(rows * 2 * row, rows / config.dpo.batch_size, parameters, speed)

@@ -46,7 +46,8 @@ def find_models(scope: Scope) -> tuple[ModelFiles | None, list[Problem]]:
     base: ModelFiles | None = None
     for named in scope.named_paths():
         is_base = named.key == "model.name"
-        if named.names != "model" or (is_base and not scope.loads_base) or _is_adapter(scope.path(named.text)):
+        made_elsewhere = named.key.startswith(("sft.", "dpo."))  # its stage says whether it fits the base
+        if named.names != "model" or made_elsewhere or (is_base and not scope.loads_base):
             continue
         revision = scope.config.model.revision if is_base else None
         try:
@@ -58,23 +59,25 @@ def find_models(scope: Scope) -> tuple[ModelFiles | None, list[Problem]]:
     return base, problems
 
 
-def _is_adapter(folder: Path) -> bool:
-    """Whether it holds an adapter: whoever loads it says whether it fits."""
-    return (folder / "adapter_config.json").is_file()
+def _folder_of(name: str, scope: Scope, revision: str | None) -> Path | None:
+    """The folder of a model: one on this machine, or the hub's copy in its cache; None where there is neither."""
+    path = scope.path(name)
+    if path.is_dir():
+        return path
+    try:
+        cached = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError, OSError):
+        return None
+    return cached if any(cached.glob("*.safetensors")) else None
 
 
 def _find(name: str, scope: Scope, revision: str | None) -> ModelFiles:
+    here = _folder_of(name, scope, revision)
+    if here is not None:
+        return _of_folder(here)
     path = scope.path(name)
-    if path.is_dir():
-        return _of_folder(path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
         raise ModelError(f"no such model folder: {path}", remedy="correct the path, or give a hub id")
-    try:
-        cached = Path(snapshot_download(name, revision=revision, local_files_only=True))
-        if any(cached.glob("*.safetensors")):
-            return _of_folder(cached)
-    except (LocalEntryNotFoundError, ValueError, OSError):
-        pass
     if scope.offline:
         return ModelFiles(None)
     return _of_hub(name, revision)

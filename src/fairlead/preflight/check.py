@@ -10,7 +10,7 @@ from fairlead.errors import FairleadError
 from fairlead.pipeline.project import Project
 from fairlead.preflight.base_model import find_models, unusable_quantization
 from fairlead.preflight.endpoints import endpoints_of, missing_keys, unanswering
-from fairlead.preflight.files import broken_checks, missing_files
+from fairlead.preflight.files import broken_checks, missing_files, refused_by_stages
 from fairlead.preflight.lengths import too_long
 from fairlead.preflight.packages import missing_packages
 from fairlead.preflight.problem import Problem
@@ -57,7 +57,7 @@ def check(project: Project, until: str | None = None, *, force: Sequence[str] = 
     problems = [*missing_files(scope), *broken_checks(scope), *rows.problems, *unusable_targets(scope)]
     problems += [*too_few_rows(scope, rows), *missing_packages(scope), *unusable_quantization(scope)]
     base, model_problems = find_models(scope)
-    problems += model_problems
+    problems += [*model_problems, *refused_by_stages(scope)]
     if base is not None:
         problems += [*too_long(scope, rows, base), *too_small(scope, base)]
     expected: Forecast | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fairlead.checks import check_faults
+from fairlead.errors import FairleadError
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
 
@@ -29,3 +30,12 @@ def broken_checks(scope: Scope) -> Iterator[Problem]:
     for key, error in check_faults(scope.config, scope.folder).items():
         problem = Problem.of(key, error)
         yield problem if problem.remedy else replace(problem, remedy="correct it, or remove the check")
+
+
+def refused_by_stages(scope: Scope) -> Iterator[Problem]:
+    """What the stages themselves refuse before they begin, such as an adapter that is not of this base."""
+    for stage in scope.stages:
+        try:
+            stage.check(scope.config, scope.folder)
+        except FairleadError as error:
+            yield Problem.of(stage.name, error)

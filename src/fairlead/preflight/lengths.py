@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from fairlead.config.training import DpoSection, SftSection
 from fairlead.data.prepare import with_system
 from fairlead.errors import ModelError
 from fairlead.preflight.base_model import ModelFiles
@@ -87,7 +88,7 @@ def _beyond_context(scope: Scope, rows: DataRows, lengths: _Lengths, context: in
 def _pairs_without_answers(scope: Scope, rows: DataRows, lengths: _Lengths) -> Iterator[Problem]:
     """Pairs of which `dpo.max_length` leaves nothing to learn from: more of them than DPO allows."""
     section = scope.config.dpo
-    if not scope.runs("dpo"):
+    if not isinstance(section, DpoSection) or not scope.runs("dpo"):
         return
     ready = bool(rows.preferences)
     count = len(rows.preferences) if ready else len(rows.prompts)
@@ -123,7 +124,7 @@ def _is_unusable(pair: Preference, lengths: _Lengths, max_length: int) -> bool:
 def _sft_rows_without_answers(scope: Scope, rows: DataRows, lengths: _Lengths) -> Iterator[Problem]:
     """All SFT rows are cut before their answer begins, so nothing would be learnt."""
     section = scope.config.sft
-    if section is None or not rows.sft or not scope.runs("sft"):
+    if not isinstance(section, SftSection) or not rows.sft or not scope.runs("sft"):
         return
     shortest = min(rows.sft, key=lambda example: len(example.prompt.text))
     if lengths.of(shortest.prompt) >= section.max_length:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 
+from fairlead.config.training import TrainSection
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
 
@@ -22,7 +23,7 @@ def missing_packages(scope: Scope) -> Iterator[Problem]:
     """Trackers, and libraries of optional features, that are not installed."""
     config = scope.config
     for stage, section in (("sft", config.sft), ("dpo", config.dpo)):
-        if section is not None and scope.runs(stage):
+        if isinstance(section, TrainSection) and scope.runs(stage):
             for tracker in section.report_to:
                 if not _is_installed(_MODULES.get(tracker, tracker)):
                     yield Problem(f"{stage}.report_to", f"{tracker} is not installed", _install(tracker))

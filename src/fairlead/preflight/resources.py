@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from fairlead.config.training import TrainSection
 from fairlead.preflight.base_model import ModelFiles
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
@@ -20,8 +21,12 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 def too_small(scope: Scope, model: ModelFiles) -> Iterator[Problem]:
     """A disk or a memory that cannot hold what the stages make."""
-    trains = [stage for stage, section in (("sft", scope.config.sft), ("dpo", scope.config.dpo)) if section is not None]
-    full = [stage for stage in trains if scope.runs(stage) and getattr(scope.config, stage).method == "full"]
+    trained = {"sft": scope.config.sft, "dpo": scope.config.dpo}
+    full = [
+        stage
+        for stage, section in trained.items()
+        if isinstance(section, TrainSection) and section.method == "full" and scope.runs(stage)
+    ]
     free = shutil.disk_usage(_existing(scope.folder)).free
     needed = disk_needed(model, full_stages=len(full))
     if scope.stages and needed > free:

@@ -22,7 +22,19 @@ from fairlead.preflight.targets import unusable_targets
 if TYPE_CHECKING:  # it loads the statistics of judges, which a check that finds problems need not wait for
     from fairlead.cost.forecast import Forecast
 
-_READ_ROWS = ("prepare", "decide", "sft", "sample", "judge", "pairs", "data_check", "dpo", "answers", "eval")
+_READ_ROWS = (
+    "prepare",
+    "rows_check",
+    "decide",
+    "sft",
+    "sample",
+    "judge",
+    "pairs",
+    "data_check",
+    "dpo",
+    "answers",
+    "eval",
+)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from fairlead import escape
-from fairlead.cli import data, decide, evaluate, judge, project_files, release, standalone, start, train
+from fairlead.cli import data, decide, evaluate, judge, release, standalone, start, train
 from fairlead.cli.common import (
     BEFORE_TRAINING,
     BROKEN_PIPE,
@@ -184,7 +184,6 @@ def doctor(as_json: AsJson = False) -> None:
 app.add_typer(data.app, name="data", rich_help_panel=BEFORE_TRAINING)
 app.add_typer(judge.app, name="judge", rich_help_panel=BEFORE_TRAINING)
 app.command(rich_help_panel=BEFORE_TRAINING)(decide.decide)
-project_files.mount(app)
 train.mount(app)
 evaluate.mount(app)
 release.mount(app)

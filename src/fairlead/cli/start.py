@@ -1,10 +1,11 @@
-"""`fairlead init` and `fairlead check`: a new project, and whether it can run."""
+"""`fairlead init`, `check` and `schema`: a new project, whether it can run, and its keys for editors and readers."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,6 +17,11 @@ FromExample = Annotated[
     str | None,
     typer.Option("--from", metavar="EXAMPLE", help="chat, triage or pairs: a project of ten rows that runs as it is"),
 ]
+
+SchemaOf = Annotated[
+    Literal["config", "report"], typer.Argument(help="config: of fairlead.yaml; report: of report.json", metavar="FILE")
+]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="print the page of all keys, docs/config.md, instead")]
 
 
 def init(folder: ProjectArgument, full: Full = False, example: FromExample = None) -> None:
@@ -61,7 +67,26 @@ def check(
     raise typer.Exit(FairleadError.exit_code if preflight.problems else 0)
 
 
+def schema(of: SchemaOf = "config", markdown: AsMarkdown = False) -> None:
+    """Print the JSON Schema of fairlead.yaml, for editors, or of report.json."""
+    if of == "report":
+        if markdown:
+            raise ConfigError("--markdown is about fairlead.yaml alone", where="fairlead schema", remedy="leave it out")
+        from fairlead.report.json_schema import report_schema
+
+        print_json(report_schema())
+    elif markdown:
+        from fairlead.config.reference.page import config_page
+
+        sys.stdout.write(config_page())
+    else:
+        from fairlead.config.reference.json_schema import config_schema
+
+        print_json(config_schema())
+
+
 def mount(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
     app.command(rich_help_panel=START)(init)
     app.command(rich_help_panel=START)(check)
+    app.command(rich_help_panel=START)(schema)

@@ -1,9 +1,9 @@
-"""A server that others wrote: `transformers serve`, with the demo's model after a few steps; it cannot judge."""
+"""A server that others wrote: `transformers serve`, with a model of random weights; it cannot judge."""
 
 from __future__ import annotations
 
+import shutil
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -15,12 +15,11 @@ import pytest
 from transformers import AutoTokenizer
 from transformers.utils.import_utils import is_serve_available
 
-from fairlead.demo.base_model import train_base
-from fairlead.demo.task import write_task
 from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.models.loading import PLAIN_TEMPLATE
 from fairlead.records import VerdictState
 from tests.support.judging import openai_judge, pairs
+from tests.support.processes import Forked
 
 pytestmark = pytest.mark.skipif(
     not is_serve_available(), reason="transformers serve is not here: pip install 'transformers[serving]'"
@@ -28,40 +27,43 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """URL and model name of a server of this test run's own."""
-    folder = tmp_path_factory.mktemp("demo")
-    write_task(folder / "data", 0)
-    model = folder / "base-model"
-    train_base(folder / "data" / "corpus.jsonl", model, seed=0, steps=10)
+    model = tmp_path_factory.mktemp("served") / "model"
+    shutil.copytree(tiny_model, model)
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "")
     tokenizer.save_pretrained(model)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve"]
-    options = [str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    log = tmp_path_factory.mktemp("served") / "log"
-    with log.open("w") as file:
-        process = subprocess.Popen([*command, *options], stdout=file, stderr=subprocess.STDOUT)
+    process = Forked(serve, str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu")
     try:
-        _wait(f"http://127.0.0.1:{port}/health", process, log)
+        _wait(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}/v1", str(model)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def serve(*arguments: str) -> None:
+    """`transformers serve`, as its console script calls it."""
+    from transformers.cli.transformers import main
+
+    sys.argv = ["transformers", "serve", *arguments]
+    main()
+
+
+def _wait(url: str, process: Forked) -> None:
     deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.returncode is None:
         try:
             with urllib.request.urlopen(url, timeout=2):
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.2)
-    pytest.fail(f"transformers serve did not start: {log.read_text()[-2000:]}")
+    process.kill()
+    pytest.fail(f"transformers serve did not start: {process.communicate()[1][-2000:]}")
 
 
 @pytest.mark.slow

@@ -103,12 +103,7 @@ def test_the_metrics_of_training_are_logged(tiny_project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sigkill_at_random_moments_ends_in_the_same_figures(tiny_project: Path, tmp_path: Path) -> None:
-    import shutil
-
-    other = tmp_path / "undisturbed"
-    shutil.copytree(tiny_project, other)
-    Project(other).run()
+def test_sigkill_at_random_moments_ends_in_the_same_figures(finished: Path, tiny_project: Path) -> None:
     moments = random.Random(0)
     for stage in ("sft", "sample", "dpo", "answers"):
         process = Forked(run_command, "run", str(tiny_project))
@@ -118,7 +113,7 @@ def test_sigkill_at_random_moments_ends_in_the_same_figures(tiny_project: Path, 
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "the run must be cut off, not be done"
     assert fairlead("run", str(tiny_project)).returncode == 0
-    assert figures(tiny_project) == figures(other)
+    assert figures(tiny_project) == figures(finished)
 
 
 def test_a_second_run_says_who_holds_the_project(tiny_project: Path) -> None:

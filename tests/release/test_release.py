@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,6 @@ from tests.support.projects import tiny_config, write_config
 
 PLAIN = """
 import json, sys
-sys.modules["fairlead"] = None
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 folder, base, prompts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -55,6 +55,48 @@ for turns in prompts:
     texts.append(tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=True))
 print(json.dumps(texts))
 """
+WITHOUT_FAIRLEAD = """
+import contextlib, io, json, sys
+sys.modules["fairlead"] = None
+for line in sys.stdin:
+    script, *arguments = json.loads(line)
+    sys.argv = ["", *arguments]
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(script, {"__name__": "__main__"})
+    print(json.dumps(out.getvalue()), flush=True)
+"""
+Python = Callable[..., list[str]]
+
+
+@pytest.fixture(scope="module")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Python]:
+    """Runs a script with arguments in an interpreter that cannot import Fairlead; the lines that it printed.
+
+    It is one interpreter for all scripts, because each would import torch and transformers anew.
+    """
+    log = tmp_path_factory.mktemp("plain") / "stderr"
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WITHOUT_FAIRLEAD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+    def run(script: str, *arguments: str) -> list[str]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([script, *arguments]) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        assert answer, log.read_text(encoding="utf-8")[-3000:]
+        printed: str = json.loads(answer)
+        return printed.splitlines()
+
+    with process:
+        yield run
 
 
 def released(project: Project, to: Path, version: str = "v0.1.0", **kwargs: Any) -> Path:
@@ -62,20 +104,16 @@ def released(project: Project, to: Path, version: str = "v0.1.0", **kwargs: Any)
     return Path(release(project, version, str(to), settings=settings, **kwargs).where)
 
 
-def greedy(folder: Path, base: str, project: Project) -> list[str]:
+def greedy(python: Python, folder: Path, base: str, project: Project) -> list[str]:
     """What plain transformers and PEFT say to the eval prompts, with Fairlead out of reach."""
     prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
     turns = json.dumps([[{"role": m.role, "content": m.content} for m in prompt.messages] for prompt in prompts])
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(folder), base, turns], capture_output=True, text=True, check=True, timeout=120
-    )
-    texts: list[str] = json.loads(done.stdout.splitlines()[-1])
+    texts: list[str] = json.loads(python(PLAIN, str(folder), base, turns)[-1])
     return texts
 
 
 BY_THE_CARD = """
 import json, os, sys
-sys.modules["fairlead"] = None
 show = print
 for folder in sys.argv[2:]:
     os.chdir(folder)
@@ -91,13 +129,11 @@ for folder in sys.argv[2:]:
 """
 
 
-def by_the_card(project: Project, *folders: Path) -> list[list[str]]:
+def by_the_card(python: Python, project: Project, *folders: Path) -> list[list[str]]:
     """What the Python of each model card says to the eval prompts, run in the released folder, without Fairlead."""
     prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
     turns = json.dumps([[{"role": m.role, "content": m.content} for m in prompt.messages] for prompt in prompts])
-    command = [sys.executable, "-c", BY_THE_CARD, turns, *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    return [json.loads(line) for line in python(BY_THE_CARD, turns, *map(str, folders)) if line.startswith("[")]
 
 
 def answered(project: Project, view: str) -> list[str]:
@@ -107,7 +143,7 @@ def answered(project: Project, view: str) -> list[str]:
 
 @pytest.mark.slow
 def test_a_release_of_either_model_loads_without_fairlead_and_gives_the_same_greedy_text(
-    project: Project, tmp_path: Path
+    project: Project, plain_python: Python, tmp_path: Path
 ) -> None:
     """By the card's own words, and though the base's generation_config penalises repetition."""
     base = str(project.folder / "model")
@@ -117,13 +153,13 @@ def test_a_release_of_either_model_loads_without_fairlead_and_gives_the_same_gre
     assert not (whole / "adapter_model.safetensors").exists()
     sft = released(project, tmp_path / "sft", candidate="sft", settings=ReleaseSettings(base_model=base))
     dpo_texts, sft_texts = answered(project, "dpo"), answered(project, "sft")
-    assert by_the_card(project, adapter, whole, sft) == [dpo_texts, dpo_texts, sft_texts]
-    assert greedy(whole, "", project) == answered(project, "dpo")
+    assert by_the_card(plain_python, project, adapter, whole, sft) == [dpo_texts, dpo_texts, sft_texts]
+    assert greedy(plain_python, whole, "", project) == answered(project, "dpo")
 
 
 @pytest.mark.slow
 def test_a_release_in_bfloat16_says_so_and_answers_by_its_card(
-    tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_project: Path, plain_python: Python, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`dtype: auto` on a machine that computes bfloat16 in hardware; its texts may differ from those of one pass."""
     monkeypatch.setattr("fairlead.models.hardware.computes_bf16", lambda on: True)
@@ -135,7 +171,7 @@ def test_a_release_in_bfloat16_says_so_and_answers_by_its_card(
     folder = released(project, tmp_path / "out", settings=ReleaseSettings(base_model=str(tiny_project / "model")))
     assert read_json(folder / "evidence.json")["dtype"] == "bfloat16"
     assert "dtype='bfloat16'" in (folder / "README.md").read_text()
-    [texts] = by_the_card(project, folder)
+    [texts] = by_the_card(plain_python, project, folder)
     assert len(texts) == len(answered(project, "dpo")) == 8
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -26,6 +25,7 @@ from fairlead.errors import TrainingError
 from fairlead.training import trl_compat
 from fairlead.training.trl_compat import SUPPORTED_TRL, OpenDPOTrainer, require_supported_trl
 from tests.support.preference_rows import ROWS, STEP, llama, trainer_of
+from tests.support.processes import Forked
 from tests.support.projects import REPO
 
 ROW = ([5, 6, 7, 8, 9], [False, False, True, True, True])
@@ -65,11 +65,27 @@ def test_another_minor_is_one_line_that_names_both_versions(version: str) -> Non
 
 def test_the_trainer_cannot_be_imported_with_another_minor() -> None:
     """The line comes before any of TRL's private names is imported, which might not be there."""
-    script = "import trl; trl.__version__ = '1.17.0'; from fairlead import DPOTrainer"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    last = done.stderr.splitlines()[-1]
+    process = Forked(import_with_another_minor)
+    out, errors = process.communicate()
+    assert process.returncode == 1
+    last = errors.splitlines()[-1]
     assert last.startswith("fairlead.errors.TrainingError: fairlead.DPOTrainer: TRL 1.17.0 is installed")
+    assert "trl" in out.split()
+    assert not [name for name in out.split() if name.startswith(("trl.trainer", "trl.models"))]
+
+
+def import_with_another_minor() -> None:
+    """Imports the trainer as in a new process; then prints what is imported of TRL."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("fairlead", "trl"):
+            del sys.modules[name]
+    import trl
+
+    trl.__version__ = "1.17.0"
+    try:
+        from fairlead import DPOTrainer  # noqa: F401
+    finally:
+        print(*sorted(name for name in sys.modules if name.split(".")[0] == "trl"))
 
 
 def test_no_other_file_uses_a_private_name_of_trl() -> None:

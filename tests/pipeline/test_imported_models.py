@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fairlead import Project
 from fairlead.cli.train import diagnose
@@ -201,31 +202,29 @@ def test_a_config_that_brings_a_model_and_trains_it_is_refused() -> None:
 def test_a_project_with_own_rows_a_ready_adapter_and_an_endpoint_runs_to_a_gate(
     tmp_path: Path, tiny_model: Path
 ) -> None:
-    """As a user: a folder with a YAML, and `fairlead run`."""
+    """As a user, in three commands: `fairlead init`, the YAML edited, `fairlead run` and `fairlead gate`."""
     folder = tmp_path / "mine"
-    folder.mkdir()
+    assert fairlead("init", str(folder)).returncode == 0
     make_adapter(tiny_model, folder / "last-week", named=str(tiny_model), tokenizer=True)
+    (folder / "data").mkdir(exist_ok=True)
     for name, count in (("prompts", 12), ("eval", 6)):
         rows = [json.dumps({"prompt": f"{name}: what is wrong with disk {n} of the database?"}) for n in range(count)]
-        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        (folder / "data" / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    config = yaml.safe_load((folder / "fairlead.yaml").read_text(encoding="utf-8"))
+    del config["data"]["sft"]
+    config["model"] = {"name": str(tiny_model), "dtype": "float32"}
+    config["decide"] = {"waive": "the SFT model has been in use since last week"}
+    config["data_check"] = {"waive": {"truncated": "random weights"}}
+    config["sft"] = {"from": "last-week"}
+    config["dpo"] |= {"batch_size": 4, "learning_rate": 1.0e-3, "max_length": 128}
+    config["sample"]["max_new_tokens"] = config["answers"]["max_new_tokens"] = 8
     with JudgeServer(brain=pairwise(lambda first, second: len(second) - len(first))) as server:
-        (folder / "fairlead.yaml").write_text(
-            f"""
-name: mine
-model: {{name: {tiny_model}, dtype: float32}}
-data: {{prompts: prompts.jsonl, eval: eval.jsonl}}
-decide: {{waive: the SFT model has been in use since last week}}
-data_check: {{waive: {{truncated: random weights}}}}
-sft: {{from: last-week}}
-sample: {{max_new_tokens: 8}}
-judge: {{kind: openai, model: m, base_url: "{server.base_url}", api_key_env: null}}
-dpo: {{batch_size: 4, learning_rate: 1.0e-3}}
-answers: {{max_new_tokens: 8}}
-""",
-            encoding="utf-8",
-        )
+        config["judge"] = {"kind": "openai", "model": "m", "base_url": server.base_url, "api_key_env": None}
+        write_config(folder, config)
         run = fairlead("run", str(folder))
         assert run.returncode == 0, run.stderr
-    assert "gate: insufficient" in run.stdout, "six prompts are not enough evidence"
+        gate = fairlead("gate", str(folder))
+    assert gate.returncode == 2, "six prompts are not enough evidence"
+    assert "gate: insufficient" in run.stdout
     assert "dpo vs sft" in run.stdout
     assert "sft was made elsewhere" in run.stdout + run.stderr

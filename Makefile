@@ -44,6 +44,7 @@ check: lint types layers
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile Dockerfile.cuda
 
 types: $(READY)
 	$(BIN)/mypy

@@ -53,7 +53,7 @@ _ORDER = (
     *("data", "judge", "decide"),
     *("sft", "dpo", "sweep", "diagnose"),
     *("eval", "score", "try"),
-    *("gate", "release", "verify", "serve"),
+    *("gate", "ci", "release", "verify", "serve"),
 )
 
 

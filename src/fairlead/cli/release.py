@@ -1,11 +1,11 @@
-"""`fairlead gate`, `release`, `verify` and `serve`: from the verdict to a released folder and an endpoint."""
+"""`fairlead gate`, `ci`, `release`, `verify` and `serve`: from the verdict to a released folder and an endpoint."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,9 +26,16 @@ from fairlead.documents.gate import GateRecord
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_text, write_atomic
 
+Only = Annotated[
+    Literal["github", "gitlab"] | None, typer.Option("--only", help="write the file of this service alone")
+]
+
+ci = typer.Typer(no_args_is_help=True, help="Run the gate in the CI of a repository, from the committed evidence.")
+
 
 def mount(app: typer.Typer) -> None:
     """Adds the commands to the command line."""
+    app.add_typer(ci, name="ci", rich_help_panel=RELEASE)
     for command in (gate, release, verify, serve):
         app.command(rich_help_panel=RELEASE)(command)
 
@@ -65,6 +72,26 @@ def gate(
     else:
         show_gate(record)
     raise typer.Exit(EXIT_CODES[record.status])
+
+
+@ci.command("init")
+def ci_init(folder: ProjectArgument = Path(), only: Only = None) -> None:
+    """Write the workflows of GitHub and GitLab that run the gate without a GPU and comment its table."""
+    from fairlead.release.ci.write import write_ci
+
+    paths = write_ci(folder, ("github", "gitlab") if only is None else (only,))
+    print_line(f"wrote {', '.join(map(str, paths))}")
+    print_line("commit them with fairlead.yaml, fairlead.lock, the data and artifacts/; weights stay out of git")
+
+
+@ci.command("comment")
+def ci_comment(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the file that fairlead gate --markdown wrote")],
+) -> None:
+    """Write a file as the comment of the pull or merge request that a CI job runs for."""
+    from fairlead.release.ci.comment import thread_of, write_comment
+
+    print_line(f"comment {write_comment(thread_of(os.environ), read_text(file))}")
 
 
 def release(

@@ -12,7 +12,7 @@ import httpx2
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.escape import shorten
 
-MARK = "<!-- fairlead gate -->"  # by which the comment of an earlier run is found
+MARK = "<!-- fairlead-gate -->"  # the comment of an earlier run is found by it
 MAX_CHARS = 60_000  # GitHub takes 65,536
 _PAGES = 30  # of 100 comments each
 _PULL_REQUEST = re.compile(r"refs/pull/(\d+)/")

@@ -26,6 +26,12 @@ from tests.support.misbehaving import JudgeServer
 from tests.support.projects import tiny_config, write_config
 
 
+@pytest.fixture
+def tiny_project(project: Project) -> Path:
+    """The finished project, so that no test has to train anew what it does not change."""
+    return project.folder
+
+
 def configured(folder: Path, **sections: dict[str, Any]) -> Project:
     config = tiny_config()
     for name, values in sections.items():

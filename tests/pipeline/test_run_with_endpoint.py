@@ -27,6 +27,12 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FAIRLEAD_LEDGER", raising=False)
 
 
+@pytest.fixture
+def tiny_project(project: Project) -> Path:
+    """The finished project, so that no test has to train anew what it does not change."""
+    return project.folder
+
+
 def shorter(messages: Messages) -> str:
     """Judges whatever the order: the shorter answer is better, equal ones are a tie."""
     asked = next(m["content"] for m in messages if m["role"] == "user")

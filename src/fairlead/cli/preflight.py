@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from fairlead.cli.common import err, print_line
-from fairlead.errors import FairleadError
+from fairlead.errors import ConfigError, FairleadError
 from fairlead.pipeline.project import Project
 
 if TYPE_CHECKING:  # judges take seconds to import, and every command imports this file
@@ -19,10 +19,17 @@ if TYPE_CHECKING:  # judges take seconds to import, and every command imports th
 
 
 def demand_ready(project: Project, until: str | None, *, force: Sequence[str], offline: bool) -> None:
-    """Before a run: says what it would cost and take, or lists all that would stop it and ends with status 3."""
+    """Before a run: says what it would cost and take, or lists all that would stop it and ends with status 3.
+
+    Raises:
+        ConfigError: if it is one problem: that is one line, as every error.
+    """
     from fairlead.preflight.check import check
 
     preflight = check(project, until, force=force, offline=offline)
+    if len(preflight.problems) == 1:
+        [problem] = preflight.problems
+        raise ConfigError(problem.what, where=problem.where, remedy=problem.remedy)
     show_preflight(preflight, to=err, everything=False)
     if preflight.problems:
         raise typer.Exit(FairleadError.exit_code)

@@ -94,8 +94,8 @@ def test_a_project_runs_once_and_reruns_only_what_changed(tiny_project: Path) ->
         again["dpo"].verify()
 
 
-def test_the_metrics_of_training_are_logged(tiny_project: Path) -> None:
-    dpo = Project(tiny_project).run("dpo")["dpo"]
+def test_the_metrics_of_training_are_logged(project: Project) -> None:
+    dpo = project.run("dpo")["dpo"]
     rows = read_metrics(dpo.file("metrics.jsonl"))
     keys = set().union(*rows)
     assert keys >= {"loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "eval_rewards/margins"}

@@ -98,8 +98,8 @@ def test_a_policy_that_is_not_the_reference_is_refused(tiny_project: Path) -> No
         trainer.train()
 
 
-def test_dpo_continues_the_sft_adapter_on_the_same_base(tiny_project: Path) -> None:
-    made = Project(tiny_project).run("dpo")
+def test_dpo_continues_the_sft_adapter_on_the_same_base(project: Project) -> None:
+    made = project.run("dpo")
     sft = load_file(made["sft"].file("model") / "adapter_model.safetensors")
     dpo = load_file(made["dpo"].file("model") / "adapter_model.safetensors")
     assert sft.keys() == dpo.keys()
@@ -107,10 +107,10 @@ def test_dpo_continues_the_sft_adapter_on_the_same_base(tiny_project: Path) -> N
     assert all(path.suffix != ".bin" and path.suffix != ".pt" for path in made["dpo"].path.rglob("*"))
 
 
-def test_full_weights_are_trained_from_the_merged_sft_model(tiny_project: Path) -> None:
+def test_full_weights_are_trained_from_the_merged_sft_model(project: Project) -> None:
     config = tiny_config()
     config["dpo"]["method"] = "full"
-    write_config(tiny_project, config)
-    made = Project(tiny_project).run()
+    write_config(project.folder, config)
+    made = Project(project.folder).run()
     assert (made["dpo"].file("model") / "model.safetensors").is_file()
     assert made["gate"].manifest.figures["status"] in ("passed", "failed", "insufficient")

@@ -16,6 +16,7 @@ from fairlead.config.checks import FunctionCheck
 from fairlead.config.project import CONFIG_NAME, Config, load_config
 from fairlead.config.reference.json_schema import config_schema
 from fairlead.config.reference.page import config_page
+from fairlead.statistics.power import smallest_detectable_difference, win_rate_sd
 from tests.support.docs import PAGES, Block, anchors, blocks, links, merged
 from tests.support.projects import REPO, write_config
 
@@ -86,6 +87,17 @@ def test_links_lead_to_files_and_headings_that_there_are(page: Path) -> None:
 def test_no_two_headings_of_a_page_that_is_linked_into_share_an_anchor(page: Path) -> None:
     linked = {target.partition("#")[2] for other in PAGES for target in links(other) if _leads_to(target, other, page)}
     assert {anchor for anchor in linked if anchor and anchors(page).count(anchor) > 1} == set()
+
+
+def test_the_win_rates_that_a_number_of_prompts_can_show_are_those_of_the_code() -> None:
+    page = (DOCS / "first-hour.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d,]+) \| ([\d.]+) % \| ([\d.]+) % \|$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for prompts, *documented in rows:
+        for share_of_ties, rate in zip((0.0, 0.5), documented, strict=True):
+            difference = smallest_detectable_difference(int(prompts.replace(",", "")), win_rate_sd(share_of_ties))
+            assert difference is not None
+            assert f"{50 + 100 * difference:.1f}" == rate
 
 
 def test_every_page_stands_in_the_menu_of_the_site_and_on_its_first_page() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from fairlead.cli.common import (
     NOT_PASSED,
@@ -20,6 +19,7 @@ from fairlead.cli.common import (
     print_line,
 )
 from fairlead.cli.render import run_stage
+from fairlead.cli.tables import show_table
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import ConfigError, some
 from fairlead.records import Interval
@@ -256,12 +256,19 @@ def _settings(purpose: str, waive: list[str] | None) -> Any:
 def _show_report(report: DataCheck, left_out: str) -> None:
     from fairlead.data.reading.any_rows import WORDS
 
-    table = Table("check", "status", "figures", "rows")
-    for finding in report.findings:
-        figures = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding.figures.items())
-        status = finding.status if finding.waived is None else f"waived: {finding.waived}"
-        table.add_row(finding.check.replace("_", " "), status, figures, some(finding.rows, 5))
-    out.print(table)
+    show_table(
+        ("check", "status", "figures", "rows"),
+        [
+            (
+                finding.check.replace("_", " "),
+                finding.status if finding.waived is None else f"waived: {finding.waived}",
+                ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in finding.figures.items()),
+                some(finding.rows, 5) if finding.rows else "",
+            )
+            for finding in report.findings
+        ],
+        words=("check", "status", "figures", "rows"),
+    )
     for finding in report.findings:
         if finding.remedy:
             _line(f"{finding.check}: {finding.remedy}")

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.columns import Columns
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from fairlead.cli.common import (
@@ -25,7 +24,8 @@ from fairlead.cli.common import (
     print_line,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
-from fairlead.cli.render import figures_of, show_comparison, show_figures
+from fairlead.cli.render import figures_of, show_comparison, show_figures, show_pairs, shown
+from fairlead.cli.tables import interval_text, show_table
 from fairlead.documents.evaluation import EvalResult
 from fairlead.errors import ConfigError, some
 from fairlead.pipeline.project import Project
@@ -105,7 +105,7 @@ def score(
     for row in scored.scores:
         rewards = "  ".join(f"{name.replace('_', ' ')} {value:+.4f}" for name, value in row.rewards.items())
         prompt = row.row.prompt.messages[-1].content
-        out.print(f"{rewards}  {' '.join(prompt.split())[:60]!r}", soft_wrap=True)
+        out.print(f"{rewards}  {' '.join(prompt.split())[:60]}", soft_wrap=True)
     accuracy = scored.accuracy
     if accuracy is not None:
         bounds = "" if accuracy.low is None else f" [{accuracy.low:.3f}, {accuracy.high:.3f}]"
@@ -152,16 +152,20 @@ def import_(
     if as_json:
         print_json(comparison.model_dump(mode="json"))
         return
-    table = Table("pair", "win rate", "95 % interval", "n", "missing", "at worst, at best", "")
-    for pair, figures in comparison.pairwise.items():
-        interval = "—" if figures.low is None else f"[{figures.low:.3f}, {figures.high:.3f}]"
-        rate = "—" if figures.win_rate is None else f"{figures.win_rate:.3f}"
-        extremes = "—" if figures.worst is None else f"[{figures.worst:.3f}, {figures.best:.3f}]"
-        cells = (pair, rate, interval, str(figures.n), str(figures.missing), extremes, figures.word)
-        table.add_row(*map(Text, cells))
-    out.print(table)
-    for row in comparison.table:
-        delta = "—" if row.delta is None else f"{row.delta:+.3f}"
-        print_line(f"{row.metric}: {row.first} over {row.second} {delta} {row.word}, n {row.n}")
+    show_pairs({name.replace("_vs_", " vs "): figures for name, figures in comparison.pairwise.items()})
+    show_table(
+        ("metric", "compared", "Δ", "shown", "n"),
+        [
+            (
+                row.metric,
+                f"{row.first} over {row.second}",
+                interval_text(row.delta, row.delta_low, row.delta_high, "+.3f"),
+                shown(row),
+                str(row.n),
+            )
+            for row in comparison.table
+        ],
+        words=("metric", "compared"),
+    )
     for caveat in comparison.warnings:
         print_line(f"warning {caveat.name}: {caveat.text}")

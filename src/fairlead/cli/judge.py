@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from fairlead.cli.common import NOT_PASSED, AsJson, JustEstimate, ProjectOption, out, print_json
 from fairlead.cli.judge_estimates import show_estimates
+from fairlead.cli.tables import interval_cells, show_table, value_text
 from fairlead.errors import ConfigError
+from fairlead.records.judge_names import legend, short_name
 
 if TYPE_CHECKING:  # statistics takes seconds to import, and every command imports this file
     from fairlead.config.judges import JudgeCheckSettings, JudgeSettings
@@ -92,7 +93,7 @@ def agreement(
     if as_json:
         print_json(measured.model_dump(mode="json"))
         return
-    out.print(_agreement_table(measured))
+    _show_agreement(measured)
     _line(
         f"rows {measured.rows}, without a majority of people {measured.undecided_rows}; "
         f"verdicts: {_counts(measured.states)}"
@@ -214,40 +215,38 @@ def _estimates(judge: Judge, rows: Sequence[LabelledComparison]) -> list[Estimat
 
 
 def _show_qualification(qualification: JudgeQualification, warning: str | None) -> None:
-    _line(f"judge: {qualification.judge}")
-    table = _agreement_table(qualification.agreement)
-    table.add_row("prefers the same answer said twice", *_cells(qualification.padded_wins))
-    for name, share in qualification.canary_wins.items():
-        table.add_row(f"a constant answer does not lose ({name})", *_cells(share))
+    _line(f"judge: {short_name(qualification.judge)}")
+    further = {"prefers the same answer said twice": qualification.padded_wins}
+    further |= {f"a constant answer does not lose ({name})": s for name, s in qualification.canary_wins.items()}
     if qualification.own_family is not None:
-        table.add_row("prefers its own family, more than people do", *_cells(qualification.own_family))
-    out.print(table)
-    demands = Table("demanded", "bound", "measured", "status")
-    for demand in qualification.demands:
-        value = "—" if demand.value is None else f"{demand.value:.4f}"
-        demands.add_row(demand.name.replace("_", " "), f"{demand.bound:g}", value, demand.status)
-    out.print(demands)
+        further["prefers its own family, more than people do"] = qualification.own_family
+    _show_agreement(qualification.agreement, further)
+    show_table(
+        ("demanded", "bound", "measured", "status"),
+        [
+            (demand.name.replace("_", " "), f"{demand.bound:g}", value_text(demand.value), demand.status)
+            for demand in qualification.demands
+        ],
+        words=("demanded", "status"),
+    )
     _line(f"verdicts: {_counts(qualification.agreement.states)}")
     if qualification.unmeasured is not None:
         _line(f"not measured: {qualification.unmeasured}")
     if warning is not None:
         _line(f"warning: {warning}")
     _line(f"qualified: {'yes' if qualification.passed else 'no'}")
+    if full := legend(qualification.judge):
+        _line(full)
 
 
-def _agreement_table(measured: Agreement) -> Table:
-    table = Table("figure", "value", "95 % interval", "n")
-    for name, words in _FIGURES.items():
-        interval = getattr(measured, name)
-        if interval is not None:
-            table.add_row(words, *_cells(interval))
-    return table
-
-
-def _cells(interval: Interval) -> tuple[str, str, str]:
-    value = "—" if interval.value is None else f"{interval.value:.4f}"
-    bounds = "—" if interval.low is None or interval.high is None else f"{interval.low:.4f} to {interval.high:.4f}"
-    return value, bounds, str(interval.n)
+def _show_agreement(measured: Agreement, further: Mapping[str, Interval] | None = None) -> None:
+    """The figures that were measured, and further ones by what they are called."""
+    named = {words: getattr(measured, name) for name, words in _FIGURES.items()} | dict(further or {})
+    show_table(
+        ("figure", "value", "95 % interval", "n"),
+        [(words, *interval_cells(interval)) for words, interval in named.items() if interval is not None],
+        words=("figure",),
+    )
 
 
 def _counts(states: dict[str, int]) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from rich.table import Table
-
-from fairlead.cli.common import out, print_json, print_line
+from fairlead.cli.common import print_json, print_line
+from fairlead.cli.tables import count_text, show_table, value_text
 from fairlead.llm.store.reply_store import StoredReply, Totals
 
 
@@ -17,13 +16,34 @@ def show_totals(totals: Sequence[Totals], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in totals])
         return
-    table = Table("model", "endpoint", "asked for", "replies", "read", "tokens in", "tokens out", "cost", "mean s")
-    for row in totals:
-        counts = (row.replies, row.read, row.input_tokens, row.output_tokens)
-        cells = ["—" if count is None else f"{count:,}" for count in counts]
-        cost = "—" if row.cost is None else f"{row.cost:.4g}"
-        table.add_row(row.model, row.endpoint, _ASKED_FOR[row.purpose], *cells, cost, f"{row.latency:.2f}")
-    out.print(table)
+    endpoints = list(dict.fromkeys((row.model, row.endpoint) for row in totals))
+    names = {place: _short(place, endpoints) for place in endpoints}
+    show_table(
+        ("model", "asked for", "replies", "read", "tokens in", "out", "cost", "mean s"),
+        [
+            (
+                names[row.model, row.endpoint],
+                _ASKED_FOR[row.purpose],
+                *map(count_text, (row.replies, row.read, row.input_tokens, row.output_tokens)),
+                value_text(row.cost, ".4g"),
+                value_text(row.latency, ".2f"),
+            )
+            for row in totals
+        ],
+        words=("model",),
+    )
+    for (model, endpoint), name in names.items():
+        print_line(f"{name}: {endpoint}" if name == model else f"{name}: {model} at {endpoint}")
+
+
+def _short(place: tuple[str, str], endpoints: Sequence[tuple[str, str]]) -> str:
+    """The last part of the model's name, numbered where several models or endpoints share it."""
+    alike = [other for other in endpoints if _last_part(other[0]) == _last_part(place[0])]
+    return _last_part(place[0]) + (f" ({alike.index(place) + 1})" if len(alike) > 1 else "")
+
+
+def _last_part(model: str) -> str:
+    return model.rstrip("/").rsplit("/", 1)[-1] or model
 
 
 _ASKED_FOR = {"pairwise": "verdicts", "score": "scores", "plain": "answers"}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.table import Table
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
@@ -36,13 +35,13 @@ from fairlead.cli.common import (
     ProjectArgument,
     err,
     open_project,
-    out,
     print_json,
     print_line,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
 from fairlead.cli.preflight import demand_ready
 from fairlead.cli.render import show_new_decision, show_report, show_status
+from fairlead.cli.tables import show_table
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_json
 from fairlead.pipeline.project import Project
@@ -175,10 +174,8 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
         return
-    table = Table("what", "found", "what it means")
-    for finding in findings:
-        table.add_row(finding.what, finding.found, finding.means)
-    out.print(table)
+    columns = ("what", "found", "what it means")
+    show_table(columns, [(finding.what, finding.found, finding.means) for finding in findings], words=columns)
 
 
 app.add_typer(data.app, name="data", rich_help_panel=BEFORE_TRAINING)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from fairlead.cli.common import open_project, out, print_json, print_line
-from fairlead.documents.evaluation import Caveat, EvalResult
+from fairlead.cli.common import open_project, print_json, print_line
+from fairlead.cli.tables import bounds_text, interval_text, show_table, value_text
+from fairlead.documents.evaluation import Caveat, Conclusion, EvalResult
 from fairlead.documents.gate import GateRecord
-from fairlead.documents.report import GateSummary, PairFigures, Report, TableRow
+from fairlead.documents.report import DifferenceFigures, GateSummary, PairFigures, Report, TableRow
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.status import StageStatus
@@ -68,11 +67,14 @@ def show_figures(figures: Mapping[str, Any]) -> None:
 
 
 def show_status(rows: Sequence[StageStatus]) -> None:
-    table = Table("stage", "state", "figure", "seconds", "why")
-    for row in rows:
-        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        table.add_row(row.stage, row.state, row.headline, seconds, row.why)
-    out.print(table)
+    show_table(
+        ("stage", "state", "figure", "seconds", "why"),
+        [
+            (row.stage, row.state, row.headline, "" if row.seconds is None else f"{row.seconds:.1f}", row.why)
+            for row in rows
+        ],
+        words=("figure", "why"),
+    )
 
 
 def show_new_decision(project: Project) -> Callable[[str, Artifact], None]:
@@ -89,11 +91,14 @@ def show_new_decision(project: Project) -> Callable[[str, Artifact], None]:
 
 def show_gate(gate: GateRecord | GateSummary) -> None:
     """The criteria of DPO as a table, and what follows from them."""
-    table = Table("figure", "demanded", "found", "status")
+    show_table(
+        ("figure", "demanded", "found", "status"),
+        [(result.figure, result.demanded, figure(result.value), result.status) for result in gate.criteria],
+        words=("figure", "demanded"),
+    )
     for result in gate.criteria:
-        measured = "—" if result.value is None else f"{result.value:.4g}"
-        table.add_row(result.figure, result.demanded, measured, f"{result.status} {result.reason}".strip())
-    out.print(table)
+        if result.reason:
+            print_line(f"{result.figure}: {result.reason}")
     print_line(f"gate: {gate.status}; {gate.advice}")
 
 
@@ -101,7 +106,7 @@ def show_report(folder: Path) -> None:
     """The table, the gate's verdict, and where the report is."""
     report = Report.read(folder / "report" / "report.json")
     print_line(report.decision.lines[0])
-    _show_tables(report.table, report.pairwise, report.warnings)
+    show_tables(report.table, report.pairwise, report.warnings)
     show_gate(report.gate)
     print_line(f"report: {folder / 'report' / 'report.md'}")
 
@@ -109,25 +114,64 @@ def show_report(folder: Path) -> None:
 def show_comparison(result: EvalResult) -> None:
     """Metrics, win rates and caveats of a comparison."""
     pairwise = {str(of_pair.pair): PairFigures.of(of_pair) for of_pair in result.pairwise}
-    _show_tables(tuple(map(TableRow.of_row, result.table)), pairwise, result.caveats)
+    show_tables(tuple(map(TableRow.of_row, result.table)), pairwise, result.caveats)
     print_line(f"{result.prompts} prompts, {result.missing:.1%} of the judgements missing")
 
 
-def _show_tables(rows: tuple[TableRow, ...], pairwise: Mapping[str, PairFigures], caveats: tuple[Caveat, ...]) -> None:
-    table = Table("Metric", "Base", "SFT", "SFT+DPO", "Δ DPO over SFT", "n", "missing")
-    for row in rows:
-        values = ["—" if value is None else f"{value:.3f}" for value in (row.base, row.sft, row.dpo)]
-        delta = "—" if row.delta is None else f"{row.delta:+.3f}"
-        if row.delta_low is not None:
-            delta += f" [{row.delta_low:+.3f}, {row.delta_high:+.3f}]"
-        table.add_row(row.metric, *values, f"{delta} {row.word}", str(row.n), str(row.missing))
-    out.print(table)
-    for name, figures in pairwise.items():
-        if figures.win_rate is not None:
-            interval = "" if figures.low is None else f" [{figures.low:.3f}, {figures.high:.3f}]"
-            print_line(
-                f"{name.replace('_', ' ')}: win rate {figures.win_rate:.3f}{interval} {figures.word}, n {figures.n}, "
-                f"{figures.missing} missing (at worst {figures.worst:.3f}, at best {figures.best:.3f})"
+def show_tables(rows: tuple[TableRow, ...], pairwise: Mapping[str, PairFigures], caveats: tuple[Caveat, ...]) -> None:
+    """The metrics, the win rates and the caveats of a comparison."""
+    change = "Δ DPO over SFT" if all(row.against == "sft" for row in rows) else "Δ DPO over base"
+    show_table(
+        ("metric", "base", "SFT", "DPO", change, "shown", "n", "missing"),
+        [
+            (
+                row.metric,
+                *map(value_text, (row.base, row.sft, row.dpo)),
+                interval_text(row.delta, row.delta_low, row.delta_high, "+.3f"),
+                shown(row),
+                str(row.n),
+                str(row.missing or ""),
             )
+            for row in rows
+        ],
+        words=("metric",),
+    )
+    compared = {name.replace("_", " "): figures for name, figures in pairwise.items() if figures.win_rate is not None}
+    show_pairs(compared)
+    everything: list[DifferenceFigures | PairFigures] = [*rows, *compared.values()]
+    if any(map(_not_shown, everything)):
+        print_line("none (±x): no difference shown; one of x would have been seen in 8 of 10 such comparisons")
     for caveat in caveats:
-        print_line(f"warning {caveat.name}: {caveat.text}")
+        print_line(f"warning {caveat.name.replace('_', ' ')}: {caveat.text}")
+
+
+def show_pairs(pairwise: Mapping[str, PairFigures]) -> None:
+    """Win rates with their intervals; how far missing verdicts could move them, where any are missing."""
+    if not pairwise:
+        return
+    show_table(
+        ("compared", "win rate", "shown", "n", "missing", "at worst, at best"),
+        [
+            (
+                name,
+                interval_text(figures.win_rate, figures.low, figures.high),
+                shown(figures),
+                str(figures.n),
+                str(figures.missing or ""),
+                bounds_text(figures.worst, figures.best) if figures.missing else "",
+            )
+            for name, figures in pairwise.items()
+        ],
+        words=("compared",),
+    )
+
+
+def shown(figures: DifferenceFigures | PairFigures) -> str:
+    """What the interval shows: better, worse, none with what could have been seen; undefined without an interval."""
+    if not _not_shown(figures):
+        return figures.word
+    return "none" if figures.detectable is None else f"none (±{figures.detectable:.3f})"
+
+
+def _not_shown(figures: DifferenceFigures | PairFigures) -> bool:
+    return figures.word.startswith(Conclusion.NOT_SHOWN)

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from fairlead.cli.common import TRAINING, AsJson, Force, ProjectArgument, err, out, print_json, print_line
 from fairlead.cli.render import run_stage
+from fairlead.cli.tables import bounds_text, show_table
 from fairlead.errors import DataError
 
 if TYPE_CHECKING:
     from fairlead.config.monitoring import Thresholds
+    from fairlead.records import Interval
+    from fairlead.sweep.recommend import Point, Recommendation
     from fairlead.training.measurements import Metric
 
 
@@ -35,29 +37,45 @@ def sweep(
     """Train and evaluate several values of β or of other keys, and recommend one."""
     from fairlead.progress import for_console
     from fairlead.sweep import run as sweeping
-    from fairlead.sweep.recommend import advice, interval_text
+    from fairlead.sweep.recommend import advice
 
     axes = dict(sweeping.parse_axis(text) for text in over) if over else None
     swept = sweeping.sweep(folder, axes, kl_prompts=kl_prompts, progress=for_console(err))
     if as_json:
         print_json(swept.result.model_dump(mode="json"))
         return
-    table = Table("point", "win rate", "KL, nats per answer", "validation gap", "", "usual advice")
-    for i, point in enumerate(swept.points):
-        mark = "recommended" if i == swept.recommendation.index else ""
-        mark = mark or ("equal to the best" if i in swept.recommendation.equal else "")
-        mark = mark if point.failed is None else f"failed: {point.failed}"
-        table.add_row(
-            point.name,
-            interval_text(point.win_rate),
-            interval_text(point.kl),
-            interval_text(point.gap),
-            mark,
-            advice(point.values),
-        )
-    out.print(table)
+    show_table(
+        ("point", "win rate", "KL, nats", "validation gap", ""),
+        [
+            (
+                point.name,
+                *(_two_lines(interval) for interval in (point.win_rate, point.kl, point.gap)),
+                _mark(i, point, swept.recommendation),
+            )
+            for i, point in enumerate(swept.points)
+        ],
+        words=("point", ""),
+    )
+    for point in swept.points:
+        if usual := advice(point.values):
+            print_line(f"usual advice for {point.name}: {usual}")
     out.print(f"recommended: {swept.recommendation.why}", soft_wrap=True)
     out.print(f"frontier: {swept.folder / 'frontier.png'}", soft_wrap=True)
+
+
+def _two_lines(interval: Interval) -> str:
+    """A value with its n, and its interval below, because three beside each other do not fit into 80 columns."""
+    if interval.value is None:
+        return "—"
+    return f"{interval.value:.3f}, n {interval.n}\n{bounds_text(interval.low, interval.high)}"
+
+
+def _mark(place: int, point: Point, recommendation: Recommendation) -> str:
+    if point.failed is not None:
+        return f"failed: {point.failed}"
+    if place == recommendation.index:
+        return "recommended"
+    return "equal to the best" if place in recommendation.equal else ""
 
 
 def diagnose(

@@ -14,6 +14,7 @@ from fairlead.documents.evaluation import (
     MostCommon,
     PairResult,
 )
+from fairlead.escape import shorten
 from fairlead.records import VerdictState
 from fairlead.text.repetition import ends_in_loop
 
@@ -154,7 +155,7 @@ def _answer_caveats(model: str, figures: AnswerFigures) -> list[Caveat]:
         caveats.append(Caveat(name="loops", text=text))
     times = figures.most_common.times
     if times >= _SAME_ANSWER_TIMES and times > _SAME_ANSWER * n:
-        beginning = figures.most_common.text[:60]
-        text = f"{model}: one answer is given to {times} of {n} prompts: {beginning!r}"
+        beginning = shorten(figures.most_common.text, 60)
+        text = f"{model}: one answer is given to {times} of {n} prompts: “{beginning}”"
         caveats.append(Caveat(name="repeated_answer", text=text))
     return caveats

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from fairlead.config.project import Config
 from fairlead.errors import DataError, DecisionError
+from fairlead.files import dump_json
 from fairlead.pipeline.artifacts import Artifact, Store
 from fairlead.pipeline.lock_file import LockEntry, LockFile
 from fairlead.pipeline.plan import Plan
@@ -140,4 +141,9 @@ def _changes(old: Any, new: Any, at: str = "") -> list[str]:
             for key in sorted(old.keys() | new.keys())
             for change in _changes(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
         ]
-    return [] if old == new else [f"{at}: {old} → {new}"]
+    return [] if old == new else [f"{at}: {_as_yaml(old)} → {_as_yaml(new)}"]
+
+
+def _as_yaml(value: Any) -> str:
+    """A value of the config as it is written in YAML, on one line."""
+    return value if isinstance(value, str) else dump_json(value)

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from fairlead import Project
 from fairlead.cli import data, judge_ledger, render
-from fairlead.cli.tables import count_text, interval_text, show_table
+from fairlead.cli.common import count_text, interval_text, show_table
 from fairlead.documents.evaluation import EvalResult
 from fairlead.llm.store.reply_store import Totals
 from tests.support.reports import demo_report, stored_report

@@ -1,20 +1,24 @@
-"""What all commands share: the two consoles, JSON, and the options that many have."""
+"""What all commands share: the two consoles, JSON, tables for a terminal of 80 columns, and common options."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
 from fairlead import escape
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
+from fairlead.records import Interval
 
 ProjectArgument = Annotated[Path, typer.Argument(metavar="PROJECT", help="project folder: the one with fairlead.yaml")]
 ProjectOption = Annotated[
@@ -80,3 +84,50 @@ def open_project(folder: Path, *, recorded: bool = False) -> Project:
         recorded: take the hash of a file that is not here from `fairlead.lock`.
     """
     return Project(folder, progress=for_console(err), recorded=recorded)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, words: Iterable[str] = ()) -> None:
+    """Prints a table without frames; a column in which no row has anything is left out.
+
+    Args:
+        words: columns of names and sentences, which are broken to fit; figures stay whole.
+    """
+    cells = [list(row) for row in rows]
+    filled = [n for n in range(len(columns)) if any(row[n] for row in cells)]
+    broken = set(words)
+    if not filled:
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False)
+    for n in filled:
+        table.add_column(Text(columns[n]), no_wrap=columns[n] not in broken, overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(row[n]) for n in filled))
+    out.print(table)
+    out.print()
+
+
+def value_text(value: float | None, form: str = ".3f") -> str:
+    """A rounded figure; a dash where there is none."""
+    return "—" if value is None else f"{value:{form}}"
+
+
+def bounds_text(low: float | None, high: float | None, form: str = ".3f") -> str:
+    """The ends of an interval; a dash where there are none."""
+    return "—" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def interval_text(value: float | None, low: float | None, high: float | None, form: str = ".3f") -> str:
+    """A figure with its interval, where it has one."""
+    return value_text(value, form) + ("" if low is None or high is None else f" {bounds_text(low, high, form)}")
+
+
+def interval_cells(interval: Interval, form: str = ".3f") -> tuple[str, str, str]:
+    """Value, interval and n, for three columns."""
+    return value_text(interval.value, form), bounds_text(interval.low, interval.high, form), str(interval.n)
+
+
+def count_text(count: int | None) -> str:
+    """A count as people read it: 950, 12,300, 1.23 M; a dash where it is not known."""
+    if count is None:
+        return "—"
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1e6:.3g} M"

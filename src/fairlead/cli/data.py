@@ -17,9 +17,9 @@ from fairlead.cli.common import (
     out,
     print_json,
     print_line,
+    show_table,
 )
 from fairlead.cli.render import run_stage
-from fairlead.cli.tables import show_table
 from fairlead.documents.data_check import DataCheck
 from fairlead.errors import ConfigError, some
 from fairlead.records import Interval

@@ -18,14 +18,15 @@ from fairlead.cli.common import (
     NoRun,
     ProjectOption,
     err,
+    interval_text,
     open_project,
     out,
     print_json,
     print_line,
+    show_table,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
 from fairlead.cli.render import figures_of, show_comparison, show_figures, show_pairs, shown
-from fairlead.cli.tables import interval_text, show_table
 from fairlead.documents.evaluation import EvalResult
 from fairlead.errors import ConfigError, some
 from fairlead.pipeline.project import Project

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli.common import NOT_PASSED, AsJson, JustEstimate, ProjectOption, out, print_json
+from fairlead.cli.common import (
+    NOT_PASSED,
+    AsJson,
+    JustEstimate,
+    ProjectOption,
+    interval_cells,
+    out,
+    print_json,
+    show_table,
+    value_text,
+)
 from fairlead.cli.judge_estimates import show_estimates
-from fairlead.cli.tables import interval_cells, show_table, value_text
 from fairlead.errors import ConfigError
 from fairlead.records.judge_names import legend, short_name
 
@@ -224,7 +233,7 @@ def _show_qualification(qualification: JudgeQualification, warning: str | None) 
     show_table(
         ("demanded", "bound", "measured", "status"),
         [
-            (demand.name.replace("_", " "), f"{demand.bound:g}", value_text(demand.value), demand.status)
+            (demand.name.replace("_", " "), f"{demand.bound:g}", value_text(demand.value, ".4f"), demand.status)
             for demand in qualification.demands
         ],
         words=("demanded", "status"),
@@ -244,7 +253,8 @@ def _show_agreement(measured: Agreement, further: Mapping[str, Interval] | None 
     named = {words: getattr(measured, name) for name, words in _FIGURES.items()} | dict(further or {})
     show_table(
         ("figure", "value", "95 % interval", "n"),
-        [(words, *interval_cells(interval)) for words, interval in named.items() if interval is not None],
+        # Four digits, as agreement is published.
+        [(words, *interval_cells(interval, ".4f")) for words, interval in named.items() if interval is not None],
         words=("figure",),
     )
 

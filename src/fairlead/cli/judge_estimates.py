@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fairlead.cli.common import print_json, print_line
+from fairlead.records.judge_names import legend, short_name
 
 if TYPE_CHECKING:  # judges take seconds to import, and every command imports this file
     from fairlead.cost.judge_cost import Estimate
@@ -24,10 +25,14 @@ def show_estimates(estimates: Sequence[Estimate], *, as_json: bool) -> None:
         cost = "not known (no prices in the judge section)" if row.cost is None else f"{row.cost:.4g}"
         at_most = "" if row.most_cost is None else f", at most {row.most_cost:.4g}"
         tokens = f"{_count(row.input_tokens)} tokens in, {_count(row.output_tokens)} out"
+        name = short_name(row.judge)
         print_line(
-            f"{row.judge}: {row.calls:,} calls ({row.questions:,} questions, {row.stored:,} in the ledger), "
+            f"{name}: {row.calls:,} calls ({row.questions:,} questions, {row.stored:,} in the ledger), "
             f"{tokens}, cost {cost}{at_most}; from {row.basis}"
         )
+    for full in dict.fromkeys(legend(row.judge) for row in estimates):
+        if full:
+            print_line(full)
 
 
 def show_stage_estimate(folder: Path, stage: str | None, *, as_json: bool) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from fairlead.cli.common import print_json, print_line
-from fairlead.cli.tables import count_text, show_table, value_text
+from fairlead.cli.common import count_text, print_json, print_line, show_table, value_text
 from fairlead.llm.store.reply_store import StoredReply, Totals
 
 

@@ -37,11 +37,11 @@ from fairlead.cli.common import (
     open_project,
     print_json,
     print_line,
+    show_table,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
 from fairlead.cli.preflight import demand_ready
 from fairlead.cli.render import show_new_decision, show_report, show_status
-from fairlead.cli.tables import show_table
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_json
 from fairlead.pipeline.project import Project

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fairlead.cli.common import open_project, print_json, print_line
-from fairlead.cli.tables import bounds_text, interval_text, show_table, value_text
+from fairlead.cli.common import bounds_text, interval_text, open_project, print_json, print_line, show_table, value_text
 from fairlead.documents.evaluation import Caveat, Conclusion, EvalResult
 from fairlead.documents.gate import GateRecord
 from fairlead.documents.report import DifferenceFigures, GateSummary, PairFigures, Report, TableRow

@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli.common import TRAINING, AsJson, Force, ProjectArgument, err, out, print_json, print_line
+from fairlead.cli.common import (
+    TRAINING,
+    AsJson,
+    Force,
+    ProjectArgument,
+    bounds_text,
+    err,
+    out,
+    print_json,
+    print_line,
+    show_table,
+)
 from fairlead.cli.render import run_stage
-from fairlead.cli.tables import bounds_text, show_table
 from fairlead.errors import DataError
 
 if TYPE_CHECKING:

@@ -17,10 +17,14 @@ from fairlead.config.reference.json_schema import config_schema
 from fairlead.config.reference.page import all_sections, config_page
 from fairlead.config.template import template
 from fairlead.report.json_schema import report_schema
+from fairlead.starters.write import EXAMPLES
 from tests.support.projects import REPO, tiny_config
 from tests.support.reports import stored_report
 
+STARTERS = REPO / "src" / "fairlead" / "starters"
 CONFIGS = {
+    **{example: STARTERS / "examples" / example / CONFIG_NAME for example in EXAMPLES},
+    "short": STARTERS / "short.yaml",
     "demo": REPO / "src" / "fairlead" / "demo" / CONFIG_NAME,
     "advisories": REPO / "examples" / "advisories" / CONFIG_NAME,
 }

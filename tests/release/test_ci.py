@@ -229,6 +229,8 @@ def test_nothing_is_written_over_and_lines_for_git_are_added_once(tmp_path: Path
     assert not (tmp_path / FILES["github"]).exists()
     assert len(write_ci(tmp_path, ("github",))) == 2
     assert (tmp_path / FILES["gitlab"]).read_text(encoding="utf-8") == "mine"
+    with pytest.raises(ConfigError, match=r"move it away$"):
+        write_ci(tmp_path)
     ignored = (tmp_path / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert (ignored[0], ignored[-1]) == ("mine/", "/model/")
     (tmp_path / FILES["github"]).unlink()

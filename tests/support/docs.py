@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from tests.support.projects import REPO
 
@@ -33,17 +35,22 @@ class Block:
         return f"{self.page}:{self.line}"
 
 
+@cache
+def parsed(page: Path) -> list[Token]:
+    return MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))
+
+
 def blocks(page: Path) -> list[Block]:
     return [
         Block(page.name, (token.map or [0])[0] + 1, token.info.strip(), token.content)
-        for token in MarkdownIt().parse(page.read_text(encoding="utf-8"))
+        for token in parsed(page)
         if token.type in ("fence", "code_block")
     ]
 
 
 def links(page: Path) -> Iterator[str]:
     """The targets of all links and images of a page."""
-    for token in MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8")):
+    for token in parsed(page):
         for child in token.children or ():
             target = child.attrGet("href") or child.attrGet("src")
             if target:
@@ -52,8 +59,7 @@ def links(page: Path) -> Iterator[str]:
 
 def anchors(page: Path) -> list[str]:
     """The anchors of all headings of a page, as GitHub makes them."""
-    tokens = MarkdownIt().parse(page.read_text(encoding="utf-8"))
-    headings = [after for token, after in pairwise(tokens) if token.type == "heading_open"]
+    headings = [after for token, after in pairwise(parsed(page)) if token.type == "heading_open"]
     texts = ["".join(child.content for child in heading.children or ()) for heading in headings]
     return [re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts]
 

@@ -34,14 +34,11 @@ def write_ci(folder: Path, services: tuple[Service, ...] = ("github", "gitlab"))
     config = load_config(folder)
     root = repository_of(folder)
     paths = {service: root / FILES[service] for service in services}
-    for service, path in paths.items():
-        if path.exists():
-            other = next(name for name in FILES if name != service)
-            raise ConfigError(
-                "is there already and is not written over",
-                where=str(path),
-                remedy=f"move it away, or write only the other file: fairlead ci init --only {other}",
-            )
+    present = next((path for path in paths.values() if path.exists()), None)
+    if present is not None:
+        absent = [service for service in FILES if not (root / FILES[service]).exists()]
+        other = f", or write only the other file: fairlead ci init --only {absent[0]}" if absent else ""
+        raise ConfigError("is there already and is not written over", where=str(present), remedy=f"move it away{other}")
     project = folder.resolve().relative_to(root).as_posix()
     for service, path in paths.items():
         write_atomic(path, workflow(service, project))

@@ -379,5 +379,5 @@ def test_the_commands_print_json_and_tables(project: Project, tmp_path: Path) ->
         assert plain.exit_code == 0, plain.output
         as_json = CliRunner().invoke(app, [*arguments, "--json"])
         assert isinstance(json.loads(as_json.stdout), dict), name
-        expected = {"score": "reward", "try": "dpo", "import": "one_vs_three"}[name]
+        expected = {"score": "reward", "try": "dpo", "import": "one vs three"}[name]
         assert expected in plain.stdout

@@ -15,6 +15,8 @@ def show_totals(totals: Sequence[Totals], *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(row) for row in totals])
         return
+    if not totals:
+        print_line("no model was asked yet")
     endpoints = list(dict.fromkeys((row.model, row.endpoint) for row in totals))
     names = {place: _short(place, endpoints) for place in endpoints}
     show_table(

@@ -100,6 +100,13 @@ def test_the_page_calls_a_dpo_that_did_not_win_by_its_name(word: str, answer: st
     assert answer in markdown(demo_report(pairwise=pairwise), "")
 
 
+def test_a_difference_without_an_interval_is_not_called_no_difference() -> None:
+    table = stored_report()["table"]
+    table[0]["word"] = "undefined"
+    page = markdown(demo_report(table=table), "")
+    assert "No difference shown: `service_match`, `keywords`. Undefined: `format`." in page
+
+
 def test_a_gate_that_did_not_pass_says_what_is_not_met() -> None:
     gate = stored_report()["gate"]
     gate |= {"status": "failed", "advice": "release sft, drop dpo"}

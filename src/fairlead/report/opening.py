@@ -69,12 +69,12 @@ def _by_how_much(report: Report) -> Iterator[str]:
         interval = "" if figures.low is None else f" [{figures.low:.1%}, {figures.high:.1%}]"
         other = STARTS[pair.reference]
         yield f"Win rate over {other} {figures.win_rate:.1%}{interval}, n {figures.n}, ties counted half."
-    better, worse = (rows_that(report, concluded) for concluded in (Conclusion.BETTER, Conclusion.WORSE))
-    for title, rows in (("Better", better), ("Worse", worse)):
-        if rows:
+    for title, concluded in (("Better", Conclusion.BETTER), ("Worse", Conclusion.WORSE)):
+        if rows := rows_that(report, concluded):
             yield f"{title}: {', '.join(map(_change, rows))}."
-    if others := [code_span(row.metric) for row in report.table if row not in (*better, *worse)]:
-        yield f"No difference shown: {', '.join(others)}."
+    for title, concluded in (("No difference shown", Conclusion.NOT_SHOWN), ("Undefined", Conclusion.UNDEFINED)):
+        if rows := rows_that(report, concluded):
+            yield f"{title}: {', '.join(code_span(row.metric) for row in rows)}."
 
 
 def _change(row: TableRow) -> str:

@@ -19,7 +19,7 @@ import yaml
 
 from fairlead.errors import ConfigError
 from fairlead.release.ci.comment import MARK, MAX_CHARS, CommentError, thread_of, write_comment
-from fairlead.release.ci.write import FILES, repository_of, workflow, write_ci
+from fairlead.release.ci.write import FILES, Service, repository_of, workflow, write_ci
 from tests.support.projects import REPO, tiny_config, write_config
 
 GITHUB = {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "org/repo", "GITHUB_TOKEN": "secret"}
@@ -69,7 +69,7 @@ def run_step(name: str, clone: Path, environment: dict[str, str]) -> subprocess.
     )
 
 
-class Service(BaseHTTPRequestHandler):
+class Comments(BaseHTTPRequestHandler):
     """The comments of one pull request, as both services keep them."""
 
     comments: list[dict[str, Any]]
@@ -116,8 +116,8 @@ class Service(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def service() -> Iterator[tuple[str, type[Service]]]:
-    handler = type("Comments", (Service,), {"comments": [], "requests": []})
+def service() -> Iterator[tuple[str, type[Comments]]]:
+    handler = type("Comments", (Comments,), {"comments": [], "requests": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -147,8 +147,22 @@ def test_the_workflows_have_what_the_services_require(clone: Path) -> None:
     assert gitlab["script"][0].rstrip("\n") == steps(clone)["Gate"].rstrip("\n")
 
 
+@pytest.mark.parametrize(
+    ("service", "schema"),
+    [("github", ["vendor.github-workflows"]), ("gitlab", ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"])],
+)
+def test_a_workflow_meets_the_published_schema_of_its_service(
+    service: Service, schema: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "workflow.yml"
+    file.write_text(workflow(service, "models/triage"), encoding="utf-8")
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", *schema, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_gate_of_a_clone_without_weights_passes_and_its_table_is_commented(
-    clone: Path, commands: dict[str, str], service: tuple[str, type[Service]], tmp_path: Path
+    clone: Path, commands: dict[str, str], service: tuple[str, type[Comments]], tmp_path: Path
 ) -> None:
     assert list(clone.rglob("*.safetensors")) == []
     assert not (clone / "models" / "triage" / ".fairlead").exists()
@@ -186,7 +200,7 @@ def test_evidence_that_is_out_of_date_fails_the_step_and_says_why(
     ],
 )
 def test_the_comment_of_an_earlier_run_is_replaced(
-    service: tuple[str, type[Service]], environment: dict[str, str], replaced: tuple[str, str]
+    service: tuple[str, type[Comments]], environment: dict[str, str], replaced: tuple[str, str]
 ) -> None:
     address, handler = service
     handler.comments += [{"id": number, "body": "by a person"} for number in range(150)]
@@ -198,7 +212,7 @@ def test_the_comment_of_an_earlier_run_is_replaced(
     assert len(handler.comments[-1]["body"]) < 65_536
 
 
-def test_a_refusal_is_one_line_that_does_not_name_the_token(service: tuple[str, type[Service]]) -> None:
+def test_a_refusal_is_one_line_that_does_not_name_the_token(service: tuple[str, type[Comments]]) -> None:
     thread = thread_of({**GITLAB, "CI_API_V4_URL": service[0], "FAIRLEAD_COMMENT_TOKEN": "unfit"})
     with pytest.raises(CommentError, match="the service answered 403") as caught:
         write_comment(thread, "text")

@@ -160,14 +160,16 @@ def test_the_keys_of_a_remedy_are_keys_of_the_config(rule: str) -> None:
     """`dpo.label_noise` and `watch.keep` are checked against the settings that the sections are made of."""
     from fairlead.config.monitoring import WatchSettings
     from fairlead.config.project import Config
+    from fairlead.config.training import DpoSection, SftSection
 
+    trained: dict[str, Any] = {"dpo": DpoSection, "sft": SftSection}
     for finding in diagnose(FAILURE_MODES[rule]):
         for key in finding.keys:
             section, _, name = key.partition(".")
             if section == "watch":
                 assert name in WatchSettings.model_fields
             elif key not in ("dpo.label_noise", "judge.both_orders"):
-                model: Any = Config.model_fields[section].annotation
+                model = trained.get(section) or Config.model_fields[section].annotation
                 assert name in model.model_fields, key
 
 

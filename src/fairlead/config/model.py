@@ -12,7 +12,10 @@ from fairlead.config.base import FilePath, ModelPath, Section
 class ModelSection(Section):
     """The base model."""
 
-    name: ModelPath = Field(description="base model: a folder, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct")
+    name: ModelPath = Field(
+        description="base model: a folder, a hub id such as Qwen/Qwen2.5-0.5B-Instruct, a .gguf file, or one inside an "
+        "installed Python package (package:NAME/FILE)"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="weights' type; auto is bfloat16 where the hardware computes in it, else float32"

@@ -22,10 +22,12 @@ from transformers import (
 
 from fairlead.config.loading.base_model import adapter_as_base
 from fairlead.config.model import ModelSection
+from fairlead.config.values.package_file import is_package_file, package_file
 from fairlead.errors import DataError, ModelError
 from fairlead.files import read_json, read_text
 from fairlead.models import hardware
 from fairlead.models.chat import check_template
+from fairlead.models.gguf.cache import converted, is_gguf
 from fairlead.pipeline.stage import resolve
 
 _FOLDER_REMEDY = "model.name wants a complete folder written by save_pretrained, with *.safetensors"
@@ -43,12 +45,12 @@ PLAIN_TEMPLATE = (
 
 
 def locate(name: str, folder: Path) -> str:
-    """A model's folder if the name is one, else the hub id unchanged.
+    """A model's folder if the name is one, or that of the converted GGUF file if it is such a file, else the hub id.
 
     Raises:
         ModelError: if a folder of that name exists and is no model, or the name looks like a path and is absent.
     """
-    path = resolve(folder, name)
+    path = package_file(name) if is_package_file(name) else resolve(folder, name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
@@ -58,8 +60,11 @@ def locate(name: str, folder: Path) -> str:
             )
         _check_config(path / "config.json")
         return str(path)
-    if _looks_like_path(name) or path.is_file():
-        raise ModelError("no such model folder", where=str(path), remedy="correct model.name in fairlead.yaml")
+    if is_gguf(path) and path.is_file():
+        return str(converted(path))
+    if _looks_like_path(name) or is_gguf(path) or path.is_file():
+        kind = "is no GGUF file" if path.is_file() else "no such GGUF file" if is_gguf(path) else "no such model folder"
+        raise ModelError(kind, where=str(path), remedy="correct model.name in fairlead.yaml")
     return name
 
 

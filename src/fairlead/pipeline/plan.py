@@ -9,6 +9,7 @@ from typing import Any
 
 from fairlead.config.base import NamedPath
 from fairlead.config.project import CONFIG_NAME, Config
+from fairlead.config.values.package_file import is_model_file, is_package_file, package_file
 from fairlead.errors import DataError
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.hash_cache import HashCache
@@ -59,7 +60,7 @@ def plan_stage(
         file = resolve(folder, path.text)
         if not file.exists() and path.key in recorded:
             hashes[path.key] = recorded[path.key]
-        elif path.must_exist or file.exists():  # a model or data set that is not a path is a hub id
+        elif path.must_exist or file.exists() or is_model_file(path.text):  # other models and data sets are hub ids
             hashes[path.key] = _hash(path, file, folder, hash_cache)
     for name in stage.project_files:
         if (folder / name).is_file():
@@ -69,6 +70,8 @@ def plan_stage(
 
 
 def _hash(path: NamedPath, file: Path, folder: Path, hash_cache: HashCache) -> str:
+    if is_package_file(path.text):
+        file = package_file(path.text)
     try:
         return hash_cache.hash(file, subfolders=path.names != "weights")
     except DataError as error:

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from fairlead.config.project import Config
 from fairlead.config.stage_settings import StageSettings
+from fairlead.config.values.package_file import find_package_file, is_package_file, package_file
 from fairlead.pipeline.artifacts import Artifact, Manifest
 from fairlead.progress import Progress
 
@@ -183,8 +184,12 @@ class Stage:
 
     def check(self, config: Config, folder: Path) -> None:
         """Raises if the config names something with which the stage cannot work, as far as a moment can tell."""
+        settings = self.settings.of(config)
         if self.preflight:
-            _imported(self.preflight)(self.settings.of(config), folder)
+            _imported(self.preflight)(settings, folder)
+        for path in settings.named_paths():
+            if path.names == "model":
+                _check_model(path.text, folder)
 
     def permit(self, artifact: Artifact, *, stage: str, folder: Path) -> None:
         """Raises DecisionError if the artifact of this stage does not allow `stage` to start."""
@@ -205,12 +210,26 @@ class Stage:
         return tuple(dict.fromkeys((*self.runs_after, *(output.stage for output in self.inputs_for(config)))))
 
 
+def _check_model(name: str, folder: Path) -> None:
+    """Refuses a model that is no folder and no hub id and cannot be read."""
+    if is_package_file(name):
+        package_file(name)
+    path = resolve(folder, name)
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        _imported("fairlead.models.gguf.cache:preflight")(path)
+
+
 def _imported(path: str) -> Callable[..., Any]:
     module, _, name = path.partition(":")
     return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
 
 
 def resolve(folder: Path, name: str) -> Path:
-    """A path of the config, resolved against the project folder if it is relative."""
+    """A path of the config, resolved against the project folder if it is relative, or a file inside a package.
+
+    It need not exist.
+    """
+    if is_package_file(name) and (file := find_package_file(name)) is not None:
+        return file
     path = Path(name).expanduser()
     return path if path.is_absolute() else Path(folder) / path

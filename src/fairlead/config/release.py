@@ -79,7 +79,7 @@ class ReleaseSettings(Section):
     """What the model card says, and how a hub repository is made."""
 
     license: str | None = Field(None, description="licence of the released weights, as an SPDX id")
-    base_model: str | None = Field(None, description="hub id of the base model, where model.name is a folder")
+    base_model: str | None = Field(None, description="hub id of the base model, where model.name is a folder or file")
     language: list[str] = Field([], description="languages of the model card, as in en")
     data: str = Field("", description="where the training data is from and under which licence, for the model card")
     private: bool = Field(True, description="a hub repository that the release makes is private")

@@ -19,6 +19,7 @@ from fairlead.errors import ArtifactError, ConfigError, FairleadError
 from fairlead.files import disk_errors, folder_entries, hash_file, read_json, write_atomic, write_json
 from fairlead.models.adapters import ModelVariant, is_adapter, variants_of
 from fairlead.models.generation import greedy_config
+from fairlead.models.gguf.cache import is_gguf
 from fairlead.models.hardware import device, resolve_dtype
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer, locate
 from fairlead.pipeline.artifacts import Artifact, package_versions
@@ -28,6 +29,7 @@ from fairlead.records import content_id
 from fairlead.release import hub
 from fairlead.release.checksums import EVIDENCE, verify, write_checksums
 from fairlead.release.evidence import Evidence, gather
+from fairlead.release.gguf_base import GgufBase
 from fairlead.release.model_card import model_card
 from fairlead.report.summary import reflection
 
@@ -188,6 +190,7 @@ def _fill(
         revision=revision,
         dtype=_precision(project),
         local=_is_local(project, settings),
+        gguf=_gguf_base(project, summary.base),
         settings=settings,
         evidence=summary,
         record=evidence.record,
@@ -203,14 +206,24 @@ def _base(project: Project, settings: ReleaseSettings) -> tuple[str, str | None]
 
 
 def _is_local(project: Project, settings: ReleaseSettings) -> bool:
-    return settings.base_model is None and resolve(project.folder, project.config.model.name).is_dir()
+    path = resolve(project.folder, project.config.model.name)
+    return settings.base_model is None and (path.is_dir() or is_gguf(path))
+
+
+def _gguf_base(project: Project, digest: str | None) -> GgufBase | None:
+    """The GGUF file that the base model is, if it is one."""
+    name = project.config.model.name
+    return GgufBase(name, digest) if is_gguf(resolve(project.folder, name)) else None
 
 
 def _warnings(project: Project, settings: ReleaseSettings, *, merged: bool, evidence: Evidence) -> tuple[str, ...]:
     if merged or not _is_local(project, settings) or not is_adapter(evidence.model.file("model")):
         return ()
-    name = project.config.model.name
-    return (f"the adapter names its base model {name!r}, a folder on this machine: set release.base_model",)
+    gguf = _gguf_base(project, None)
+    if gguf is not None and gguf.in_package:
+        return ()
+    kind, name = "folder" if gguf is None else "file", project.config.model.name
+    return (f"the adapter names its base model {name!r}, a {kind} on this machine: set release.base_model",)
 
 
 def _evidence_document(

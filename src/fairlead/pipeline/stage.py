@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+from fairlead.config.base import NamedPath
 from fairlead.config.project import Config
 from fairlead.config.stage_settings import StageSettings
-from fairlead.config.values.package_file import find_package_file, is_package_file, package_file
+from fairlead.config.values.package_file import find_package_file, is_model_file, is_package_file, package_file
+from fairlead.errors import ModelError
 from fairlead.pipeline.artifacts import Artifact, Manifest
 from fairlead.progress import Progress
 
@@ -189,7 +191,7 @@ class Stage:
             _imported(self.preflight)(settings, folder)
         for path in settings.named_paths():
             if path.names == "model":
-                _check_model(path.text, folder)
+                _check_model(path, folder)
 
     def permit(self, artifact: Artifact, *, stage: str, folder: Path) -> None:
         """Raises DecisionError if the artifact of this stage does not allow `stage` to start."""
@@ -210,12 +212,14 @@ class Stage:
         return tuple(dict.fromkeys((*self.runs_after, *(output.stage for output in self.inputs_for(config)))))
 
 
-def _check_model(name: str, folder: Path) -> None:
-    """Refuses a model that is no folder and no hub id and cannot be read."""
-    if is_package_file(name):
-        package_file(name)
-    path = resolve(folder, name)
-    if path.suffix.lower() == ".gguf" and path.is_file():
+def _check_model(model: NamedPath, folder: Path) -> None:
+    """Refuses a model that is named as a file and cannot be read."""
+    if not is_model_file(model.text):
+        return
+    path = package_file(model.text) if is_package_file(model.text) else resolve(folder, model.text)
+    if not path.exists():
+        raise ModelError("no such file", where=f"{model.key}: {path}", remedy=f"correct {model.key}")
+    if path.suffix.lower() == ".gguf":
         _imported("fairlead.models.gguf.cache:preflight")(path)
 
 

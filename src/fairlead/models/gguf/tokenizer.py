@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, pre_tokenizers
@@ -15,14 +16,28 @@ _ANSWER = "fairlead's answer"
 
 def load_tokenizer(path: Path, header: Header) -> PreTrainedTokenizerFast:
     """The tokenizer of a file, with its chat template if it has one."""
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(path.parent), gguf_file=path.name)
+    read = PreTrainedTokenizerFast.from_pretrained(str(path.parent), gguf_file=path.name)
+    backend = _without_new_tokens(read.backend_tokenizer, int(header.values["tokenizer.ggml.tokens"]))
     if header.pre_tokenizer in DIGITS_ALONE:
-        _split_digits(tokenizer.backend_tokenizer)
+        _split_digits(backend)
     if header.pre_tokenizer in WHOLE_WORDS:
-        tokenizer.backend_tokenizer.model.ignore_merges = True
+        backend.model.ignore_merges = True
+    named = {name: getattr(read, name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    known = backend.get_vocab()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, **{name: token for name, token in named.items() if token in known}
+    )
+    tokenizer.chat_template = read.chat_template
     if header.context_length is not None:
         tokenizer.model_max_length = header.context_length
     return tokenizer
+
+
+def _without_new_tokens(tokenizer: Tokenizer, size: int) -> Tokenizer:
+    """Only the first `size` tokens: transformers adds GPT-2's end of text to a vocabulary that lacks it."""
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["id"] < size]
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerFast, header: Header) -> list[int]:

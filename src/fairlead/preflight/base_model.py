@@ -15,7 +15,8 @@ import httpx2
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from fairlead.errors import DataError, ModelError
+from fairlead.config.values.package_file import is_model_file
+from fairlead.errors import ConfigError, DataError, DiskError, ModelError
 from fairlead.files import read_json
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
@@ -52,7 +53,7 @@ def find_models(scope: Scope) -> tuple[ModelFiles | None, list[Problem]]:
         revision = scope.config.model.revision if is_base else None
         try:
             files = _find(named.text, scope, revision)
-        except ModelError as error:
+        except (ConfigError, ModelError, DiskError) as error:
             problems.append(Problem.of(named.key, error))
             continue
         base = files if is_base else base
@@ -72,6 +73,11 @@ def _folder_of(name: str, scope: Scope, revision: str | None) -> Path | None:
 
 
 def _find(name: str, scope: Scope, revision: str | None) -> ModelFiles:
+    if is_model_file(name):
+        from fairlead.models.loading import locate  # imports torch
+
+        # This converts a GGUF file, so that all of it is checked.
+        return _of_folder(Path(locate(name, scope.folder)))
     here = _folder_of(name, scope, revision)
     if here is not None:
         return _of_folder(here)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +46,14 @@ def _load(path: Path, header: Header) -> PreTrainedModel:
     from transformers import GgufConfig
 
     dtype = _dtype(path)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        str(path.parent),
-        gguf_file=path.name,
-        dtype=dtype,
-        quantization_config=GgufConfig(dequantize=True),
-        output_loading_info=True,
-    )
+    with redirect_stderr(io.StringIO()):  # bars, which nothing else turns off
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(path.parent),
+            gguf_file=path.name,
+            dtype=dtype,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+        )
     if missing := sorted(report["missing_keys"]):
         raise _not_all(path, f"it leaves {some(missing, 3)} without weights")
     _demand_all_read(model, header, path)

@@ -16,11 +16,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fairlead import Project
 from fairlead.config.model import ModelSection
+from fairlead.config.release import ReleaseSettings
 from fairlead.errors import ConfigError, FairleadError, ModelError
+from fairlead.files import hash_file, read_json
 from fairlead.models.generation import eos_token_ids
 from fairlead.models.gguf import cache
 from fairlead.models.gguf.cache import converted
 from fairlead.models.loading import load_base, load_tokenizer, locate
+from fairlead.pipeline import datasets
+from fairlead.preflight.check import check
+from fairlead.release.export import release
 from tests.support.gguf_files import write_gguf
 from tests.support.projects import tiny_config, write_config
 
@@ -232,6 +237,18 @@ def test_the_content_of_the_file_is_part_of_the_key(
         assert all(before[stage] != after[stage] for stage in before if before[stage])
 
 
+def test_a_model_that_is_missing_or_broken_is_one_problem_of_the_check(tiny_project: Path, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+    for name, message in (
+        ("package:no_such_weights/x.gguf", "no_such_weights is not installed"),
+        ("missing.gguf", "no such GGUF file"),
+        (str(file), "cannot be read as GGUF"),
+    ):
+        problems = check(project_on(tiny_project, name), offline=True).problems
+        assert [problem.where for problem in problems] == ["model.name"]
+        assert message in problems[0].what
+
+
 def test_a_model_that_is_missing_or_broken_is_said_before_anything_runs(tiny_project: Path, file: Path) -> None:
     for name, error in (("package:no_such_weights/x.gguf", ConfigError), ("missing.gguf", ModelError)):
         with pytest.raises(error, match=r"no_such_weights|missing\.gguf"):
@@ -240,3 +257,28 @@ def test_a_model_that_is_missing_or_broken_is_said_before_anything_runs(tiny_pro
     with pytest.raises(ModelError, match="cannot be read as GGUF"):
         project_on(tiny_project, str(file)).run()
     assert not list((tiny_project / "artifacts").glob("*/*"))
+
+
+@pytest.mark.slow
+def test_a_project_on_a_gguf_file_runs_and_its_release_is_used_by_its_card(
+    tiny_project: Path, tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fairlead is not needed for that: transformers unpacks the same weights."""
+    project = project_on(tiny_project, package(tmp_path, monkeypatch, file))
+    project.run()
+    result = release(project, "v1", str(tmp_path / "out"), settings=ReleaseSettings())
+    assert result.warnings == (), "others can install the package"
+    folder = tmp_path / "out" / "v1"
+    assert read_json(folder / "adapter_config.json")["base_model_name_or_path"] == "package:tiny_weights/tiny.gguf"
+    assert read_json(folder / "evidence.json")["base"] == hash_file(file)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"the GGUF file `package:tiny_weights/tiny.gguf` (SHA-256 `{hash_file(file)}`), unpacked" in card
+    snippet = card.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder)
+    said: list[str] = []
+    exec(snippet.replace("…", "eval report number 0 of the disk"), {"print": said.append})
+    answers = datasets.completions(project.artifact("answers").file("answers.jsonl"))
+    assert said == [next(answer.text for answer in answers if answer.model == "dpo")]
+    moved = project_on(tiny_project, str(file))
+    elsewhere = release(moved, "v2", str(tmp_path / "out"), settings=ReleaseSettings(), despite="the same file")
+    assert "a file on this machine: set release.base_model" in elsewhere.warnings[0]

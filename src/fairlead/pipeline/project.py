@@ -89,6 +89,7 @@ class Project:
             raise ConfigError(f"no stage {sorted(unknown)[0]} to force here", remedy=self._known())
         for stage in stages:
             stage.check(self.config, self.folder)
+            stage.check_models(self.config, self.folder)
         made: dict[str, Artifact] = {}
         self.ran = []
         with project_lock(self.folder):

@@ -186,10 +186,12 @@ class Stage:
 
     def check(self, config: Config, folder: Path) -> None:
         """Raises if the config names something with which the stage cannot work, as far as a moment can tell."""
-        settings = self.settings.of(config)
         if self.preflight:
-            _imported(self.preflight)(settings, folder)
-        for path in settings.named_paths():
+            _imported(self.preflight)(self.settings.of(config), folder)
+
+    def check_models(self, config: Config, folder: Path) -> None:
+        """Raises if a model that is named as a file cannot be read, as far as a moment can tell."""
+        for path in self.settings.of(config).named_paths():
             if path.names == "model":
                 _check_model(path, folder)
 

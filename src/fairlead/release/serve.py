@@ -150,12 +150,13 @@ def vllm_command(
     template = folder / "chat_template.jinja"
     write_atomic(template, str(load_tokenizer(section, project.folder).chat_template))
     adapters = {name: variant.adapter.resolve() for name, variant in variants.items() if variant.adapter is not None}
-    command = ["vllm", "serve", locate(section.name, project.folder), "--served-model-name", "base"]
+    base = locate(section.name, project.folder)
+    command = ["vllm", "serve", base, "--served-model-name", "base"]
     command += ["--chat-template", str(template.resolve())]
     if section.tokenizer is not None:
         tokenizer = resolve(project.folder, section.tokenizer)
         command += ["--tokenizer", str(tokenizer.resolve()) if tokenizer.is_dir() else section.tokenizer]
-    if section.revision is not None and not resolve(project.folder, section.name).is_dir():
+    if section.revision is not None and not Path(base).is_dir():
         command += ["--revision", section.revision]
     if adapters:
         modules = [f"{name}={adapter}" for name, adapter in adapters.items()]

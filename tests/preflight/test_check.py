@@ -239,3 +239,16 @@ def test_full_weights_need_gradients_and_moments_and_their_checkpoints() -> None
     on_disk = ModelFiles(Path(), weight_bytes=10**9)
     assert disk_needed(on_disk, full_stages=1) - disk_needed(on_disk, full_stages=0) == 7 * 10**9
     assert disk_needed(ModelFiles(None, weight_bytes=10**9), full_stages=0) > 10**9, "it is downloaded first"
+
+
+def test_pairs_are_found_from_the_folder_above_the_project(tiny_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = {"chosen": "severity: high", "rejected": "no idea"}
+    rows(tiny_project, "pairs.jsonl", [{"prompt": f"pair {number} of the disk", **pair} for number in range(3)])
+    monkeypatch.chdir(tiny_project.parent)
+    config = fits(data={"prompts": None, "preferences": "pairs.jsonl"}, data_check={"waive": {"rows": "a test"}})
+    for absent in ("judge", "sample", "pairs"):
+        config.pop(absent, None)
+    config["eval"] = {**config["eval"], "judge": tiny_config()["judge"]}
+    preflight = checked(Path(tiny_project.name), config)
+    assert preflight.problems == ()
+    assert preflight.rows["data.preferences"] == 3

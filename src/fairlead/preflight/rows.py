@@ -59,7 +59,9 @@ def read_data(scope: Scope) -> DataRows:
             return []
 
     def ready(path: Path) -> list[Preference]:
-        read = read_preferences(str(path), folder, split=data.preferences_split, format=data.preferences_format)
+        # A path that begins with the folder would be resolved against it once more.
+        source = str(path.resolve())
+        read = read_preferences(source, folder, split=data.preferences_split, format=data.preferences_format)
         return read.preferences
 
     return DataRows(

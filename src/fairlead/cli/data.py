@@ -67,6 +67,7 @@ def import_(
     """Read pairs, judged comparisons, SFT rows or prompts of any known form and write them in Fairlead's."""
     from fairlead.data.convert import import_rows
     from fairlead.data.reading.any_rows import WORDS
+    from fairlead.data.yaml_line import data_line
 
     summary = import_rows(source, to, split=split, form=form)
     if as_json:
@@ -77,7 +78,7 @@ def import_(
         print_line(f"dropped {count}: {reason}")
     for name, count in summary["ignored_fields"].items():
         print_line(f"not read: {name} of messages in {count} rows")
-    print_line(f"use them: data: {{{summary['kind']}: {summary['out']}}} in fairlead.yaml")
+    print_line(f"use them: {data_line({summary['kind']: Path(summary['out'])})} in fairlead.yaml")
 
 
 @app.command()

@@ -106,6 +106,7 @@ def pairs(
     as_json: AsJson = False,
 ) -> None:
     """Build preference pairs from prompts, a model and a judge; needs no project."""
+    from fairlead.data.yaml_line import data_line
     from fairlead.standalone.preferences import build_preferences
 
     options: dict[str, Any] = {"recipe": recipe, "judged_by": judged_by}  # checked where they are read
@@ -139,7 +140,7 @@ def pairs(
         )
         return
     print_line(str(built))
-    print_line(f"wrote {to}; use them: data: {{preferences: {to}}} in fairlead.yaml")
+    print_line(f"wrote {to}; use them: {data_line({'preferences': to})} in fairlead.yaml")
 
 
 def mount(judge: typer.Typer, evaluation: typer.Typer, data: typer.Typer) -> None:

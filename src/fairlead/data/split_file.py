@@ -8,6 +8,7 @@ from typing import Any
 
 from fairlead.data.reading.any_rows import WORDS, read_any
 from fairlead.data.splits import split_by_count
+from fairlead.data.yaml_line import data_line
 from fairlead.documents.data_check import Kind
 from fairlead.errors import ConfigError, DataError
 from fairlead.files import write_jsonl
@@ -114,5 +115,6 @@ def _parts(
 
 def _yaml(kind: Kind, out: Path, parts: list[str]) -> str:
     """The files under the keys that a project reads them from; a project splits its validation pairs itself."""
-    files = {kind if name == "train" else name: out / f"{name}.jsonl" for name in parts if name != "validation"}
-    return "data: {" + ", ".join(f"{key}: {file}" for key, file in files.items()) + "}"
+    return data_line(
+        {kind if name == "train" else name: out / f"{name}.jsonl" for name in parts if name != "validation"}
+    )

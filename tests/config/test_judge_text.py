@@ -55,6 +55,7 @@ def test_members_of_a_panel_may_be_texts() -> None:
     ("judge", "message"),
     [
         ("gpt-4.1", "judge: is no judge: write openai:MODEL, openai:MODEL@http://HOST/v1, anthropic:MODEL, local:"),
+        ("opnai:gpt-4.1", "judge: is no judge, did you mean openai:…? write openai:MODEL, "),
         ("openai:", "judge: names nothing after the colon: write openai:MODEL"),
         ("openai:@http://host/v1", "judge: names no model before @"),
         ("openai:m@localhost:8000", "judge: the address after @ must begin with http:// or https://"),

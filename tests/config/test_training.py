@@ -42,6 +42,13 @@ def test_an_unknown_loss_is_refused_with_the_nearest() -> None:
     assert all(loss in message for loss in LOSSES)
 
 
+@pytest.mark.parametrize("loss", ["simpo", "cpo", "orpo", "kto"])
+def test_a_loss_of_a_related_method_is_not_taken_for_a_typing_error(loss: str) -> None:
+    message = refusal("dpo.loss_type", [loss])
+    assert f"unknown loss '{loss}', which is no loss of DPO" in message
+    assert "did you mean" not in message
+
+
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [

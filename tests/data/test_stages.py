@@ -188,6 +188,15 @@ def test_pairs_that_fail_a_check_are_not_trained_on_until_it_is_waived(tiny_proj
     assert "| Judgements | win | loss | tie | inconsistent |" in (tiny_project / "report" / "report.md").read_text()
 
 
+def test_pairs_of_cut_completions_are_mended_by_longer_ones(project: Project) -> None:
+    config = tiny_config()
+    config["data_check"] = {}
+    write_config(project.folder, config)
+    words = r"truncated \(\d+ rows\) — raise sample\.max_new_tokens .*drop: \[truncated\]"
+    with pytest.raises(DataError, match=words):
+        Project(project.folder).run("data_check")
+
+
 def test_rows_that_the_import_left_out_are_counted_by_the_check(tiny_project: Path) -> None:
     secret_pairs(tiny_project)
     rows = [row for _, row in read_jsonl(tiny_project / "pairs.jsonl")]

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from fairlead.errors import JudgeError
-from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
-from fairlead.records import ScoreState, VerdictState
+from fairlead.judges.missing_verdicts import missing_share, reason_missing, refuse_if_missing
+from fairlead.records import Score, ScoreState, VerdictState
 
 
 def counts(**states: int) -> Counter[VerdictState]:
@@ -34,3 +34,18 @@ def test_the_remedy_fits_what_is_missing_most(states: dict[str, int], remedy: st
     with pytest.raises(JudgeError, match=remedy):
         refuse_if_missing(counts(**states), limit=0.1, key="pairs.max_missing", judge="j")
     refuse_if_missing(counts(**states), limit=0.95, key="pairs.max_missing", judge="j")
+
+
+def test_why_the_first_is_missing_and_who_judges_are_named() -> None:
+    scores = [
+        Score("a", ScoreState.SCORED, "j", value=3.0, reason="fine"),
+        Score("b", ScoreState.FAILED, "j", reason="503:\n down for maintenance"),
+    ]
+    reason = reason_missing(scores)
+    assert reason == "503: down for maintenance"
+    assert reason_missing(scores[:1]) == ""
+    judge = "openai:gpt-4.1:pairwise_v1@3c77892f,score_v1@1987cf79,correction_v1@66103976:1882a544"
+    with pytest.raises(JudgeError) as error:
+        refuse_if_missing(counts(win=1, failed=1), limit=0.1, key="max_missing", judge=judge, reason=reason)
+    words = "openai:gpt-4.1: 50.0% of 2 judgements are missing (1 failed; the first: 503: down for maintenance)"
+    assert str(error.value).startswith(words)

@@ -22,6 +22,7 @@ from fairlead.preferences.too_few_pairs import too_few_pairs
         ({"revision_is_worse": 12, "pairs": 1}, {}, "pairs.recipe"),
         ({"empty": 12, "pairs": 1}, {}, "answers with nothing"),
         ({"pairs": 40, "tie": 3}, {"loops": 40}, "data_check.drop"),
+        ({"pairs": 11, "inconsistent": 21}, {"truncated": 11}, "data_check.drop"),
         ({"pairs": 1}, {}, "give more prompts"),
         ({}, {}, "give more rows in data.preferences"),
         ({}, {"loops": 2}, "data_check.drop"),

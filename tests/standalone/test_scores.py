@@ -54,7 +54,8 @@ def test_a_missing_score_is_no_number(tmp_path: Path) -> None:
     with JudgeServer(override=override) as server:
         judge = {"kind": "openai", "model": "m", "base_url": server.base_url, "api_key_env": None}
         result = scored([*ROWS, {"prompt": "q", "answer": None}], judge, tmp_path, max_missing=0.5)
-        with pytest.raises(JudgeError, match=r"25\.0% of 4 judgements are missing .*more than max_missing 10\.0%"):
+        words = r"25\.0% of 4 judgements are missing \(1 failed; the first: .*bad.*more than max_missing 10\.0%"
+        with pytest.raises(JudgeError, match=words):
             scored(ROWS, judge, tmp_path)
     assert result.scores == [3.0, None, 7.0, 9.0, None]
     assert result.missing == 2

@@ -25,6 +25,16 @@ LOSSES = (
 )  # fmt: skip
 """The losses of TRL's `DPOConfig.loss_type`."""
 
+_NO_REFERENCE = (
+    "which is no loss of DPO but of a method without a reference model; the nearest here are sigmoid_norm, which "
+    "counts an answer per token, and [sigmoid, sft], which also learns the chosen answer"
+)
+_OTHER_TRAINERS = {
+    **dict.fromkeys(("simpo", "cpo", "orpo"), _NO_REFERENCE),
+    "kto": "which is no loss of DPO but learns from single rated answers; of pairs, sigmoid is DPO's own",
+}
+"""What to say of the losses of related methods, where the nearest spelling would mislead."""
+
 TRACKERS = (
     "azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "neptune",
     "swanlab", "tensorboard", "trackio", "wandb",
@@ -152,7 +162,8 @@ class DpoSection(TrainSection):
             raise ValueError("names no loss; DPO's own is [sigmoid]")
         for loss in losses:
             if loss not in LOSSES:
-                raise ValueError(f"unknown loss {loss[:40]!r}, {known_names(loss, LOSSES, 20)}")
+                advice = _OTHER_TRAINERS.get(loss) or known_names(loss, LOSSES, 20)
+                raise ValueError(f"unknown loss {loss[:40]!r}, {advice}")
         return losses
 
     @field_validator("loss_weights")

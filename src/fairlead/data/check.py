@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from fairlead.config.data import CheckName, DataCheckSettings
 from fairlead.config.stage_settings import DataCheckStageSettings
@@ -13,7 +14,7 @@ from fairlead.documents.data_check import DataCheck
 from fairlead.errors import DataError
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Preference, Prompt
+from fairlead.records import Preference, Prompt, Sampled
 from fairlead.text.words import asked
 
 
@@ -38,7 +39,7 @@ def run(context: Context[DataCheckStageSettings]) -> Metrics:
         source="pairs",
         similarity=context.settings.similarity,
         eval_texts=[asked(prompt) for prompt in eval_prompts],
-        mend=lambda name: f"in fairlead.yaml: data_check: {{drop: [{name}]}}; then run: fairlead run",
+        mend=partial(_remedy, sampled=any(isinstance(pair.provenance, Sampled) for pair in pairs)),
     )
     report.write(context.out / "data_check.json")
     refuse_failed(report)
@@ -50,6 +51,13 @@ def run(context: Context[DataCheckStageSettings]) -> Metrics:
         "warned": [f.check for f in report.findings if f.status == "warn"] + left_out,
         "waived": {f.check: f.waived for f in report.findings if f.waived is not None},
     }
+
+
+def _remedy(check: str, *, sampled: bool) -> str:
+    drop = f"in fairlead.yaml: data_check: {{drop: [{check}]}}; then run: fairlead run"
+    if check == "truncated" and sampled:
+        return f"raise sample.max_new_tokens if the answers are cut there; or leave these pairs out, {drop}"
+    return drop
 
 
 def without_faults(

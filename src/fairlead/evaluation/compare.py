@@ -18,7 +18,7 @@ from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with
 from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import by_criterion, open_judge
-from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
+from fairlead.judges.missing_verdicts import missing_share, reason_missing, refuse_if_missing
 from fairlead.judges.panel import disagreement_of, usage_of
 from fairlead.judges.qualification.model_families import shared_lineage
 from fairlead.pipeline import outputs as files
@@ -159,7 +159,8 @@ def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Contex
         texts = [eval_set.texts[model] for model in (pair.candidate, pair.reference)]
         verdicts = verdicts_on(judge, eval_set.prompts, *texts, what=pair.title, progress=context.progress)
         counts = Counter(verdict.state for verdict in verdicts)
-        refuse_if_missing(counts, limit=section.max_missing, key="eval.max_missing", judge=judge.name)
+        reason = reason_missing(verdicts)
+        refuse_if_missing(counts, limit=section.max_missing, key="eval.max_missing", judge=judge.name, reason=reason)
         judged.states.update(counts)
         lengths = [list(map(len, answers)) for answers in texts]
         judged.pairwise.append(pair_result(pair, verdicts, eval_set.clusters, *lengths))

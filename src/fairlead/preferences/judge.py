@@ -9,7 +9,7 @@ from fairlead.documents.pairs import JudgeCounts
 from fairlead.files import write_jsonl
 from fairlead.judges.build import open_judge
 from fairlead.judges.from_scores import compare_by_scores
-from fairlead.judges.missing_verdicts import refuse_if_missing
+from fairlead.judges.missing_verdicts import reason_missing, refuse_if_missing
 from fairlead.judges.panel import disagreement_of, usage_of
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
@@ -37,7 +37,8 @@ def run(context: Context[JudgeStageSettings]) -> Metrics:
             bar.update(len(verdicts))
         name, disagreement, usage = judge.name, disagreement_of(judge), usage_of(judge)
     counts = Counter(verdict.state for verdict in verdicts)
-    refuse_if_missing(counts, limit=context.settings.max_missing, key="pairs.max_missing", judge=name)
+    limit, reason = context.settings.max_missing, reason_missing(verdicts)
+    refuse_if_missing(counts, limit=limit, key="pairs.max_missing", judge=name, reason=reason)
     write_jsonl(context.out / "comparisons.jsonl", map(to_json, comparisons))
     write_jsonl(context.out / "verdicts.jsonl", map(to_json, verdicts))
     judged = JudgeCounts(

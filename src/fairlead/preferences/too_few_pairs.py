@@ -26,12 +26,15 @@ _REMEDIES = {
     PairOutcome.EMPTY: "the model answers with nothing: look at the completions, or give other prompts",
 }
 _DROPPED = "mend the data that this check names, or take the check out of data_check.drop"
+_FEWEST = 2  # one to train on, one to watch
 _MORE = "give more prompts"
 _MORE_ROWS = "give more rows in data.preferences"
 
 
 def too_few_pairs(pairs: int, counts: Mapping[PairOutcome, int], dropped: Mapping[str, int]) -> DataError:
     """The error of the `pairs` stage, with the remedy of what took most of the comparisons.
+
+    Where data_check.drop took pairs that would have been enough, the remedy is that of the drop.
 
     Args:
         pairs: how many came out.
@@ -40,8 +43,9 @@ def too_few_pairs(pairs: int, counts: Mapping[PairOutcome, int], dropped: Mappin
     """
     lost = {outcome: count for outcome, count in counts.items() if outcome is not PairOutcome.PAIR and count}
     remedies = [(count, _REMEDIES[outcome]) for outcome, count in lost.items()]
-    remedies += [(count, _DROPPED) for count in dropped.values()]
     _, remedy = max(remedies, key=lambda counted: counted[0], default=(0, _MORE if counts else _MORE_ROWS))
+    if dropped and pairs + sum(dropped.values()) >= _FEWEST:
+        remedy = _DROPPED  # there were enough, whatever the judge made of the other comparisons
     reasons = {**{str(outcome): count for outcome, count in sorted(counts.items())}}
     reasons |= {f"dropped as {name}": count for name, count in dropped.items()}
     listed = (

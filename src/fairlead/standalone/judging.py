@@ -18,7 +18,7 @@ from fairlead.errors import ConfigError
 from fairlead.evaluation.table import mean_of
 from fairlead.judges.base import Judge
 from fairlead.judges.build import by_criterion, check_keys, open_judge
-from fairlead.judges.missing_verdicts import refuse_if_missing
+from fairlead.judges.missing_verdicts import reason_missing, refuse_if_missing
 from fairlead.progress import Progress, Silent, Task, TqdmBars
 from fairlead.records import Answer, Score, ScoreState
 from fairlead.standalone.inputs import GivenAnswer
@@ -122,7 +122,8 @@ def _scores(
     items = [Answer(answer.prompt, answer.text) for answer in answers if answer.text is not None]
     with progress.task("judge", "scores" if name == OVERALL else name, len(items)) as bar:
         scores = collect(judge.score(items), bar)
-    refuse_if_missing(Counter(s.state for s in scores), limit=max_missing, key="max_missing", judge=judge.name)
+    counts, reason = Counter(score.state for score in scores), reason_missing(scores)
+    refuse_if_missing(counts, limit=max_missing, key="max_missing", judge=judge.name, reason=reason)
     in_order = iter(scores)
     rows = tuple(_scored(name, answer, None if answer.text is None else next(in_order)) for answer in answers)
     present = [(row.score, row.prompt.cluster or row.prompt.id) for row in rows if row.score is not None]

@@ -15,7 +15,7 @@ from fairlead.config.sampling import JudgedBy, PairsSection, Recipe, SampleSecti
 from fairlead.errors import ConfigError, DataError
 from fairlead.judges.base import Judge
 from fairlead.judges.from_scores import compare_by_scores
-from fairlead.judges.missing_verdicts import refuse_if_missing
+from fairlead.judges.missing_verdicts import reason_missing, refuse_if_missing
 from fairlead.models.generation import CompletionRequest
 from fairlead.preferences.drawing import completions_of, count_of
 from fairlead.preferences.pairing import comparisons_for, preferences_from
@@ -160,7 +160,8 @@ def _judged(
     comparisons, _ = comparisons_for(prompts, completions, section.recipe)
     verdicts = _verdicts(comparisons, judge, section.judged_by, progress)
     counts = Counter(verdict.state for verdict in verdicts)
-    refuse_if_missing(counts, limit=section.max_missing, key="max_missing", judge=judge.name)
+    reason = reason_missing(verdicts)
+    refuse_if_missing(counts, limit=section.max_missing, key="max_missing", judge=judge.name, reason=reason)
     pairs, outcomes = preferences_from(prompts, completions, verdicts, recipe=section.recipe, margin=section.margin)
     return PreferenceSet(judge.name, tuple(pairs), dict(outcomes), tuple(completions), tuple(verdicts))
 

@@ -6,6 +6,7 @@ would otherwise be written out, so nothing after this knows which of the two for
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ UNUSABLE_JUDGE = (
     "judge_text"  # the type of the errors raised here; their messages never quote the text, which may hold a key
 )
 
+_KINDS = ("openai", "anthropic", "local", "rubric")
 _AT_ADDRESS = re.compile(r"(?P<model>.*?)@(?P<address>https?://.*)", re.DOTALL)
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
@@ -73,8 +75,10 @@ def settings_of(text: str, folder: Path) -> dict[str, Any]:
     """
     kind, _, rest = text.strip().partition(":")
     rest = rest.strip()
-    if kind not in ("openai", "anthropic", "local", "rubric"):
-        raise _error(f"is no judge: write {FORMS}, or its settings")
+    if kind not in _KINDS:
+        near = difflib.get_close_matches(kind, _KINDS, n=1)
+        meant = f", did you mean {near[0]}:…?" if near else ":"
+        raise _error(f"is no judge{meant} write {FORMS}, or its settings")
     if not rest:
         raise _error(f"names nothing after the colon: write {FORMS}")
     match kind:

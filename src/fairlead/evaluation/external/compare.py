@@ -23,7 +23,7 @@ from fairlead.evaluation.table import metric_difference, pair_result, with_holm
 from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import open_judge
-from fairlead.judges.missing_verdicts import missing_share, refuse_if_missing
+from fairlead.judges.missing_verdicts import missing_share, reason_missing, refuse_if_missing
 from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
@@ -160,7 +160,8 @@ def _verdicts(
     asked = [prompts[key] for key in both]
     verdicts = verdicts_on(judge, asked, first, second, what=pair.title, progress=project.progress)
     counts = Counter(verdict.state for verdict in verdicts)
-    refuse_if_missing(counts, limit=project.config.eval.max_missing, key="eval.max_missing", judge=judge.name)
+    limit, reason = project.config.eval.max_missing, reason_missing(verdicts)
+    refuse_if_missing(counts, limit=limit, key="eval.max_missing", judge=judge.name, reason=reason)
     judged = dict(zip(both, verdicts, strict=True))
     return [judged.get(key) or _unanswered(prompts[key], texts[key], judge.name) for key in keys]
 

@@ -54,7 +54,7 @@ class Table:
         try:
             import pandas as pd
         except ImportError as error:
-            remedy = "pip install pandas, or use the rows of table()"
+            remedy = "pip install pandas (fairlead[pandas]), or use the rows of table()"
             raise FairleadError("pandas is not installed", where="to_pandas()", remedy=remedy) from error
         return pd.DataFrame(list(self.rows), columns=list(self.columns))
 

@@ -266,6 +266,10 @@ def test_a_model_by_object_by_path_and_as_an_adapter(judge: str, tmp_path: Path,
     assert texts(of_object.answers) == texts(by_path.answers), "a new adapter changes nothing"
     adapter.save_pretrained(tmp_path / "adapter")
     assert texts(evaluated(tmp_path / "adapter", judge, tmp_path, **options).answers) == texts(by_path.answers)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(tiny_model), "./moved"), encoding="utf-8")
+    with pytest.raises(FairleadError, match=r"that the adapter names cannot be used: .*moved.*give that model"):
+        evaluated(tmp_path / "adapter", judge, tmp_path, **options)
 
 
 def texts(answers: Sequence[Any]) -> list[str | None]:

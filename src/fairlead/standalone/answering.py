@@ -75,7 +75,15 @@ def _loaded(name: str) -> tuple[Any, Any]:
         raise ModelError("the adapter names no base model", where=name, remedy="load both, and give the model itself")
     section = ModelSection(name=base)
     tokenizer_folder = str(files.folder) if files.has_tokenizer else None
-    model = load_adapter(load_base(section, Path()), files.folder)
+    try:
+        loaded_base = load_base(section, Path())
+    except ModelError as error:
+        raise ModelError(
+            f"the base that the adapter names cannot be used: {error.where}: {error.what}",
+            where=name,
+            remedy="load the base with transformers and the adapter with PEFT, and give that model and its tokenizer",
+        ) from error
+    model = load_adapter(loaded_base, files.folder)
     return model.eval(), load_tokenizer(section, Path(), tokenizer_folder)
 
 

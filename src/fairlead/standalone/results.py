@@ -255,10 +255,11 @@ class PreferenceSet:
         write_jsonl(Path(path), map(to_json, self.pairs))
 
     def __repr__(self) -> str:
+        pairs = "preference pair" if len(self.pairs) == 1 else "preference pairs"
         outcomes = [(str(name).replace("_", " "), count) for name, count in sorted(self.outcomes.items())]
         return (
-            f"{len(self.pairs)} preference pairs from {len(self.completions)} completions; verdicts: "
-            f"{shares(list(self.states.items()))}; comparisons: {shares(outcomes)}\njudge: {self.judge}"
+            f"{len(self.pairs)} {pairs} from {len(self.completions)} completions; "
+            f"verdicts: {shares(list(self.states.items()))}; comparisons: {shares(outcomes)}\njudge: {self.judge}"
         )
 
     def _repr_html_(self) -> str:

@@ -252,3 +252,13 @@ def test_pairs_are_found_from_the_folder_above_the_project(tiny_project: Path, m
     preflight = checked(Path(tiny_project.name), config)
     assert preflight.problems == ()
     assert preflight.rows["data.preferences"] == 3
+
+
+def test_too_few_eval_prompts_for_the_gate_are_told_and_stop_nothing(tiny_project: Path) -> None:
+    preflight = checked(tiny_project, fits(gate={"min_prompts": 9}))
+    assert preflight.problems == ()
+    assert preflight.notes == (
+        "data.eval: 8 rows, and gate.min_prompts is 9: the gate will find that this is not enough evidence",
+    )
+    assert checked(tiny_project, fits(gate={"min_prompts": 8})).notes == ()
+    assert checked(tiny_project, fits(gate={"min_prompts": 9}), until="sft").notes == ()

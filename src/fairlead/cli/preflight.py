@@ -55,6 +55,8 @@ def show_preflight(preflight: Preflight, *, to: Console, everything: bool) -> No
     if preflight.forecast is not None:
         for line in forecast_lines(preflight.forecast):
             print_line(line, to=to)
+    for note in preflight.notes:
+        print_line(f"note: {note}", to=to)
     if everything and preflight.stages and not count:
         print_line("nothing would stop the run", to=to)
 

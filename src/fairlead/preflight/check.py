@@ -15,7 +15,7 @@ from fairlead.preflight.lengths import too_long
 from fairlead.preflight.packages import missing_packages
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.resources import too_small
-from fairlead.preflight.rows import DataRows, read_data, too_few_rows
+from fairlead.preflight.rows import DataRows, insufficient_evidence, read_data, too_few_rows
 from fairlead.preflight.scope import Scope
 from fairlead.preflight.targets import unusable_targets
 
@@ -46,12 +46,14 @@ class Preflight:
         stages: names of the stages that are still to run.
         rows: how many rows each data file has, by its key.
         forecast: what the stages would ask and cost and how long they would take.
+        notes: what stops nothing and should be known before the judge is paid.
     """
 
     problems: tuple[Problem, ...]
     stages: tuple[str, ...]
     rows: dict[str, int]
     forecast: Forecast | None
+    notes: tuple[str, ...] = ()
 
 
 def check(project: Project, until: str | None = None, *, force: Sequence[str] = (), offline: bool = False) -> Preflight:
@@ -86,4 +88,5 @@ def check(project: Project, until: str | None = None, *, force: Sequence[str] = 
     if not offline:
         without_key = {problem.where.removesuffix(".api_key_env") for problem in keys}
         problems += unanswering([item for item in endpoints if item.key not in without_key])
-    return Preflight(tuple(dict.fromkeys(problems)), stages, rows.files, expected)
+    notes = tuple(insufficient_evidence(scope, rows))
+    return Preflight(tuple(dict.fromkeys(problems)), stages, rows.files, expected, notes)

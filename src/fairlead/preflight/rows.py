@@ -80,6 +80,16 @@ def too_few_rows(scope: Scope, rows: DataRows) -> Iterator[Problem]:
     yield from _too_few_pairs(scope, rows)
 
 
+def insufficient_evidence(scope: Scope, rows: DataRows) -> Iterator[str]:
+    """That the gate cannot pass, whatever the answers are worth."""
+    demanded = scope.config.gate.min_prompts
+    if scope.runs("gate") and 0 < len(rows.eval) < demanded:
+        yield (
+            f"data.eval: {len(rows.eval)} rows, and gate.min_prompts is {demanded}: the gate will find that this "
+            "is not enough evidence"
+        )
+
+
 def _too_few_for_the_decision(scope: Scope, rows: DataRows) -> Iterator[Problem]:
     config = scope.config
     if not scope.decides:

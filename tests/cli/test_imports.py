@@ -14,7 +14,7 @@ from fairlead.cli.main import app
 project, pairs = sys.argv[1:]
 for arguments in (
     ["status", project], ["diagnose", project], ["gate", project, "--no-run"], ["report", project, "--no-run"],
-    ["eval", "-C", project, "--no-run"], ["judge", "ledger", "-C", project], ["data", "check", pairs],
+    ["eval", "-C", project, "--no-run"], ["judge", "ledger", project], ["data", "check", pairs],
 ):
     app(arguments, standalone_mode=False)
     heavy = sorted({"torch", "transformers", "trl", "peft"} & set(sys.modules))

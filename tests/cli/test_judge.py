@@ -98,13 +98,13 @@ def test_a_judge_that_fails_the_check_gives_an_exit_status_of_its_own(project: P
 
 def test_the_ledger_shows_what_was_asked(project: Path, server: JudgeServer) -> None:
     fairlead_output("agreement", str(project / "rows.jsonl"), "-C", str(project), "--rows", "1")
-    [totals] = json.loads(fairlead_output("ledger", "-C", str(project), "--json"))
+    [totals] = json.loads(fairlead_output("ledger", str(project), "--json"))
     assert (totals["model"], totals["replies"], totals["read"]) == ("gpt-9", 2, 2)
-    assert "gpt-9" in fairlead_output("ledger", "-C", str(project))
-    replies = json.loads(fairlead_output("ledger", "-C", str(project), "--find", "", "--json"))
+    assert "gpt-9" in fairlead_output("ledger", str(project))
+    replies = json.loads(fairlead_output("ledger", str(project), "--find", "", "--json"))
     assert {reply["verdict"] for reply in replies} == {"A", "B"}
     key = replies[0]["key"]
-    assert '"verdict"' in fairlead_output("ledger", "-C", str(project), "--find", key[:10])
+    assert '"verdict"' in fairlead_output("ledger", str(project), "--find", key[:10])
 
 
 def test_a_check_without_a_file_says_where_to_name_one(project: Path) -> None:

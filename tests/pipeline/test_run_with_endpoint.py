@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -133,10 +134,10 @@ def test_what_an_outage_left_unanswered_is_asked_again_by_every_later_run(tiny_p
         count = made["judge"].manifest.figures["unanswered"]
         assert count == made["judge"].manifest.figures["states"]["failed"] > 0
         assert judge_row().state == "done"
-        assert f"{count} judgement" in judge_row().why
+        assert f"{count} request" in judge_row().why
         assert "the next run asks for" in judge_row().why
         said = fairlead("run", str(tiny_project), "--until", "judge").stderr
-        assert f"asks again, {count} judgement" in said
+        assert f"asks again, {count} request" in said
 
         broken, paid = False, server.stats.paid
         project = Project(tiny_project)
@@ -163,8 +164,37 @@ def test_an_endpoint_that_is_gone_leaves_the_verdicts_that_there_are(tiny_projec
         server.override = lambda request, headers: (401, {}, "no such key")
         result = fairlead("run", str(tiny_project), "--until", "judge")
     assert result.returncode == 0, result.stderr
-    assert "no reply this time either, so its verdicts stay" in result.stderr
+    assert "no reply this time either, so its results stay" in result.stderr
     assert Project(tiny_project).artifact("judge").hash == before.hash
+
+
+def test_a_decision_with_missing_answers_and_scores_asks_for_them_again(tiny_project: Path) -> None:
+    """The model behind the endpoint and the judge have both lost requests; the base model does not answer again."""
+    broken = True
+
+    def half(request: Any, headers: Any) -> tuple[int, dict[str, str], str] | None:
+        return (500, {}, "down") if broken and re.search(r"number (8|13|18) ", str(request["messages"])) else None
+
+    with JudgeServer(brain=shorter, key=KEY, override=half) as server:
+        configure(tiny_project, server, max_retries=0, concurrency=1)
+        config = yaml.safe_load((tiny_project / "fairlead.yaml").read_text(encoding="utf-8"))
+        config["data"]["dev"] = "dev.jsonl"
+        rows = [json.dumps({"prompt": f"dev report number {n} of the disk"}) for n in range(20)]
+        (tiny_project / "dev.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        other = {k: config["judge"][k] for k in ("kind", "model", "base_url", "api_key_env", "max_retries")}
+        config["decide"] = {"targets": [{"metric": "judge_score", "at_least": 9}], "models": [other], "few_shot": None}
+        config["eval"]["max_missing"] = 0.9
+        write_config(tiny_project, config)
+        made = Project(tiny_project).run("decide")["decide"]
+        assert made.manifest.figures["unanswered"] == 6, "3 answers of the endpoint, 3 scores of the base"
+
+        broken, paid = False, server.stats.paid
+        project = Project(tiny_project)
+        project.run("decide")
+        assert project.ran == ["decide"]
+        assert server.stats.paid - paid == 9, "what was missing, and the scores of the answers that came"
+        assert server.stats.repeated == 0
+        assert project.artifact("decide").manifest.figures["unanswered"] == 0
 
 
 def test_pairs_on_which_the_judge_contradicts_itself_are_the_judges_fault(tiny_project: Path) -> None:

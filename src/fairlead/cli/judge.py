@@ -13,6 +13,7 @@ from fairlead.cli.common import (
     NOT_PASSED,
     AsJson,
     JustEstimate,
+    ProjectArgument,
     ProjectOption,
     interval_cells,
     out,
@@ -146,7 +147,7 @@ def check(
 
 @app.command()
 def ledger(
-    folder: ProjectOption = Path(),
+    folder: ProjectArgument = Path(),
     find: Annotated[
         str | None,
         typer.Option(help="show the replies whose subject or key begins with this, such as a comparison's id"),

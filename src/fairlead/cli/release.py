@@ -158,7 +158,7 @@ def verify(
 
 
 def serve(
-    folder: ProjectOption = Path(),
+    folder: ProjectArgument = Path(),
     engine: Annotated[str | None, typer.Option(help="vllm or transformers (default: vllm if it is installed)")] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "localhost",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,

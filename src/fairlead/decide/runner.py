@@ -77,7 +77,7 @@ class CandidateRunner:
         self._folder, self._advance = folder, advance
 
     def run(self, recipe: Recipe, prompts: Sequence[Prompt]) -> CandidateResult:
-        """Asks every prompt, or reads the result of a finished candidate.
+        """Asks every prompt, or reads the result of a finished candidate, unless it lacks a reply.
 
         Raises:
             NoRoomError: if the context has no room for what the recipe adds to the prompt.
@@ -86,7 +86,9 @@ class CandidateRunner:
         key = content_id(self.answerer.name, asdict(recipe), [prompt.id for prompt in prompts])
         path = self._folder / f"{key}.json"
         if path.exists():
-            return StoredCandidate.at(path).result(recipe, self.answerer.name)
+            stored = StoredCandidate.at(path)
+            if all(reply.text is not None for reply in stored.replies):
+                return stored.result(recipe, self.answerer.name)
         filled, recall = self._fill(recipe, prompts)
         label = f"{recipe.name}, {self.answerer.name}"
         replies = self.answerer.answer([f.prompt for f in filled], lambda count: self._advance(label, count))

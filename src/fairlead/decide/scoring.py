@@ -14,13 +14,14 @@ from fairlead.checks import Check, build_check
 from fairlead.config.checks import CheckSettings, JsonSchemaCheck, RegexCheck
 from fairlead.config.decide import Target
 from fairlead.config.judges import JudgeSettings
+from fairlead.decide.candidates import Recipe
 from fairlead.decide.instruction_optimizer import Failure
 from fairlead.decide.metric_range import JUDGE_SCORE, range_of
 from fairlead.decide.runner import CandidateResult
 from fairlead.documents.decision import Family, Status
 from fairlead.errors import ConfigError
 from fairlead.judges.build import open_judge
-from fairlead.records import Answer, Interval, Prompt
+from fairlead.records import Answer, Interval, Prompt, ScoreState
 from fairlead.statistics.intervals import bounded_mean_interval, mean_interval
 from fairlead.statistics.power import prompts_needed
 
@@ -206,6 +207,9 @@ Table = dict[str, list[float | None]]  # by metric, one value per prompt; None w
 class Scorer:
     """The metrics, the targets, and the judge where a target is on its score.
 
+    Attributes:
+        unanswered: for how many scores the judge sent no reply.
+
     Raises:
         ConfigError: if a target is on the judge's score and there is no judge, or a check's file is missing.
     """
@@ -216,6 +220,8 @@ class Scorer:
         self.checks: dict[str, Check] = {m.name: build_check(m, folder) for m in metrics}
         self.targets = targets
         self._formats = [m.name for m in metrics if isinstance(m, RegexCheck | JsonSchemaCheck)]
+        self.unanswered = 0
+        self._tables: dict[tuple[Recipe, str, tuple[str, ...]], Table] = {}
         self._judge: JudgeSettings | None = None
         self._folder = folder
         if any(target.metric == JUDGE_SCORE for target in targets):
@@ -226,7 +232,13 @@ class Scorer:
             self._judge = judge
 
     def values(self, result: CandidateResult, prompts: Sequence[Prompt]) -> Table:
-        """Every metric of every answer."""
+        """Every metric of every answer; a judge is asked once, however often they are wanted."""
+        key = (result.recipe, result.model, tuple(prompt.id for prompt in prompts))
+        if key not in self._tables:
+            self._tables[key] = self._table(result, prompts)
+        return self._tables[key]
+
+    def _table(self, result: CandidateResult, prompts: Sequence[Prompt]) -> Table:
         table: Table = {
             name: [
                 None if reply.text is None else check(reply.text, prompt.gold)
@@ -243,8 +255,10 @@ class Scorer:
     ) -> list[float | None]:
         items = [Answer(p, r.text) for p, r in zip(prompts, result.replies, strict=True) if r.text is not None]
         with open_judge(settings, self._folder) as judge:
-            scores = iter([score.value for score in judge.score(items)])
-        return [None if reply.text is None else next(scores) for reply in result.replies]
+            scores = list(judge.score(items))
+        self.unanswered += sum(score.state is ScoreState.FAILED for score in scores)
+        values = iter([score.value for score in scores])
+        return [None if reply.text is None else next(values) for reply in result.replies]
 
     def candidate(
         self, result: CandidateResult, values: Mapping[str, Values], prompts: Sequence[Prompt], *, candidates: int = 1

@@ -82,7 +82,8 @@ def run(context: Context[DecideSettings]) -> Metrics:
         prompts=len(scored),
         tuning_prompts=len(tuning),
     )
-    return _write(context, decision, _answer_rows(results, values, scored))
+    unanswered = scorer.unanswered + sum(reply.text is None for result in results for reply in result.replies)
+    return _write(context, decision, _answer_rows(results, values, scored)) | {"unanswered": unanswered}
 
 
 def _write(context: Context[DecideSettings], decision: Decision, answers: Sequence[Mapping[str, Any]]) -> Metrics:

@@ -170,6 +170,12 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def reopen(self, artifact: Artifact) -> None:
+        """Fills the partial folder of an artifact's key with its files, for a run that completes it."""
+        partial = self.partial(artifact.manifest.stage, artifact.manifest.key)
+        with disk_errors(partial):
+            shutil.copytree(artifact.path, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+
     def finish(
         self,
         stage: str,

@@ -58,6 +58,7 @@ DECIDE = Stage(
     scratch=("candidates",),
     version=2,
     headline="verdict",
+    unanswered="unanswered",
     summary="whether prompts, examples or documents are enough",
 )
 JUDGE_CHECK = Stage(

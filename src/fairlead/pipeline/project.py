@@ -20,7 +20,7 @@ from fairlead.pipeline.lock_file import LockFile
 from fairlead.pipeline.outputs import REPORT
 from fairlead.pipeline.plan import Plan, plan_stage
 from fairlead.pipeline.stage import Context, Inputs, Stage
-from fairlead.pipeline.status import StageStatus, headline_of, judgements, status_of, unanswered
+from fairlead.pipeline.status import StageStatus, headline_of, requests, status_of, unanswered
 from fairlead.progress import Progress, Silent
 
 
@@ -157,7 +157,7 @@ class Project:
             self.progress.line(f"[{position}] {stage.name}: {stage.summary_for(self.config)}")
             artifact = self._make(stage, plan)
         elif count := unanswered(stage, artifact.manifest.figures):
-            self.progress.line(f"[{position}] {stage.name}: asks again, {judgements(count)}")
+            self.progress.line(f"[{position}] {stage.name}: asks again, {requests(count)}")
             artifact = self._ask_again(stage, plan, artifact)
         self._record(stage, artifact, lock_file)
         return artifact
@@ -174,7 +174,7 @@ class Project:
             stage.name,
             plan.key,
             outputs=[output.name for output in stage.outputs],
-            scratch=stage.scratch,
+            scratch=() if unanswered(stage, metrics) else stage.scratch,  # what is asked again resumes in it
             inputs=plan.input_hashes,
             config=plan.config,
             figures=metrics,
@@ -184,7 +184,7 @@ class Project:
         self.ran.append(stage.name)
         self.progress.line(f"      {headline_of(stage, metrics)}  ({artifact.manifest.seconds:.1f} s)")
         if count := unanswered(stage, metrics):
-            self.progress.line(f"      {stage.name}: {judgements(count)}; the next run asks for them again")
+            self.progress.line(f"      {stage.name}: {requests(count)}; the next run asks for them again")
         return artifact
 
     def _demand_checks(self) -> None:
@@ -195,11 +195,12 @@ class Project:
 
     def _ask_again(self, stage: Stage, plan: Plan, artifact: Artifact) -> Artifact:
         """Makes the artifact once more, for the replies that it lacks; it stays as it is if that fails."""
+        self.store.reopen(artifact)
         try:
             return self._make(stage, plan)
         except JudgeError as error:
             self.progress.line(
-                f"      {stage.name}: no reply this time either, so its verdicts stay as they are: {error}"
+                f"      {stage.name}: no reply this time either, so its results stay as they are: {error}"
             )
             return artifact
 

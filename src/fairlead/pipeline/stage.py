@@ -151,7 +151,7 @@ class Stage:
         permission: import path of a function that raises if a stage that runs after this one may not start.
         outputs: files or folders that make up its identity.
         records: further files that other stages read; their bytes depend on the clock.
-        scratch: files or folders that only a resumed run needs.
+        scratch: files or folders that only a resumed run needs, also one that asks again for missing replies.
         project_files: files of the project folder that it reads where they exist.
         with_manifests: whether it reads the manifests of its inputs: times, versions, metrics.
         published: whether its files are copied to a folder of its name in the project folder.

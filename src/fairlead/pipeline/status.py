@@ -84,7 +84,7 @@ def _status(
         made[stage.name] = artifact
         entry = LockEntry.of(artifact.manifest)
         count = unanswered(stage, entry.figures)
-        why = f"{judgements(count)}; the next run asks for {'it' if count == 1 else 'them'} again" if count else ""
+        why = f"{requests(count)}; the next run asks for {'it' if count == 1 else 'them'} again" if count else ""
         return _row(stage, "done", why, entry)
     if project.store.is_started(stage.name, plan.key):
         return _row(stage, "started", "was stopped halfway; a run continues from there", entry)
@@ -119,9 +119,9 @@ def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> int:
     return int(metrics.get(stage.unanswered) or 0)
 
 
-def judgements(count: int) -> str:
-    """A number of judgements without a reply, in words."""
-    return f"{count} judgement{'s' * (count != 1)} without a reply"
+def requests(count: int) -> str:
+    """A number of requests without a reply, in words."""
+    return f"{count} request{'s' * (count != 1)} without a reply"
 
 
 def difference(entry: LockEntry, plan: Plan) -> str:

@@ -129,8 +129,9 @@ def data_check_markdown(rows: str, figures: Figures | None) -> str:
 
 
 def table_markdown(table: Sequence[TableRow]) -> str:
+    reference = "SFT" if all(row.against == "sft" for row in table) else "base"
     lines = [
-        "| Metric | Base | SFT | SFT+DPO | Δ DPO over SFT | n | Missing | Δ at worst, at best |",
+        f"| Metric | Base | SFT | SFT+DPO | Δ DPO over {reference} | n | Missing | Δ at worst, at best |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sqlite3
 import threading
@@ -175,6 +176,28 @@ def test_processes_that_open_an_earlier_ledger_at_once_migrate_it_once(earlier: 
     assert failures == []
     with ReplyStore(earlier) as ledger:
         assert [reply.purpose for reply in ledger.replies()].count("pairwise") == 2
+
+
+def test_a_file_that_several_open_at_once_for_the_first_time_is_opened_by_all(tmp_path: Path) -> None:
+    """SQLite's timeout does not cover the change of a file's journal mode, so without a retry some fail."""
+    failures: list[BaseException] = []
+
+    def open_it(path: Path) -> None:
+        try:
+            ReplyStore(path).close()
+        except BaseException as error:
+            failures.append(error)
+
+    for number in range(60):
+        path = tmp_path / f"{number}.sqlite"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE other (column1)")  # a file in the mode that SQLite starts with
+        threads = [threading.Thread(target=open_it, args=(path,)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
 
 
 def test_several_writers_at_once_lose_nothing(place: str) -> None:

@@ -186,7 +186,7 @@ def _sqlite(path: Path, *, begin: str | None, connections: int) -> sa.Engine:
     def connect() -> sqlite3.Connection:
         # The timeout covers other processes that write to a shared file at the same moment.
         connection = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
@@ -202,6 +202,23 @@ def _sqlite(path: Path, *, begin: str | None, connections: int) -> sa.Engine:
     if begin is not None:
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Sets the journal mode, which a file keeps.
+
+    The first time needs the file alone. SQLite's timeout does not hold where two connections change the mode at once:
+    one of them fails at once, and has to try again.
+    """
+    deadline = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _postgres(url: str) -> sa.Engine:

@@ -112,6 +112,20 @@ def test_a_named_form_is_used_and_an_unknown_one_lists_the_known(tmp_path: Path)
         read_any(file, format="pandlm")
 
 
+@pytest.mark.parametrize("row", [
+    {"instruction": "q", "input": "i", "response1": "a", "response2": "b", "annotators": [1, 1, 2]},
+    {"input": "q", "output_1": "a", "output_2": "b", "label": 1},
+    {"question": "q", "passages": [], "answers": ["a", "b"], "preference": [1]},
+    {"prompt": "q", "first": "a", "second": "b", "human": "first"},
+])  # fmt: skip
+def test_a_row_without_one_of_its_columns_is_one_line(tmp_path: Path, row: dict[str, Any]) -> None:
+    for name in row.keys() - {"input", "passages", "annotators", "label", "human"}:
+        lacking = {key: value for key, value in row.items() if key != name}
+        with pytest.raises(DataError, match=f":2: .*{name}") as raised:
+            read_any(rows(tmp_path, row, lacking))
+        assert "\n" not in str(raised.value)
+
+
 def test_pandalm_imports_with_what_its_people_say(shared_data: Path) -> None:
     read = read_any(str(shared_data / "pandalm_human.jsonl"))
     assert read.format == "pandalm"

@@ -51,7 +51,7 @@ class JudgedComparison:
 def pandalm(row: Row) -> list[JudgedComparison]:
     """PandaLM's: `instruction`, `input`, `response1`, `response2`, `annotators`: 0 tie, 1, 2 of each person."""
     prompt = Prompt.of(instruction_and_input(row), **about(row))
-    first, second = (text_field({name: _published(row[name])}, name) for name in ("response1", "response2"))
+    first, second = (text_field({name: _published(field(row, name))}, name) for name in ("response1", "response2"))
     return [JudgedComparison(Comparison(prompt, first, second), _people(row.get("annotators"), "annotators"))]
 
 

@@ -13,7 +13,8 @@ import yaml
 from fairlead import Project
 from fairlead.errors import DataError, JudgeError
 from fairlead.files import read_json, read_jsonl
-from fairlead.pipeline.status import StageStatus
+from fairlead.pipeline.graph import JUDGE
+from fairlead.pipeline.status import StageStatus, unanswered
 from tests.support.commands import fairlead
 from tests.support.misbehaving import JudgeServer, Messages
 from tests.support.projects import tiny_config, write_config
@@ -149,6 +150,12 @@ def test_what_an_outage_left_unanswered_is_asked_again_by_every_later_run(tiny_p
         assert judge_row().why == ""
         project.run("judge")
         assert project.ran == [], "nothing is missing any more"
+
+
+@pytest.mark.parametrize("count", [None, [1], "x", -1, {}])
+def test_a_count_that_somebody_altered_asks_for_nothing(count: Any) -> None:
+    assert unanswered(JUDGE, {"unanswered": count}) == 0
+    assert unanswered(JUDGE, {"unanswered": 3}) == 3
 
 
 def test_an_endpoint_that_is_gone_leaves_the_verdicts_that_there_are(tiny_project: Path) -> None:

@@ -116,7 +116,8 @@ def headline_of(stage: Stage, metrics: Mapping[str, Any]) -> str:
 
 def unanswered(stage: Stage, metrics: Mapping[str, Any]) -> int:
     """How many requests of a finished stage have no reply; the next run sends those again, and only those."""
-    return int(metrics.get(stage.unanswered) or 0)
+    count = metrics.get(stage.unanswered)
+    return count if isinstance(count, int) and count > 0 else 0  # a manifest may have been altered
 
 
 def requests(count: int) -> str:

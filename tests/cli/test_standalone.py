@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,6 @@ from tests.support.commands import fairlead
 from tests.support.misbehaving import JudgeServer
 
 runner = CliRunner()
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with JudgeServer() as opened:
-        yield opened
-
-
-@pytest.fixture
-def judge(server: JudgeServer) -> str:
-    return f"openai:m@{server.base_url}"
 
 
 def output(*arguments: str) -> str:

@@ -2,22 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tests.support.judging import judge, quick_retries, server
 
-import pytest
-
-from tests.support.judging import quick_retries
-from tests.support.misbehaving import JudgeServer
-
-__all__ = ["quick_retries"]
-
-
-@pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with JudgeServer() as opened:
-        yield opened
-
-
-@pytest.fixture
-def judge(server: JudgeServer) -> str:
-    return f"openai:m@{server.base_url}"
+__all__ = ["judge", "quick_retries", "server"]

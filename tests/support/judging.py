@@ -85,3 +85,15 @@ def ledger(tmp_path: Path) -> Iterator[ReplyStore]:
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairlead.llm.retry._FIRST_WAIT_S", 0.05)
+
+
+@pytest.fixture
+def server() -> Iterator[JudgeServer]:
+    """A server that judges by the `quality=` of an answer."""
+    with JudgeServer() as opened:
+        yield opened
+
+
+@pytest.fixture
+def judge(server: JudgeServer) -> str:
+    return f"openai:m@{server.base_url}"

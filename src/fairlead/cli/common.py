@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fairlead import escape
+from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 from fairlead.progress import for_console
 from fairlead.records import Interval
@@ -75,6 +76,13 @@ def print_line(text: str, *, to: Console = out, style: str | None = None) -> Non
 def print_json(value: Any) -> None:
     """Prints JSON to standard output."""
     sys.stdout.write(escape.json_text(json.dumps(value, ensure_ascii=False, indent=2)) + "\n")
+
+
+def run_or_read(project: Project, stage: str, *, force: bool, no_run: bool) -> Artifact:
+    """The artifact of a stage that costs nothing: made with all that it needs, or from what the stages before made."""
+    if no_run:
+        return project.run_alone(stage, force=force)
+    return project.run(stage, force=[stage] if force else [])[stage]
 
 
 def open_project(folder: Path, *, recorded: bool = False) -> Project:

@@ -37,6 +37,7 @@ from fairlead.cli.common import (
     open_project,
     print_json,
     print_line,
+    run_or_read,
     show_table,
 )
 from fairlead.cli.judge_estimates import show_stage_estimate
@@ -132,11 +133,7 @@ def report(
     folder: ProjectArgument = Path(), force: Force = False, no_run: NoRun = False, as_json: AsJson = False
 ) -> None:
     """Write report.md and report.json, and show the report."""
-    project = open_project(folder, recorded=no_run)
-    if no_run:
-        project.run_alone("report", force=force)
-    else:
-        project.run("report", force=["report"] if force else [])
+    run_or_read(open_project(folder, recorded=no_run), "report", force=force, no_run=no_run)
     if as_json:
         print_json(read_json(folder / "report" / "report.json"))
     else:

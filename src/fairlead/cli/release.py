@@ -20,6 +20,7 @@ from fairlead.cli.common import (
     open_project,
     print_json,
     print_line,
+    run_or_read,
 )
 from fairlead.cli.render import show_gate
 from fairlead.documents.gate import GateRecord
@@ -60,10 +61,7 @@ def gate(
     from fairlead.release.evidence import verify_judged
 
     project = open_project(folder, recorded=no_run)
-    if no_run:
-        artifact = project.run_alone("gate", force=force)
-    else:
-        artifact = project.run("gate", force=["gate"] if force else [])["gate"]
+    artifact = run_or_read(project, "gate", force=force, no_run=no_run)
     verify_judged(project, may_lack_weights=no_run)
     write_gate_files(artifact.path, junit=junit, markdown=markdown)
     record = GateRecord.read(artifact.file("gate.json"))

@@ -161,16 +161,7 @@ class EndpointAnswerer:
     def __init__(self, settings: EndpointModel, folder: Path, sampling: Sampling) -> None:
         self.name = name_of(settings)
         self._settings, self._folder, self._max_tokens = settings, folder, sampling.max_new_tokens
-        self._endpoint = Endpoint(
-            settings.kind,
-            settings.model,
-            sampling.max_new_tokens,
-            settings.timeout_s,
-            base_url=settings.base_url,
-            api_key_env=settings.key_variable,
-            temperature=settings.temperature if settings.kind == "openai" else None,
-            section="the decide section",
-        )
+        self._endpoint = Endpoint.of_model(settings, sampling.max_new_tokens)
         self._budget = Budget(
             settings.max_calls,
             settings.max_cost,

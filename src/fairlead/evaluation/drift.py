@@ -8,7 +8,7 @@ et al. 2023, arXiv 2305.18290, section 4), so how good a reward model DPO has ma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +32,7 @@ from fairlead.models.log_probs import (
 )
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.progress import Progress, Task
+from fairlead.progress import Progress, adding
 from fairlead.records import Completion, Interval, Preference, Prompt, Sampling
 from fairlead.statistics.intervals import bounded_mean_interval as bounded
 from fairlead.statistics.intervals import mean_interval, paired_difference, proportion_interval
@@ -149,7 +149,7 @@ def _complete(
     what: str,
 ) -> list[Completion]:
     with context.progress.task("probe", what, len(requests)) as bar:
-        generator = LocalGenerator(loader, batch_size=section.batch_size, advance=_counting(bar))
+        generator = LocalGenerator(loader, batch_size=section.batch_size, advance=adding(bar))
         return list(generator.generate(requests, seed=context.seed))
 
 
@@ -208,7 +208,7 @@ def _kl(
             requests,
             seed=context.seed,
             batch_size=section.batch_size,
-            finished=_counting(bar),
+            finished=adding(bar),
         )
     kls = answer_kls(
         lambda: loader.use("dpo"),
@@ -226,16 +226,4 @@ def _log_probs(
 ) -> list[float]:
     with loader.use(name) as model, progress.task("probe", what, len(scored)) as bar:
         pad_id = pad_token_id(loader.tokenizer)
-        return log_probs(model, scored, pad_id=pad_id, batch_size=batch_size, advance=_counting(bar))
-
-
-def _counting(bar: Task) -> Callable[[int], None]:
-    """Moves a bar by what has newly ended; the bar itself wants the number of all that has."""
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        bar.update(done)
-
-    return advance
+        return log_probs(model, scored, pad_id=pad_id, batch_size=batch_size, advance=adding(bar))

@@ -113,16 +113,7 @@ def _endpoint(settings: OpenAISettings | AnthropicSettings, store: ReplyStore | 
     from fairlead.llm.open_client import open_client
     from fairlead.llm.retry import RetryPolicy
 
-    endpoint = Endpoint(
-        settings.kind,
-        settings.model,
-        settings.max_tokens,
-        settings.timeout_s,
-        base_url=settings.base_url,
-        api_key_env=settings.api_key_env,
-        temperature=settings.temperature,
-        structured=settings.structured == "auto",
-    )
+    endpoint = Endpoint.of_judge(settings)
     return PromptedJudge(
         settings,
         folder,

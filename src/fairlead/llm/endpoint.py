@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fairlead.config.decide import EndpointModel
+from fairlead.config.judges import AnthropicSettings, OpenAISettings
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -28,3 +31,31 @@ class Endpoint:
     temperature: float | None = None
     structured: bool = False
     section: str = "the judge section"
+
+    @classmethod
+    def of_judge(cls, judge: OpenAISettings | AnthropicSettings) -> Endpoint:
+        """The endpoint of a judge."""
+        return cls(
+            judge.kind,
+            judge.model,
+            judge.max_tokens,
+            judge.timeout_s,
+            base_url=judge.base_url,
+            api_key_env=judge.api_key_env,
+            temperature=judge.temperature,
+            structured=judge.structured == "auto",
+        )
+
+    @classmethod
+    def of_model(cls, model: EndpointModel, max_tokens: int) -> Endpoint:
+        """The endpoint of a model that the decision compares, with answers of at most `max_tokens`."""
+        return cls(
+            model.kind,
+            model.model,
+            max_tokens,
+            model.timeout_s,
+            base_url=model.base_url,
+            api_key_env=model.key_variable,
+            temperature=model.temperature if model.kind == "openai" else None,
+            section="the decide section",
+        )

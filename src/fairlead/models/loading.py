@@ -28,7 +28,7 @@ from fairlead.files import read_json, read_text
 from fairlead.models import hardware
 from fairlead.models.chat import check_template
 from fairlead.models.gguf.cache import converted, is_gguf
-from fairlead.pipeline.stage import resolve
+from fairlead.pipeline.stage import looks_like_path, resolve
 
 _FOLDER_REMEDY = "model.name wants a complete folder written by save_pretrained, with *.safetensors"
 _TRAIN_AGAIN = "train it again for this model.name: fairlead run"
@@ -62,15 +62,10 @@ def locate(name: str, folder: Path) -> str:
         return str(path)
     if is_gguf(path) and path.is_file():
         return str(converted(path))
-    if _looks_like_path(name) or is_gguf(path) or path.is_file():
+    if looks_like_path(name) or is_gguf(path) or path.is_file():
         kind = "is no GGUF file" if path.is_file() else "no such GGUF file" if is_gguf(path) else "no such model folder"
         raise ModelError(kind, where=str(path), remedy="correct model.name in fairlead.yaml")
     return name
-
-
-def _looks_like_path(name: str) -> bool:
-    """Whether a name can be no hub id."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def _check_config(path: Path) -> None:
@@ -135,7 +130,7 @@ def _other_tokenizer(section: ModelSection, folder: Path, base: PreTrainedTokeni
     """
     assert section.tokenizer is not None
     path = resolve(folder, section.tokenizer)
-    if not path.is_dir() and _looks_like_path(section.tokenizer):
+    if not path.is_dir() and looks_like_path(section.tokenizer):
         raise ModelError("no such folder", where=f"model.tokenizer: {path}", remedy="correct model.tokenizer")
     name = str(path) if path.is_dir() else section.tokenizer
     of_another = section.model_copy(update={"revision": None})  # which is the base's

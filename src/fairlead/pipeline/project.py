@@ -170,11 +170,12 @@ class Project:
         out = self.store.partial(stage.name, plan.key)
         with disk_errors(out):
             metrics = stage.run(self._context(stage, plan.inputs, out))
+        count = unanswered(stage, metrics)
         artifact = self.store.finish(
             stage.name,
             plan.key,
             outputs=[output.name for output in stage.outputs],
-            scratch=() if unanswered(stage, metrics) else stage.scratch,  # what is asked again resumes in it
+            scratch=() if count else stage.scratch,  # what is asked again resumes in it
             inputs=plan.input_hashes,
             config=plan.config,
             figures=metrics,
@@ -183,7 +184,7 @@ class Project:
         )
         self.ran.append(stage.name)
         self.progress.line(f"      {headline_of(stage, metrics)}  ({artifact.manifest.seconds:.1f} s)")
-        if count := unanswered(stage, metrics):
+        if count:
             self.progress.line(f"      {stage.name}: {requests(count)}; the next run asks for them again")
         return artifact
 

@@ -230,6 +230,11 @@ def _imported(path: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
 
 
+def looks_like_path(name: str) -> bool:
+    """Whether the name of a model can be no hub id."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
 def resolve(folder: Path, name: str) -> Path:
     """A path of the config, resolved against the project folder if it is relative, or a file inside a package.
 

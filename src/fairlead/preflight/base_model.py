@@ -18,6 +18,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from fairlead.config.values.package_file import is_model_file
 from fairlead.errors import ConfigError, DataError, DiskError, ModelError
 from fairlead.files import read_json
+from fairlead.pipeline.stage import looks_like_path
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
 
@@ -82,7 +83,7 @@ def _find(name: str, scope: Scope, revision: str | None) -> ModelFiles:
     if here is not None:
         return _of_folder(here)
     path = scope.path(name)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or path.is_file():
+    if looks_like_path(name) or path.is_file():
         raise ModelError(f"no such model folder: {path}", remedy="correct the path, or give a hub id")
     if scope.offline:
         return ModelFiles(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairlead.config.decide import EndpointModel
 from fairlead.config.judges import AnthropicSettings, JudgeSettings, OpenAISettings, PanelSettings
@@ -54,19 +54,7 @@ def _of_judge(key: str, judge: JudgeSettings) -> Iterator[NamedEndpoint]:
         for number, member in enumerate(judge.judges):
             yield from _of_judge(f"{key}.judges.{number}", member)
     elif isinstance(judge, OpenAISettings | AnthropicSettings):
-        yield NamedEndpoint(
-            key,
-            Endpoint(
-                judge.kind,
-                judge.model,
-                judge.max_tokens,
-                min(judge.timeout_s, _PATIENCE_S),
-                base_url=judge.base_url,
-                api_key_env=judge.api_key_env,
-                temperature=judge.temperature,
-                section=key,
-            ),
-        )
+        yield _named(key, replace(Endpoint.of_judge(judge), structured=False))
 
 
 def _of_decision(scope: Scope) -> Iterator[NamedEndpoint]:
@@ -76,17 +64,12 @@ def _of_decision(scope: Scope) -> Iterator[NamedEndpoint]:
         models.append(("decide.instruction_optimizer.model", section.instruction_optimizer.model))
     for key, model in models:
         if isinstance(model, EndpointModel):
-            endpoint = Endpoint(
-                model.kind,
-                model.model,
-                scope.config.answers.max_new_tokens,
-                min(model.timeout_s, _PATIENCE_S),
-                base_url=model.base_url,
-                api_key_env=model.key_variable,
-                temperature=model.temperature if model.kind == "openai" else None,
-                section=key,
-            )
-            yield NamedEndpoint(key, endpoint)
+            yield _named(key, Endpoint.of_model(model, scope.config.answers.max_new_tokens))
+
+
+def _named(key: str, endpoint: Endpoint) -> NamedEndpoint:
+    """An endpoint that is asked with less patience than a run has."""
+    return NamedEndpoint(key, replace(endpoint, timeout_s=min(endpoint.timeout_s, _PATIENCE_S), section=key))
 
 
 def missing_keys(endpoints: Sequence[NamedEndpoint]) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,9 @@ from fairlead.data.reading.detection import NAMES
 from fairlead.data.reading.examples import conversation_column, examples_of, fault_of, prompt_of
 from fairlead.data.reading.readers import (
     Dropped,
+    WithLeftOut,
     first_known_values,
     ignored_fields,
-    left_out,
     read_preferences,
     read_row,
 )
@@ -31,7 +30,7 @@ _OF_PREFERENCES = {"chosen", "preferred_output", "chosen_response", "generations
 
 
 @dataclass(frozen=True)
-class AnyRows(Generic[R]):
+class AnyRows(WithLeftOut, Generic[R]):
     """The records of a file or data set, and the rows that make none.
 
     Attributes:
@@ -53,16 +52,6 @@ class AnyRows(Generic[R]):
     def prompts(self) -> list[Prompt]:
         """What each record asks."""
         return [record if isinstance(record, Prompt) else record.prompt for record in self.records]
-
-    @property
-    def dropped_by_reason(self) -> dict[DropReason, int]:
-        """How many rows, or answers of a row, were left out, by reason, the commonest first."""
-        return dict(Counter(row.reason for row in self.dropped).most_common())
-
-    @property
-    def left_out(self) -> str:
-        """What was left out in words, "" where nothing was."""
-        return left_out(self.dropped_by_reason, self.ignored_fields)
 
 
 def read_any(

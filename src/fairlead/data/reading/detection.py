@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from fairlead.data.reading import comparisons
-from fairlead.data.reading.fields import UnusableRowError
+from fairlead.data.reading.fields import or_reason
 from fairlead.data.reading.formats import FORMATS, SCORES, TRANSCRIPT_TURN
 from fairlead.data.reading.rows import Row
 from fairlead.errors import DataError, some
 from fairlead.files import dump_json
 from fairlead.records import DropReason, Preference
-
-T = TypeVar("T")
 
 NAMES = (*FORMATS, *comparisons.FORMS)
 
@@ -47,15 +45,8 @@ def preferences_of(name: str, row: Row) -> list[Preference | DropReason]:
         DataError: if the row is malformed.
     """
     if name not in FORMATS:
-        return [_pair_or_reason(comparisons.preference, judged) for judged in comparisons.FORMS[name][1](row)]
-    return [_pair_or_reason(FORMATS[name], row)]
-
-
-def _pair_or_reason(reader: Callable[[T], Preference], source: T) -> Preference | DropReason:
-    try:
-        return reader(source)
-    except UnusableRowError as error:
-        return error.reason
+        return [or_reason(comparisons.preference, judged) for judged in comparisons.FORMS[name][1](row)]
+    return [or_reason(FORMATS[name], row)]
 
 
 def detect(row: Row) -> str:

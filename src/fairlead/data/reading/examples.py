@@ -40,10 +40,7 @@ def prompt_of(row: Row) -> Prompt | DropReason:
     Raises:
         DataError: if the row is malformed.
     """
-    try:
-        return _asked(row)
-    except UnusableRowError as error:
-        return error.reason
+    return fields.or_reason(_asked, row)
 
 
 def prompt_row(row: Row) -> Prompt:

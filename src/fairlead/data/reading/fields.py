@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -16,6 +16,9 @@ from fairlead.data.reading.rows import Row
 from fairlead.errors import DataError, some
 from fairlead.escape import shorten
 from fairlead.records import DropReason, Imported, Message, Prompt, Provenance, Role
+
+S = TypeVar("S")
+R = TypeVar("R")
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -40,6 +43,14 @@ class UnusableRowError(Exception):
     def __init__(self, reason: DropReason) -> None:
         super().__init__(str(reason))
         self.reason = reason
+
+
+def or_reason(read: Callable[[S], R], source: S) -> R | DropReason:
+    """What a reader makes of a source, or why that can be no row."""
+    try:
+        return read(source)
+    except UnusableRowError as error:
+        return error.reason
 
 
 def field(row: Row, name: str) -> Any:

@@ -40,8 +40,25 @@ class Dropped:
     place: str
 
 
+class WithLeftOut:
+    """What the rows of a file are read into, beside the rows that are left out and the fields that are not read."""
+
+    dropped: list[Dropped]
+    ignored_fields: Mapping[str, int]
+
+    @property
+    def dropped_by_reason(self) -> dict[DropReason, int]:
+        """How many rows, or answers of a row, were left out, by reason, the commonest first."""
+        return dict(Counter(row.reason for row in self.dropped).most_common())
+
+    @property
+    def left_out(self) -> str:
+        """What was left out in words, "" where nothing was."""
+        return left_out(self.dropped_by_reason, self.ignored_fields)
+
+
 @dataclass(frozen=True)
-class LoadedPreferences:
+class LoadedPreferences(WithLeftOut):
     """The pairs of a file or data set, and the rows that make none.
 
     Attributes:
@@ -58,16 +75,6 @@ class LoadedPreferences:
     format: str
     outcomes: Mapping[str, int] = field(default_factory=dict)
     ignored_fields: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def dropped_by_reason(self) -> dict[DropReason, int]:
-        """How many rows were left out, by reason, the commonest first."""
-        return dict(Counter(row.reason for row in self.dropped).most_common())
-
-    @property
-    def left_out(self) -> str:
-        """What was left out in words, "" where nothing was."""
-        return left_out(self.dropped_by_reason, self.ignored_fields)
 
 
 def left_out(dropped: Mapping[DropReason, int] | Mapping[str, int], ignored_fields: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fairlead.errors import ModelError, some
 from fairlead.models.imported.source import ModelFiles
-from fairlead.pipeline.stage import resolve
+from fairlead.pipeline.stage import looks_like_path, resolve
 
 _MERGE = "merge it into its base (PEFT's merge_and_unload, then save_pretrained) and give that folder of full weights"
 # Initialisations that take a part out of the base's weights, so that the adapter is none of the base as it is.
@@ -105,7 +105,7 @@ def looks_the_same(named: str, name: str, folder: Path) -> bool:
 
 
 def _is_path(text: str) -> bool:
-    return text.startswith((".", "/", "~")) or text.count("/") > 1 or "\\" in text
+    return looks_like_path(text) or "\\" in text
 
 
 def _ending(text: str) -> str:

@@ -12,7 +12,7 @@ from fairlead.config.loading.base_model import ADAPTER_CONFIG
 from fairlead.config.training import ImportedModel
 from fairlead.errors import DataError, ModelError
 from fairlead.files import read_json
-from fairlead.pipeline.stage import resolve
+from fairlead.pipeline.stage import looks_like_path, resolve
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_CONFIG = "config.json"
@@ -73,7 +73,7 @@ def local_files(section: ImportedModel, folder: Path, key: str) -> ModelFiles | 
                 remedy="leave the revision out; it belongs to a hub id",
             )
         return _model_files(path, section.source, key, None)
-    is_hub_id = section.source.count("/") == 1 and not section.source.startswith((".", "/", "~"))
+    is_hub_id = "/" in section.source and not looks_like_path(section.source)
     if not is_hub_id or path.exists():
         raise ModelError(
             "no such model folder",

@@ -43,7 +43,7 @@ from fairlead.cli.common import (
 from fairlead.cli.judge_estimates import show_stage_estimate
 from fairlead.cli.preflight import demand_ready
 from fairlead.cli.render import show_new_decision, show_report, show_status
-from fairlead.errors import ConfigError, FairleadError
+from fairlead.errors import ConfigError, DecisionError, FairleadError
 from fairlead.files import read_json
 from fairlead.pipeline.project import Project
 
@@ -144,15 +144,28 @@ def report(
 def demo(
     to: Annotated[Path, typer.Option("--out", metavar="PROJECT", help="project folder to make")] = Path("demo-project"),
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="seed of the task, the model and the run")] = 0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="a pretrained model instead of the small one that the demo trains: a hub id, a folder, a .gguf file, "
+            "package:NAME/FILE, or smollm2",
+        ),
+    ] = None,
 ) -> None:
     """Make the built-in incident-triage project and run all its stages."""
     from fairlead.demo.project import make_project
     from fairlead.progress import for_console
 
-    make_project(to, seed=seed, progress=for_console(err))
+    make_project(to, seed=seed, progress=for_console(err), model=model)
     project = open_project(to)
-    project.run(on_stage=show_new_decision(project))
-    show_report(to)
+    try:
+        if model is not None:
+            demand_ready(project, None, force=(), offline=False)
+        project.run(on_stage=show_new_decision(project))
+        show_report(to)
+    except DecisionError as error:  # prompting may be enough for a pretrained model, which is a result
+        print_line(str(error))
     print_line(
         "with your own model:\n"
         "  fairlead init my-project        # write a short fairlead.yaml\n"

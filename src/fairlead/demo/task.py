@@ -188,7 +188,7 @@ def write_task(
         sft: rows {"prompt", "answer"} with the answers of hurried people.
         prompts: rows {"prompt", "gold"} for preference building.
         eval: rows {"prompt", "gold"}, held out.
-        corpus: rows {"prompt", "answer"}, most of the answers in another format, for a base model.
+        corpus: rows {"prompt", "answer"}, most of the answers in another format, for a base model; no file if 0.
         dev: rows {"prompt", "gold"} for the decision whether to fine-tune.
     """
     rng = Random(f"incident triage {seed}")
@@ -214,7 +214,8 @@ def write_task(
         folder / "dev.jsonl",
         [{"prompt": t, "gold": i.gold} for i, t in (next(for_training) for _ in range(dev))],
     )
-    write_jsonl(folder / "corpus.jsonl", rows)
+    if rows:
+        write_jsonl(folder / "corpus.jsonl", rows)
 
 
 def _fresh_reports(rng: Random) -> Iterator[tuple[Incident, str]]:

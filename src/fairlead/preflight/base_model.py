@@ -18,7 +18,7 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from fairlead.config.values.package_file import is_model_file
 from fairlead.errors import ConfigError, DataError, DiskError, ModelError
 from fairlead.files import read_json
-from fairlead.pipeline.stage import looks_like_path
+from fairlead.pipeline.stage import looks_like_path, resolve
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
 
@@ -53,7 +53,7 @@ def find_models(scope: Scope) -> tuple[ModelFiles | None, list[Problem]]:
             continue
         revision = scope.config.model.revision if is_base else None
         try:
-            files = _find(named.text, scope, revision)
+            files = find_model(named.text, scope.folder, revision, offline=scope.offline)
         except (ConfigError, ModelError, DiskError) as error:
             problems.append(Problem.of(named.key, error))
             continue
@@ -61,9 +61,8 @@ def find_models(scope: Scope) -> tuple[ModelFiles | None, list[Problem]]:
     return base, problems
 
 
-def _folder_of(name: str, scope: Scope, revision: str | None) -> Path | None:
+def _folder_of(name: str, path: Path, revision: str | None) -> Path | None:
     """The folder of a model: one on this machine, or the hub's copy in its cache; None where there is neither."""
-    path = scope.path(name)
     if path.is_dir():
         return path
     try:
@@ -73,21 +72,29 @@ def _folder_of(name: str, scope: Scope, revision: str | None) -> Path | None:
     return cached if any(cached.glob("*.safetensors")) else None
 
 
-def _find(name: str, scope: Scope, revision: str | None) -> ModelFiles:
+def find_model(name: str, folder: Path, revision: str | None = None, *, offline: bool = False) -> ModelFiles:
+    """The files of a model, as far as its weights need not be loaded.
+
+    Args:
+        folder: the project folder, against which a path is resolved.
+        offline: ask no hub.
+
+    Raises:
+        ConfigError, ModelError: if there is no such model, or its files are damaged.
+        DiskError: if a GGUF file cannot be converted for want of space.
+    """
     if is_model_file(name):
         from fairlead.models.loading import locate  # imports torch
 
         # This converts a GGUF file, so that all of it is checked.
-        return _of_folder(Path(locate(name, scope.folder)))
-    here = _folder_of(name, scope, revision)
+        return _of_folder(Path(locate(name, folder)))
+    path = resolve(folder, name)
+    here = _folder_of(name, path, revision)
     if here is not None:
         return _of_folder(here)
-    path = scope.path(name)
     if looks_like_path(name) or path.is_file():
         raise ModelError(f"no such model folder: {path}", remedy="correct the path, or give a hub id")
-    if scope.offline:
-        return ModelFiles(None)
-    return _of_hub(name, revision)
+    return ModelFiles(None) if offline else _of_hub(name, revision)
 
 
 def _of_hub(name: str, revision: str | None) -> ModelFiles:

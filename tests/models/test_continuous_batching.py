@@ -11,6 +11,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     MambaConfig,
     MambaForCausalLM,
     MistralConfig,
@@ -211,7 +213,8 @@ SHAPE |= {"num_key_value_heads": 2, "vocab_size": 300}
 def test_models_whose_state_cannot_be_cut_by_rows_are_known(tiny_model):
     assert supports_continuous_batching(load_base(ModelSection(name=str(tiny_model)), tiny_model))
     assert supports_continuous_batching(GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=32)))
-    assert not supports_continuous_batching(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4)))
+    assert supports_continuous_batching(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4)))
+    assert not supports_continuous_batching(short_convolutions())
     assert "recurrent" in str(why_unsupported(mamba()))
 
 
@@ -222,10 +225,16 @@ def mamba() -> MambaForCausalLM:
     )
 
 
+def short_convolutions() -> Lfm2ForCausalLM:
+    torch.manual_seed(0)
+    shape = {**SHAPE, "num_hidden_layers": 2, "layer_types": ["conv", "full_attention"]}
+    return Lfm2ForCausalLM(Lfm2Config(**shape, pad_token_id=0, bos_token_id=1, eos_token_id=2))
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (lambda: MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4)), "all tokens"),
+        (short_convolutions, "another state"),
         (mamba, "recurrent"),
     ],
 )

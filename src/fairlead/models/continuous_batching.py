@@ -20,7 +20,7 @@ from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from fairlead.models.token_sampling import TokenChooser
 from fairlead.records import Sampling
@@ -51,8 +51,8 @@ class DecodeRequest:
 def why_unsupported(model: Any) -> str | None:
     """Why rows of this model cannot leave and enter a batch; None if they can.
 
-    Positions must be given and every cache layer must grow plainly: sliding windows, recurrent states, layers that
-    share a cache and models without positions cannot be cut by rows.
+    Positions must be given and every cache layer must hold the keys and values of tokens: recurrent states, layers
+    that share a cache and models without positions cannot be cut by rows.
     """
     base = model
     if isinstance(model, PeftModel):
@@ -67,9 +67,22 @@ def why_unsupported(model: Any) -> str | None:
         return "its forward takes no positions"
     if getattr(base.config.get_text_config(), "num_kv_shared_layers", 0):
         return "some of its layers share a key-value cache"
-    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=base.config).layers):
-        return "some of its layers do not keep the keys and values of all tokens"
+    known = (DynamicLayer, DynamicSlidingWindowLayer)
+    if any(type(layer) not in known for layer in DynamicCache(config=base.config).layers):
+        return "some of its layers keep another state than keys and values"
     return None
+
+
+def _empty_cache(model: Any) -> DynamicCache:
+    """A cache that keeps the keys and values of all tokens, in layers with a sliding window too.
+
+    A layer that forgets what has left its window holds as many places for every row, whatever their lengths, so rows
+    could not be joined or padding cut. Kept whole, the mask alone hides what is outside the window (or the chunk):
+    transformers makes it from places in the cache, which within a row are as far apart as the tokens.
+    """
+    cache = DynamicCache(config=model.config)
+    cache.layers = [DynamicLayer() for _ in cache.layers]
+    return cache
 
 
 def mixes_adapters(model: Any) -> bool:
@@ -170,7 +183,7 @@ class _Batch:
         self._base = model.get_base_model() if isinstance(model, PeftModel) else model
         self._device = next(self._base.parameters()).device
         self._last_only = "logits_to_keep" in inspect.signature(self._base.forward).parameters
-        self._cache = DynamicCache(config=self._base.config)
+        self._cache = _empty_cache(self._base)
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
         self._held: tuple[tuple[tuple[int, ...], str], _Prefilled] | None = None
         self.rows: list[int] = []
@@ -205,7 +218,7 @@ class _Batch:
         length = max(map(len, prompts))
         ids = torch.tensor([[self._pad_id] * (length - len(p)) + p for p in prompts], device=self._device)
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self._device)
-        cache = DynamicCache(config=self._base.config)
+        cache = _empty_cache(self._base)
         logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache, rows)
         return _Prefilled([(layer.keys, layer.values) for layer in cache.layers], mask, logits)
 

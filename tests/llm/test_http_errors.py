@@ -58,7 +58,9 @@ def test_retry_after_is_waited_for(ledger: ReplyStore) -> None:
         (200, "<html>welcome</html>", "the response is not a chat completion"),
         (200, "[]", "the response is not a chat completion"),
         (500, "oops", "does not answer: 500"),
-        (400, '{"error": {"message": "bad request"}}', "does not answer: 400"),
+        (400, '{"error": {"message": "bad request"}}', "rejects every request: 400"),
+        # as transformers serve says that it has another model
+        (400, "{\"detail\": \"Server is pinned to 'x'; requested 'm'.\"}", "Server is pinned to 'x'"),
         (400, '{"error": {"message": "temperature is not supported"}}', "set temperature: null"),
         (429, '{"error": {"message": "slow down"}}', "asks to wait 4000 s"),
     ],
@@ -89,6 +91,16 @@ def test_an_endpoint_that_is_down_is_one_line_at_once(ledger: ReplyStore) -> Non
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
         with pytest.raises(JudgeError, match="does not answer: cannot be reached"):
             list(openai_judge(url, ledger).compare(pairs(1000)))
+
+
+def test_an_endpoint_that_is_too_slow_is_one_line_that_names_the_settings(ledger: ReplyStore) -> None:
+    with (
+        JudgeServer(latency=5) as server,
+        pytest.raises(JudgeError, match=r"does not answer: no reply within 0\.1 s.*raise timeout_s") as raised,
+    ):
+        list(openai_judge(server, ledger, timeout_s=0.1).compare(pairs(1000)))
+    assert server.base_url in str(raised.value)
+    assert server.stats.requests < 100, "of 2000"
 
 
 def test_an_endpoint_that_dies_on_the_way_stops_the_run_and_the_rerun_goes_on(ledger: ReplyStore) -> None:

@@ -34,6 +34,17 @@ def test_a_fifth_of_faults_loses_nothing_scores_nothing_and_pays_nothing_twice(l
     assert stats.most_at_once <= 20
 
 
+def test_a_slow_server_that_works_on_after_time_outs_is_not_kept_busy_with_what_nobody_waits_for(
+    ledger: ReplyStore,
+) -> None:
+    """Three requests fit into the time limit; eight at once would time out for ever, because all are sent again."""
+    items = [Answer(Prompt.of(f"q{n}"), "quality=5") for n in range(30)]
+    with JudgeServer(in_turn=True, latency=0.1) as server:
+        scores = list(openai_judge(server, ledger, timeout_s=0.35).score(items))
+        assert [score.value for score in scores] == [5.0] * 30
+        assert server.stats.requests < 3 * 30
+
+
 def test_the_limit_of_a_server_is_found(ledger: ReplyStore) -> None:
     items = [Answer(Prompt.of(f"q{n}"), "quality=5") for n in range(150)]
     with JudgeServer(slots=6, latency=0.1) as server:

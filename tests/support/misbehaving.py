@@ -97,6 +97,7 @@ class JudgeServer:
         latency: seconds of an ordinary reply.
         slots: more requests at once are refused with 429.
         rate: more requests per second are refused with 429.
+        in_turn: works on one request after the other, also on those that nobody waits for any more.
         retry_after: seconds that `limit_wait` asks for.
         tail: seconds of a slow reply.
         hang: seconds until a hanging request is dropped; longer than any client waits.
@@ -114,6 +115,7 @@ class JudgeServer:
         latency: float = 0.0,
         slots: int | None = None,
         rate: float | None = None,
+        in_turn: bool = False,
         retry_after: float = 0.2,
         tail: float = 1.0,
         hang: float = 60.0,
@@ -131,6 +133,7 @@ class JudgeServer:
         self.stats = Stats()
         self.port = 0
         self._active = 0
+        self._turns = asyncio.Semaphore(1 if in_turn else 2**16)
         self._seen: Counter[str] = Counter()
         self._tokens, self._refilled = 0.0, time.monotonic()
 
@@ -269,7 +272,8 @@ class JudgeServer:
         if fault == "hang":
             await asyncio.sleep(self.hang)
             return False
-        await asyncio.sleep(self.tail if fault == "slow" else self.latency)
+        async with self._turns:
+            await asyncio.sleep(self.tail if fault == "slow" else self.latency)
         text, finish = _text(fault, self.brain, body)
         payload = _anthropic(body, text, finish) if anthropic else _openai(body, text, finish)
         if fault in ("reset", "truncated"):

@@ -90,7 +90,7 @@ class AnthropicClient:
         except anthropic.APIStatusError as error:
             self._raise(error, body)
         except anthropic.APITimeoutError:
-            raise TransientError("the request timed out", crowded=True) from None
+            raise TransientError(f"no reply within {self._settings.timeout_s:g} s", timed_out=True) from None
         except anthropic.APIConnectionError as error:
             raise TransientError(f"cannot be reached ({self._key.hide(innermost_reason(error))})") from None
         return self._parse(text, status)

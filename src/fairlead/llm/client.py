@@ -79,11 +79,15 @@ class TransientError(Exception):
         reason: one clause for people.
         retry_after: seconds that the server asked to wait.
         crowded: whether it says that too much was asked at once (429, 503, a time-out).
+        timed_out: whether nothing came within the time limit; the server may still be working on the request.
     """
 
-    def __init__(self, reason: str, *, retry_after: float | None = None, crowded: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, crowded: bool = False, timed_out: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.retry_after, self.crowded = reason, retry_after, crowded
+        self.reason, self.retry_after = reason, retry_after
+        self.crowded, self.timed_out = crowded or timed_out, timed_out
 
 
 class RejectedError(Exception):

@@ -85,7 +85,7 @@ class OpenAIClient:
                 return ChatReply("", "content_filter", refusal=self._key.hide(message_of(error.body)) or "moderated")
             self._raise(error, body)
         except openai.APITimeoutError:
-            raise TransientError("the request timed out", crowded=True) from None
+            raise TransientError(f"no reply within {self._settings.timeout_s:g} s", timed_out=True) from None
         except openai.APIConnectionError as error:
             raise TransientError(f"cannot be reached ({self._key.hide(innermost_reason(error))})") from None
         return self._parse(text, status)

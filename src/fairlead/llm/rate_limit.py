@@ -8,6 +8,9 @@ server is as good as never idle, so nothing is lost by not going further.
 Once the server has refused many, requests go out evenly, at a rate a little above the one at which it has lately
 replied. Else those that went out together come back together and go out together again, and a server that counts
 requests per second refuses most of each volley though it is idle in between.
+
+A whole round of time-outs halves the limit and is followed by a pause: many servers on one machine work on one request
+after the other, and some finish those that nobody waits for any more before they come to the next.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Concurrency:
         self._refused_share = 0.0
         self._since_change = 0
         self._settled = False
-        self._refusals_in_a_row = 0
+        self._refusals_in_a_row = self._time_outs_in_a_row = 0
         self._closed_until = 0.0
         self._took = 0.0  # seconds that a place is taken for by what gets a reply, on average
         self._replies, self._counted_at = 0.0, 0.0  # of the last `_MEMORY` seconds, the older the less
@@ -65,7 +68,13 @@ class Concurrency:
             raise
 
     def leave(
-        self, *, refused: bool | None = None, wait: float | None = None, slow: bool = False, took: float = 0.0
+        self,
+        *,
+        refused: bool | None = None,
+        wait: float | None = None,
+        slow: bool = False,
+        timed_out: bool = False,
+        took: float = 0.0,
     ) -> None:
         """Gives the place back and learns from what happened.
 
@@ -73,6 +82,7 @@ class Concurrency:
             refused: whether the server said that it had too much to do; None teaches nothing.
             wait: seconds that it asked to wait.
             slow: whether the reply took so long that more at once would run into the time limit.
+            timed_out: whether nothing came within the time limit.
             took: seconds from entering to leaving.
         """
         self.active -= 1
@@ -85,6 +95,11 @@ class Concurrency:
             self._refusals_in_a_row = self._refusals_in_a_row + 1 if refused else 0
             if wait and self._refusals_in_a_row >= _ALL_REFUSED:
                 self.hold(wait)
+            self._time_outs_in_a_row = self._time_outs_in_a_row + 1 if timed_out else 0
+            if self._time_outs_in_a_row >= max(2, int(self.limit)):
+                self.limit = max(1.0, self.limit / 2)
+                self._time_outs_in_a_row, self._since_change, self._settled = 0, 0, True
+                self.hold(took)
         self._admit()
 
     def hold(self, seconds: float) -> None:

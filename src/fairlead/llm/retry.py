@@ -31,7 +31,7 @@ class RetryPolicy:
         Args:
             proven: whether the endpoint has replied to anything yet.
         """
-        if proven or error.crowded:
+        if proven or (error.crowded and not error.timed_out):
             return self.max_retries
         return min(self.max_retries, _UNPROVEN_RETRIES)
 

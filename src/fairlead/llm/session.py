@@ -26,6 +26,7 @@ from fairlead.llm.store.writer import StoreWriter
 from fairlead.text.encoding import storable
 
 _CHECK_THE_SERVER = "check base_url, the server and the network"
+_TOO_SLOW = "raise timeout_s, or lower concurrency or max_tokens"
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 2.0  # while another process is sending the same request
 
 
@@ -136,11 +137,13 @@ class Session:
             except TransientError as error:
                 tries += 1
                 if tries > self._retry_policy.retries(error, proven=self._failures.proven):
-                    self._failed(error.reason, _CHECK_THE_SERVER)
+                    what = "stopped answering" if self._failures.proven else "does not answer"
+                    self._failed(what, error.reason, _TOO_SLOW if error.timed_out else _CHECK_THE_SERVER)
                     raise NoReplyError(f"{error.reason}; {tries} tries") from None
                 await self._wait(tries, error)
             except RejectedError as error:
-                self._failed(error.reason, error.remedy)
+                what = "rejects all requests now" if self._failures.proven else "rejects every request"
+                self._failed(what, error.reason, error.remedy)
                 raise NoReplyError(error.reason) from None
             except JudgeError as error:
                 self._fatal = self._fatal or error
@@ -182,7 +185,7 @@ class Session:
             self._failures.succeeded()
             return reply
         except TransientError as error:
-            outcome = {"refused": error.crowded, "wait": error.retry_after}
+            outcome = {"refused": error.crowded, "wait": error.retry_after, "timed_out": error.timed_out}
             raise
         finally:
             self.gate.leave(**outcome, took=asyncio.get_running_loop().time() - entered)
@@ -223,7 +226,7 @@ class Session:
             async with asyncio.timeout(seconds):
                 return await self.client.send(body)
         except TimeoutError:
-            raise TransientError(f"no reply within {seconds:g} s", crowded=True) from None
+            raise TransientError(f"no reply within {seconds:g} s", timed_out=True) from None
 
     def _stored(self, prepared: PreparedRequest, raw: ChatReply, started: float) -> StoredReply:
         request = prepared.request
@@ -270,11 +273,10 @@ class Session:
             what, where=self._where, remedy="raise it, or run the same command again to go on with as much once more"
         )
 
-    def _failed(self, reason: str, remedy: str) -> None:
+    def _failed(self, what: str, reason: str, remedy: str) -> None:
         """Counts a request without a reply, and gives the endpoint up where they are too many."""
         if not self._failures.failed():
             return
-        what = "stopped answering" if self._failures.proven else "does not answer"
         self._fatal = JudgeError(
             f"{what}: {reason}",
             where=self._where,

@@ -10,7 +10,7 @@ OUT ?= demo-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier clean
+.PHONY: docs smollm2 layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier bench-human clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -86,6 +86,9 @@ bench-label-noise: $(READY)
 
 bench-frontier: $(READY)
 	$(BIN)/python benchmarks/bench_beta.py
+
+bench-human: $(READY)
+	$(BIN)/python benchmarks/bench_human.py
 
 # The stamp is written last, so that a set-up that was cut off is done again.
 $(READY): pyproject.toml constraints.txt

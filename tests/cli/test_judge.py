@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from fairlead.cli.judge import app
+from fairlead.cli.judges.commands import app
 from fairlead.errors import ConfigError, DataError
 from tests.support.judging import pairwise
 from tests.support.misbehaving import JudgeServer

@@ -10,8 +10,9 @@ import typer
 from rich.cells import cell_len
 
 from fairlead import Project
-from fairlead.cli import data, judge_ledger, render
+from fairlead.cli import data, render
 from fairlead.cli.common import count_text, interval_text, show_table
+from fairlead.cli.judges import ledger
 from fairlead.documents.evaluation import EvalResult
 from fairlead.llm.store.reply_store import Totals
 from tests.support.reports import demo_report, stored_report
@@ -78,7 +79,7 @@ def test_the_ledger_names_models_shortly_and_endpoints_below(capsys: pytest.Capt
 
     long = "https://a-gateway-with-a-long-name.example.org/openai/v1/chat/completions"
     rows = [totals("organisation/a-model-70b-instruct", long), totals("a-model-70b-instruct", "http://localhost:8000")]
-    judge_ledger.show_totals(rows, as_json=False)
+    ledger.show_totals(rows, as_json=False)
     text = capsys.readouterr().out
     (table,) = check(text, 1)
     assert any("98.8 M" in line and "12.35" in line for line in table)

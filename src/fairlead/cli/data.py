@@ -45,7 +45,7 @@ def build(
     folder: ProjectArgument = Path(), estimate: JustEstimate = False, force: Force = False, as_json: AsJson = False
 ) -> None:
     """Build the preference pairs: sample, judge, pair, split."""
-    from fairlead.cli.judge_estimates import show_stage_estimate
+    from fairlead.cli.judges.estimates import show_stage_estimate
 
     if estimate:
         show_stage_estimate(folder, "judge", as_json=as_json)

@@ -25,7 +25,7 @@ from fairlead.cli.common import (
     print_line,
     show_table,
 )
-from fairlead.cli.judge_estimates import show_stage_estimate
+from fairlead.cli.judges.estimates import show_stage_estimate
 from fairlead.cli.render import figures_of, show_comparison, show_figures, show_pairs, shown
 from fairlead.documents.evaluation import EvalResult
 from fairlead.errors import ConfigError, some

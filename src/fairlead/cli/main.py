@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from fairlead import escape
-from fairlead.cli import data, decide, evaluate, judge, release, standalone, start, train
+from fairlead.cli import data, decide, evaluate, release, review, standalone, start, train
 from fairlead.cli.common import (
     BEFORE_TRAINING,
     BROKEN_PIPE,
@@ -40,7 +40,8 @@ from fairlead.cli.common import (
     run_or_read,
     show_table,
 )
-from fairlead.cli.judge_estimates import show_stage_estimate
+from fairlead.cli.judges import commands as judge_commands
+from fairlead.cli.judges.estimates import show_stage_estimate
 from fairlead.cli.preflight import demand_ready
 from fairlead.cli.render import show_new_decision, show_report, show_status
 from fairlead.errors import ConfigError, DecisionError, FairleadError
@@ -52,7 +53,7 @@ _ORDER = (
     *("run", "status", "report"),
     *("data", "judge", "decide"),
     *("sft", "dpo", "sweep", "diagnose"),
-    *("eval", "score", "try"),
+    *("eval", "review", "score", "try"),
     *("gate", "ci", "release", "verify", "serve"),
 )
 
@@ -189,12 +190,13 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 app.add_typer(data.app, name="data", rich_help_panel=BEFORE_TRAINING)
-app.add_typer(judge.app, name="judge", rich_help_panel=BEFORE_TRAINING)
+app.add_typer(judge_commands.app, name="judge", rich_help_panel=BEFORE_TRAINING)
 app.command(rich_help_panel=BEFORE_TRAINING)(decide.decide)
 train.mount(app)
 evaluate.mount(app)
+review.mount(app)
 release.mount(app)
-standalone.mount(judge=judge.app, evaluation=evaluate.app, data=data.app)
+standalone.mount(judge=judge_commands.app, evaluation=evaluate.app, data=data.app)
 
 
 def _quiet_libraries() -> None:

@@ -137,6 +137,7 @@ def show_tables(rows: tuple[TableRow, ...], pairwise: Mapping[str, PairFigures],
     )
     compared = {name.replace("_", " "): figures for name, figures in pairwise.items() if figures.win_rate is not None}
     show_pairs(compared)
+    show_labels(compared)
     everything: list[DifferenceFigures | PairFigures] = [*rows, *compared.values()]
     if any(map(_not_shown, everything)):
         print_line("none (±x): no difference shown; one of x would have been seen in 8 of 10 such comparisons")
@@ -160,6 +161,25 @@ def show_pairs(pairwise: Mapping[str, PairFigures]) -> None:
                 bounds_text(figures.worst, figures.best) if figures.missing else "",
             )
             for name, figures in pairwise.items()
+        ],
+        words=("compared",),
+    )
+
+
+def show_labels(pairwise: Mapping[str, PairFigures]) -> None:
+    """The win rates by judge, by people, and by the judge corrected by people, where people labelled answers."""
+    labelled = {name: figures.human for name, figures in pairwise.items() if figures.human is not None}
+    show_table(
+        ("compared", "judge", "people alone", "judge corrected", "labels"),
+        [
+            (
+                name,
+                interval_text(human.judge.value, human.judge.low, human.judge.high),
+                interval_text(human.people.value, human.people.low, human.people.high),
+                interval_text(human.win_rate, human.low, human.high),
+                str(human.labels),
+            )
+            for name, human in labelled.items()
         ],
         words=("compared",),
     )

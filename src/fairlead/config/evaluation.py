@@ -70,6 +70,11 @@ class EvalSection(Section):
     pairwise: Annotated[list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]], Distinct] = Field(
         ["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"], description="which models are judged against each other"
     )
+    human: FilePath | None = Field(
+        None,
+        description="labels of people on the compared answers, as `fairlead review` writes them: rows {prompt, first, "
+        "second, human, by}; the judge's win rates are corrected by them",
+    )
     scores: bool = Field(False, description="also ask the judge for a score from 1 to 10 for every answer")
     criteria: Criteria = Field(
         [],

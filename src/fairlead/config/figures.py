@@ -86,6 +86,7 @@ def measured_figures(
     *,
     metrics: Sequence[str],
     pairwise: Sequence[str],
+    labelled: bool,
     with_sft: bool,
     trained: Collection[str],
     judged_pairs: bool,
@@ -97,6 +98,7 @@ def measured_figures(
 
     Args:
         metrics: rows of the table.
+        labelled: whether people have labelled answers.
         trained: which of sft and dpo are trained here; of one made elsewhere no training is measured, and a DPO model
             made elsewhere has no pairs here.
         judged_pairs: whether the pairs are made of verdicts, and not imported.
@@ -107,7 +109,7 @@ def measured_figures(
     tree: dict[str, Names | None] = {
         **numbers(COUNTED),
         "table": {metric: _table_row(models) for metric in metrics},
-        "pairwise": {pair: {**names_of(PairFigures), "states": numbers(VerdictState)} for pair in pairwise},
+        "pairwise": {pair: _pair(labelled=labelled) for pair in pairwise},
         "warnings": numbers(CAVEATS),
         "answers": {model: names_of(AnswerFigures) for model in models},
         "data": numbers(DATA_FAULTS if "dpo" in trained else ()),
@@ -131,6 +133,11 @@ def _of_dpo(judged_pairs: bool, dropped: Sequence[str], *, label_noise: bool) ->
     }
     noise = names_of(LabelNoiseFigures) if label_noise else {}
     return {"pairs": _without_empty(pairs), "dpo": {**names_of(DpoFigures), **noise}}
+
+
+def _pair(*, labelled: bool) -> Names:
+    names = {**names_of(PairFigures), "states": numbers(VerdictState)}
+    return names if labelled else {name: below for name, below in names.items() if name != "human"}
 
 
 def _table_row(models: Collection[str]) -> Names:

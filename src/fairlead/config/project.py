@@ -155,6 +155,7 @@ class Config(Section):
         return measured_figures(
             metrics=[*(metric.name for metric in self.eval.metrics), *self._judged_rows],
             pairwise=self.eval.pairwise,
+            labelled=self.eval.human is not None,
             with_sft=self.sft is not None,
             trained=[*(["sft"] if self.trains_sft else []), *(["dpo"] if self.trains_dpo else [])],
             judged_pairs=bool(self.data.prompts),

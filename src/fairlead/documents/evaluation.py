@@ -19,6 +19,8 @@ CAVEATS = (
     "cut",
     "loops",
     "repeated_answer",
+    "people",
+    "labels",
     UNKNOWN_TRAINING,
     SHARED_JUDGE,
 )
@@ -132,6 +134,31 @@ class MetricRow(Document):
         return self.difference.metric
 
 
+class HumanFigures(Document):
+    """What people say of two models, and the judge's win rate corrected by it.
+
+    Attributes:
+        anchored: the judge's win rate corrected by the labels.
+        people: the win rate by the labels alone.
+        judge: the win rate by the judge over the same comparisons; one without a verdict counts half.
+        labels: comparisons that people labelled.
+        weight: how much of the judge's variation is believed; None with too few labels.
+        correlation: of people and judge on the labelled comparisons.
+        kappa_judge: Cohen's κ of people and judge on them.
+        kappa_people: Cohen's κ of every two reviewers, by "NAME and NAME".
+    """
+
+    anchored: Interval
+    people: Interval
+    judge: Interval
+    labels: int
+    reviewers: int
+    weight: float | None
+    correlation: float | None
+    kappa_judge: Interval
+    kappa_people: dict[str, Interval]
+
+
 class PairResult(Document):
     """What a judge said of two models.
 
@@ -145,6 +172,7 @@ class PairResult(Document):
         pooled: the win rate over the single votes of all orders, those of one prompt one group.
         sign_test_p: of the pairs above a half against those below.
         length_adjusted: the win rate at equal length; None where lengths were not compared.
+        human: what people say of it; None where nobody was asked.
     """
 
     pair: ModelPair
@@ -159,6 +187,7 @@ class PairResult(Document):
     pooled: Interval
     sign_test_p: float | None
     length_adjusted: Interval | None
+    human: HumanFigures | None = None
 
     @property
     def text(self) -> str:

@@ -5,13 +5,21 @@ Intervals are flat here, as in `dpo`, `dpo_low` and `dpo_high`; in all other doc
 
 from __future__ import annotations
 
-from pydantic import ConfigDict, Field, JsonValue, field_serializer
+from pydantic import ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, field_serializer, model_serializer
 
 from fairlead.documents.base import Document
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
-from fairlead.documents.evaluation import AnswerFigures, Caveat, MetricDifference, MetricRow, PairResult, Plan
+from fairlead.documents.evaluation import (
+    AnswerFigures,
+    Caveat,
+    HumanFigures,
+    MetricDifference,
+    MetricRow,
+    PairResult,
+    Plan,
+)
 from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, Status
 from fairlead.records import Interval
 
@@ -90,8 +98,30 @@ class TableRow(DifferenceFigures):
         )
 
 
+class HumanPairFigures(Document):
+    """`HumanFigures`, published: the win rate is the judge's, corrected by the labels."""
+
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    people: Interval
+    judge: Interval
+    labels: int
+    reviewers: int
+    weight: float | None
+    correlation: float | None
+    kappa_judge: Interval
+    kappa_people: dict[str, Interval]
+
+    @classmethod
+    def of(cls, figures: HumanFigures) -> HumanPairFigures:
+        rate = figures.anchored
+        others = {name: getattr(figures, name) for name in HumanFigures.model_fields if name != "anchored"}
+        return cls(win_rate=rate.value, low=rate.low, high=rate.high, **others)
+
+
 class PairFigures(Document):
-    """`PairResult`, published."""
+    """`PairResult`, published. The field `human` is only there where people labelled answers."""
 
     win_rate: float | None
     low: float | None
@@ -107,6 +137,12 @@ class PairFigures(Document):
     pooled: Interval
     sign_test_p: float | None
     length_adjusted: Interval | None
+    human: HumanPairFigures | None = None
+
+    @model_serializer(mode="wrap")
+    def _with_human_where_asked(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        content: dict[str, JsonValue] = serialize(self)
+        return content if self.human is not None else {n: v for n, v in content.items() if n != "human"}
 
     @classmethod
     def of(cls, result: PairResult) -> PairFigures:
@@ -126,6 +162,7 @@ class PairFigures(Document):
             pooled=result.pooled,
             sign_test_p=result.sign_test_p,
             length_adjusted=result.length_adjusted,
+            human=None if result.human is None else HumanPairFigures.of(result.human),
         )
 
 

@@ -100,8 +100,25 @@ def _pair_caveats(result: PairResult, answers: Mapping[str, AnswerFigures]) -> l
     new, old = (
         answers[model].mean_characters if model in answers else None for model in (pair.candidate, pair.reference)
     )
+    caveats += _human_caveats(result)
     length = _length_doubt(result, new, old)
     return caveats + ([Caveat(name="length", text=f"{pair.title}: {length}")] if length else [])
+
+
+def _human_caveats(result: PairResult) -> list[Caveat]:
+    """Where people and judge contradict each other, and where the labels are too few to say."""
+    human, pair = result.human, result.pair
+    if human is None:
+        return []
+    anchored, judged = human.anchored, human.judge.value
+    if anchored.low is None or anchored.high is None:
+        text = f"{human.labels} labels of people are too few to correct the judge ({anchored.method})"
+        return [Caveat(name="labels", text=f"{pair.title}: {text}")]
+    if judged is None or anchored.low <= judged <= anchored.high:
+        return []
+    corrected = f"{anchored.value:.1%} [{anchored.low:.3f}, {anchored.high:.3f}]"
+    text = f"the judge says {judged:.1%}; corrected by {human.labels} labels of people it is {corrected}"
+    return [Caveat(name="people", text=f"{pair.title}: {text}")]
 
 
 def _length_doubt(result: PairResult, new: float | None, old: float | None) -> str | None:

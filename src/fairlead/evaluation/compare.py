@@ -13,6 +13,8 @@ from fairlead.config.stage_settings import EvalSettings
 from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan
 from fairlead.documents.pairs import ReplyUsage
 from fairlead.evaluation.caveats import answer_figures, caveats_of, unknown_training
+from fairlead.evaluation.human.anchoring import human_figures
+from fairlead.evaluation.human.labels import Label, by_place, read_labels
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
 from fairlead.files import write_jsonl
@@ -23,7 +25,7 @@ from fairlead.judges.panel import disagreement_of, usage_of
 from fairlead.judges.qualification.model_families import shared_lineage
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Completion, ModelPair, Prompt, ScoreState, Verdict, VerdictState, to_json
+from fairlead.records import Comparison, Completion, ModelPair, Prompt, ScoreState, Verdict, VerdictState, to_json
 from fairlead.statistics.power import plan, plan_line
 
 JUDGE_SCORE = "judge_score"
@@ -155,6 +157,7 @@ def _read(context: Context[EvalSettings]) -> _EvalSet:
 def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Context[EvalSettings]) -> _Judged:
     """Asks for every pair, then for scores, and stops where too much is missing."""
     judged = _Judged(judge.name)
+    labels = [] if section.human is None else read_labels(context.folder / section.human)
     for pair in map(ModelPair.parse, section.pairwise):
         texts = [eval_set.texts[model] for model in (pair.candidate, pair.reference)]
         verdicts = verdicts_on(judge, eval_set.prompts, *texts, what=pair.title, progress=context.progress)
@@ -163,7 +166,8 @@ def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Contex
         refuse_if_missing(counts, limit=section.max_missing, key="eval.max_missing", judge=judge.name, reason=reason)
         judged.states.update(counts)
         lengths = [list(map(len, answers)) for answers in texts]
-        judged.pairwise.append(pair_result(pair, verdicts, eval_set.clusters, *lengths))
+        result = pair_result(pair, verdicts, eval_set.clusters, *lengths)
+        judged.pairwise.append(_with_labels(result, labels, verdicts, eval_set))
         judged.verdicts += [(pair, verdict) for verdict in verdicts]
     score_states: Counter[ScoreState] = Counter()
     for row, asked in _scoring(section, judge):
@@ -177,6 +181,19 @@ def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Contex
         judged.score_states = {str(state): score_states[state] for state in ScoreState}
     judged.disagreement, judged.usage = disagreement_of(judge), usage_of(judge)
     return judged
+
+
+def _with_labels(
+    result: PairResult, labels: Sequence[Label], verdicts: Sequence[Verdict], eval_set: _EvalSet
+) -> PairResult:
+    """The result with what people say of the same answers, where they labelled any of them."""
+    of_pair = zip(*(eval_set.texts[model] for model in (result.pair.candidate, result.pair.reference)), strict=True)
+    comparisons = [Comparison(p, a, b) for p, (a, b) in zip(eval_set.prompts, of_pair, strict=True)]
+    labelled = by_place(labels, comparisons)
+    if not labelled:
+        return result
+    same = [comparison.first == comparison.second for comparison in comparisons]
+    return result.model_copy(update={"human": human_figures(verdicts, labelled, same, eval_set.clusters)})
 
 
 def _scoring(section: EvalSection, judge: Judge) -> Iterator[tuple[str, Judge]]:

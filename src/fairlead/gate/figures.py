@@ -46,7 +46,7 @@ def figure_tree(
     differences = [row.sft_over_base if pair == SFT_OVER_BASE else row.difference for row in result.table]
     counts = Counter(caveat.name for caveat in result.caveats)
     warnings = {name: counts[name] for name in (*CAVEATS, *counts)}
-    pairwise = {str(r.pair): PairFigures.of(r).model_dump(mode="json") for r in result.pairwise}
+    pairwise = {str(r.pair): {"human": None, **PairFigures.of(r).model_dump(mode="json")} for r in result.pairwise}
     return {
         "table": {row.metric: _row(TableRow.of_row(row)) for row in result.table},
         "pairwise": {str(pair): None, **pairwise} if pair == SFT_OVER_BASE else pairwise,

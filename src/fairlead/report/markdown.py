@@ -48,6 +48,7 @@ def markdown(report: Report, samples: str, sweep: str = "", curves: str = "") ->
         "## Comparison",
         table_markdown(report.table),
         pairwise_markdown(report.pairwise),
+        human_markdown(report.pairwise),
         "\n".join(f"- **{caveat.name}**: {escape.markdown(caveat.text)}" for caveat in report.warnings),
         drift_markdown(drift_figures(report.probe)),
         "## Gate",
@@ -165,6 +166,27 @@ def pairwise_markdown(pairwise: Mapping[str, PairFigures]) -> str:
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) if pairwise else ""
+
+
+def human_markdown(pairwise: Mapping[str, PairFigures]) -> str:
+    """The win rates by the judge, by people, and by the judge corrected by people; nothing where nobody labelled."""
+    lines = [
+        "| Pair | By the judge | By people alone | Judge corrected by people | Labels | Reviewers | κ with judge |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    labelled = {name: figures.human for name, figures in pairwise.items() if figures.human is not None}
+    for name, human in labelled.items():
+        intervals = [
+            f"{_value(value)} {_range(low, high, '.3f')}"
+            for value, low, high in (
+                (human.judge.value, human.judge.low, human.judge.high),
+                (human.people.value, human.people.low, human.people.high),
+                (human.win_rate, human.low, human.high),
+            )
+        ]
+        cells = [name.replace("_", " "), *intervals, human.labels, human.reviewers, _value(human.kappa_judge.value)]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) if labelled else ""
 
 
 def judgements_markdown(judgements: Judgements) -> str:

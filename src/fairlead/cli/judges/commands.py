@@ -21,7 +21,7 @@ from fairlead.cli.common import (
     show_table,
     value_text,
 )
-from fairlead.cli.judge_estimates import show_estimates
+from fairlead.cli.judges.estimates import show_estimates
 from fairlead.errors import ConfigError
 from fairlead.records.judge_names import legend, short_name
 
@@ -155,14 +155,14 @@ def ledger(
     as_json: AsJson = False,
 ) -> None:
     """Show how often models were asked and what it cost; with --find, their replies."""
-    from fairlead.cli import judge_ledger
+    from fairlead.cli.judges import ledger
     from fairlead.llm.store.reply_store import ReplyStore
 
     with ReplyStore.of_project(folder) as store:
         if find is not None:
-            judge_ledger.show_replies(store.about(find), as_json=as_json)
+            ledger.show_replies(store.about(find), as_json=as_json)
         else:
-            judge_ledger.show_totals(store.totals(), as_json=as_json)
+            ledger.show_totals(store.totals(), as_json=as_json)
 
 
 def _judge_of(folder: Path, named: str | None, *, evaluation: bool) -> tuple[Config | None, JudgeSettings]:

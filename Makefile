@@ -7,13 +7,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OUT ?= demo-project
+REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier bench-human clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier bench-human clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
+
+# The same with a pretrained chat model of 135 million parameters.
+demo-real: smollm2
+	$(BIN)/fairlead demo --model smollm2 --out $(REAL_OUT)
 
 demo-seeds: $(READY)
 	$(BIN)/python benchmarks/demo_seeds.py
@@ -99,4 +104,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) $(OUT) examples/*/project benchmarks/out
+	rm -rf $(VENV) $(OUT) $(REAL_OUT) examples/*/project benchmarks/out

@@ -249,6 +249,21 @@ def test_a_model_that_is_missing_or_broken_is_one_problem_of_the_check(tiny_proj
         assert message in problems[0].what
 
 
+def test_a_disk_without_room_for_the_unpacked_weights_is_a_problem_of_the_check(
+    tiny_project: Path, file: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project_on(tiny_project, str(file))
+    full = shutil.disk_usage(tiny_project)._replace(free=10_000)
+    with monkeypatch.context() as patch:
+        patch.setattr("fairlead.models.gguf.convert.shutil.disk_usage", lambda _: full)
+        [problem] = check(project, offline=True).problems
+    assert "tiny.gguf is unpacked into" in problem.what
+    assert "MB are free" in problem.what
+    assert "FAIRLEAD_CACHE" in problem.remedy
+    assert not [path for path in (cache_folder / "gguf").iterdir() if path.is_dir()], "nothing is left there"
+    assert check(project, offline=True).problems == ()
+
+
 def test_a_model_that_is_missing_or_broken_is_said_before_anything_runs(tiny_project: Path, file: Path) -> None:
     for name, error in (("package:no_such_weights/x.gguf", ConfigError), ("missing.gguf", ModelError)):
         with pytest.raises(error, match=r"no_such_weights|missing\.gguf"):

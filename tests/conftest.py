@@ -100,6 +100,19 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "smollm2", lambda folder: convert(package_file(text), folder))
 
 
+@pytest.fixture(scope="session")
+def gemma3() -> Path:
+    """Gemma 3 270M (a base model), unpacked from the GGUF file that `make test-gemma` puts together."""
+    file = REPO / "build" / "gemma3" / "gemma-3-270m-q4_k_m.gguf"
+    if not file.is_file() or importlib.util.find_spec("gguf") is None:
+        pytest.skip("Gemma 3 is not installed: make test-gemma")
+    from fairlead.models.gguf.cache import converted
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("FAIRLEAD_CACHE", str(REPO / "build" / "cache"))
+        return converted(file)
+
+
 @pytest.fixture
 def tiny_project(tmp_path: Path, tiny_model: Path) -> Path:
     """A project folder on which `fairlead run` takes seconds."""

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from fairlead.config.model import ModelSection
+from fairlead.models.batch_generate import generate_in_batches
 from fairlead.models.chat import conversation_tokens, prompt_tokens
-from fairlead.models.continuous_batching import supports_continuous_batching
+from fairlead.models.continuous_batching import DecodeRequest, decode, supports_continuous_batching
 from fairlead.models.generation import CompletionRequest, draw_tokens
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.records import Prompt, Sampling
@@ -67,6 +68,14 @@ def test_the_engine_says_token_by_token_what_generate_says(smollm2: Path, tokeni
             said = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=TOKENS)
         assert tokens == said[0, ids.shape[1] :].tolist(), request.prompt.text
     assert tokenizer.decode(drawn[0][1]) == "The capital of France is Paris.<|im_end|>"
+    rows = [
+        DecodeRequest(prompt_tokens(request.prompt, tokenizer), Sampling(1.0, 0.95, TOKENS), seed)
+        for seed, request in enumerate(requests)
+    ]
+    eos = {tokenizer.eos_token_id}
+    assert decode(model, rows, batch_size=2, eos_ids=eos, pad_id=0) == generate_in_batches(
+        model, rows, batch_size=1, eos_ids=eos, pad_id=0
+    ), "sampled"
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from fairlead.models.continuous_batching import DecodeRequest, decode, why_unsup
 from fairlead.records import Sampling
 
 WINDOW = 5
-SHAPE = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "pad_token_id": 0}
+SHAPE: dict[str, Any] = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "sliding_window": WINDOW}
-SHAPE |= {"bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
+SHAPE |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
 MIXED: dict[str, Any] = {**SHAPE, "layer_types": ["sliding_attention", "full_attention"]}
 CHUNKS: dict[str, Any] = {**SHAPE, "attention_chunk_size": WINDOW, "intermediate_size_mlp": 48, "num_local_experts": 2}
 

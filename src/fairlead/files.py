@@ -29,6 +29,11 @@ _REMEDIES = {
 }
 
 
+def cache_folder() -> Path:
+    """The user's cache: `$FAIRLEAD_CACHE`, or `~/.cache/fairlead`."""
+    return Path(os.environ.get("FAIRLEAD_CACHE") or Path("~/.cache/fairlead")).expanduser()
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns a failed write (no space, no permission) into one clear line."""

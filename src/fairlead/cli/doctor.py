@@ -38,11 +38,18 @@ def _machine() -> list[Finding]:
         Finding("threads", str(torch.get_num_threads()), "used by CPU work"),
         Finding(
             "bfloat16",
-            "in hardware" if bf16 else "not in hardware",
+            _bfloat16(on, bf16),
             "dtype auto is bfloat16" if bf16 else "dtype auto is float32",
         ),
         Finding("free disk here", f"{free:.0f} GiB", "checkpoints and artifacts are written into the project folder"),
     ]
+
+
+def _bfloat16(on: torch.device, faster: bool) -> str:
+    speeds = hardware.cpu_speeds() if on.type == "cpu" else None
+    if speeds is None:
+        return "in hardware" if faster else "not in hardware"
+    return f"{speeds.bfloat16 / 1e9:.0f} GFLOP/s, float32 {speeds.float32 / 1e9:.0f}"
 
 
 _EXTRAS = {

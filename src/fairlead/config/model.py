@@ -18,7 +18,7 @@ class ModelSection(Section):
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="weights' type; auto is bfloat16 where the hardware computes in it, else float32"
+        "auto", description="weights' type; auto is bfloat16 where this machine multiplies it faster, else float32"
     )
     quantization: Literal["4bit"] | None = Field(
         None, description="4bit loads the base as NF4 for QLoRA (needs CUDA and bitsandbytes)"

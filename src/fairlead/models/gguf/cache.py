@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from fairlead.errors import ModelError
-from fairlead.files import disk_errors
+from fairlead.files import cache_folder, disk_errors
 from fairlead.pipeline.hash_cache import HashCache
 from fairlead.records import content_id
 
@@ -25,11 +25,6 @@ _SUFFIX = ".gguf"
 
 def is_gguf(path: Path) -> bool:
     return path.suffix.lower() == _SUFFIX and not path.is_dir()
-
-
-def cache_folder() -> Path:
-    """`$FAIRLEAD_CACHE`, or `~/.cache/fairlead`."""
-    return Path(os.environ.get("FAIRLEAD_CACHE") or Path("~/.cache/fairlead")).expanduser()
 
 
 def preflight(path: Path) -> None:

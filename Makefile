@@ -11,7 +11,7 @@ REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -81,6 +81,9 @@ bench-statistics: $(READY)
 bench-eval: $(READY)
 	$(BIN)/python benchmarks/bench_answers.py
 	$(BIN)/python benchmarks/bench_statistics.py
+
+bench-sampling: $(READY)
+	$(BIN)/python benchmarks/bench_sampling.py $(if $(MODEL),--model $(MODEL))
 
 bench-dpo: $(READY)
 	$(BIN)/python benchmarks/bench_dpo.py

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fairlead.errors import DataError
 from fairlead.models.chat import conversation_tokens, prompt_tokens
+from fairlead.models.decoding.forward import dense_head_input
 from fairlead.records import Prompt
 
 _LOGITS_AT_ONCE = 2**28  # numbers of float32, one GiB
@@ -141,7 +142,8 @@ def answer_logits(model: Any, rows: Sequence[Scored], pad_id: int) -> list[Tenso
     sliced = "logits_to_keep" in inspect.signature(base.forward).parameters
     extra = {"logits_to_keep": length - first} if sliced else {}
     # From the right, because adapters of virtual tokens put those before the row.
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits[:, first - length :]
+    with dense_head_input(base):
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **extra).logits[:, first - length :]
     # Copies, so that whoever keeps them does not keep the other rows' logits too.
     return [
         logits[number, len(row.tokens) - row.counted - 1 - first : len(row.tokens) - 1 - first].to(

@@ -28,7 +28,7 @@ class Thresholds(Section):
     )
     prompt_gain: NotNegative = Field(
         0.1,
-        description="nats per token that an answer's own prompt must be worth against another's",
+        description="nats per token that an answer's own prompt must be worth against another's; 0 demands nothing",
     )
     loss_fall: Positive = Field(0.02, description="the loss must fall below its start by this share of ln 2")
     validation_drop: Positive = Field(

@@ -140,6 +140,12 @@ def test_a_failure_mode_is_named_by_its_other_evidence_too(rule: str) -> None:
     assert [finding.rule for finding in actionable(diagnose(OTHER_EVIDENCE[rule]))] == [rule.split()[0]]
 
 
+def test_without_a_demand_on_the_prompt_its_worth_is_not_judged() -> None:
+    below = training(facts={"run/prompt_gain": -0.001})
+    assert actionable(diagnose(below))
+    assert actionable(diagnose(below, Thresholds(prompt_gain=0.0))) == []
+
+
 def test_every_rule_has_its_failure_mode_here() -> None:
     assert set(FAILURE_MODES) == set(get_args(FailureMode))
 

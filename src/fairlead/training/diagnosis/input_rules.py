@@ -43,8 +43,8 @@ def formatting(curves: Curves, limits: Thresholds) -> Finding | None:
             f"the answers cost the reference {min(nats):.2f} nats per token or more (limit {limits.reference_nats:g})"
         )
     noise = 2 * (facts.prompt_gain_error or 0.0)
-    limit = max(limits.prompt_gain, noise) if limits.prompt_gain else 0.0
-    if facts.prompt_gain is not None and facts.prompt_gain < limit:
+    limit = max(limits.prompt_gain, noise)
+    if limits.prompt_gain and facts.prompt_gain is not None and facts.prompt_gain < limit:
         evidence.append(f"an answer's own prompt is worth {facts.prompt_gain:.3f} nats per token (limit {limit:.2g})")
     if not evidence:
         return None

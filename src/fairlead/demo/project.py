@@ -39,7 +39,7 @@ def make_project(folder: Path, *, seed: int, progress: Progress, model: str | No
         _write_small(folder, seed, progress)
     else:
         progress.line(f"[demo] writing incident reports for {model}")
-        write_task(folder / "data", seed, sft=400, prompts=300, eval=200, dev=60, corpus=0)
+        write_task(folder / "data", seed, sft=400, prompts=160, eval=150, dev=50, corpus=0)
     demo_files = resources.files("fairlead.demo")
     write_atomic(folder / "documents" / "guideline.md", demo_files.joinpath("guideline.md").read_text(encoding="utf-8"))
     template = demo_files.joinpath("fairlead.yaml").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sft bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)

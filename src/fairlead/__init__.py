@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fairlead.standalone.results import JudgedAnswers, PreferenceSet
     from fairlead.standalone.scoring import score_answers
     from fairlead.training.dpo_trainer.trainer import DPOTrainer
+    from fairlead.training.sft_trainer.trainer import SFTTrainer
 
 # Read by torch at its first allocation: large CPU tensors then lie on huge pages, which the kernel hands out faster.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -28,6 +29,7 @@ __all__ = [
     "JudgedAnswers",
     "PreferenceSet",
     "Project",
+    "SFTTrainer",
     "build_preferences",
     "build_preferences_async",
     "evaluate_alignment",
@@ -41,6 +43,7 @@ _LAZY = {
     "DPOTrainer": "fairlead.training.dpo_trainer.trainer",
     "JudgedAnswers": "fairlead.standalone.results",
     "PreferenceSet": "fairlead.standalone.results",
+    "SFTTrainer": "fairlead.training.sft_trainer.trainer",
     "build_preferences": "fairlead.standalone.preferences",
     "build_preferences_async": "fairlead.standalone.in_background",
     "evaluate_alignment": "fairlead.standalone.alignment",

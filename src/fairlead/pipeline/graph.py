@@ -78,6 +78,7 @@ SFT = Stage(
     runs_after=("rows_check", "decide"),
     outputs=(files.SFT_MODEL,),
     scratch=("checkpoints",),
+    version=2,
     headline="validation_loss",
     summary="supervised fine-tuning of the base model",
 )
@@ -90,6 +91,7 @@ IMPORTED_SFT = replace(
     preflight="fairlead.models.imported.check:preflight",
     outputs=(files.SFT_MODEL, files.SFT_ORIGIN),
     scratch=(),
+    version=1,
     headline="form",
     summary="the SFT model that was made elsewhere",
 )

@@ -1,11 +1,11 @@
-"""The `sft` stage: TRL's SFTTrainer on rows of prompt and answer; the loss is on the answer's tokens only."""
+"""The `sft` stage: `fairlead.SFTTrainer` on rows of prompt and answer; the loss is on the answer's tokens only."""
 
 from __future__ import annotations
 
 import logging
 
 from datasets import Dataset
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from fairlead.config.stage_settings import SftSettings
 from fairlead.data.splits import split_by_prompt
@@ -17,6 +17,7 @@ from fairlead.pipeline.outputs import SFT_ROWS
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Example
 from fairlead.training import hf_trainer
+from fairlead.training.sft_trainer.trainer import SFTTrainer
 
 logger = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ def require_supported_trl(installed: str) -> None:
     if installed.split(".")[:2] != SUPPORTED_TRL.split("."):
         raise TrainingError(
             f"TRL {installed} is installed, and this version of Fairlead works with TRL {SUPPORTED_TRL} only",
-            where="fairlead.DPOTrainer",
+            where="fairlead.DPOTrainer, fairlead.SFTTrainer",
             remedy=f"pip install 'trl=={SUPPORTED_TRL}.*'",
         )
 
@@ -220,10 +220,34 @@ def lora_matrix(name: str) -> Literal["A", "B"] | None:
     return "A" if ".lora_A." in name else "B" if ".lora_B." in name else None
 
 
-# The trainer
+# The trainers
 
 
-class OpenDPOTrainer(trl.DPOTrainer):
+class _BatchFigures:
+    """The figures that TRL's trainers collect between two logs."""
+
+    _metrics: dict[str, dict[str, list[float]]]
+
+    def batch_metrics(self, mode: Literal["train", "eval"]) -> dict[str, list[float]]:
+        """Figures of the batches since the last log, by name; TRL logs their means and clears them."""
+        metrics: dict[str, list[float]] = self._metrics[mode]
+        return metrics
+
+
+class OpenSFTTrainer(_BatchFigures, trl.SFTTrainer):
+    """TRL's SFT trainer with its private attributes under public names; by itself it changes nothing.
+
+    Relied on is that `compute_loss` calls the model with the log-probability head once, reads of its output
+    `log_probs`, `entropy`, `is_top1`, `label_mask` and `aux_loss`, and divides the sum of the scored tokens' losses by
+    `num_items_in_batch`, or by their number where that is None; and the undocumented attributes `aux_loss_enabled`,
+    `compute_loss_func`, `label_smoother` and `padding_free`.
+    """
+
+    aux_loss_enabled: bool
+    padding_free: bool
+
+
+class OpenDPOTrainer(_BatchFigures, trl.DPOTrainer):
     """TRL's DPO trainer with its private hooks and attributes under public names; by itself it changes nothing.
 
     Relied on as well are its undocumented attributes `beta`, `loss_types`, `loss_weights`, `f_divergence_type`,
@@ -321,11 +345,6 @@ class OpenDPOTrainer(trl.DPOTrainer):
     @trained_tokens.setter
     def trained_tokens(self, count: int) -> None:
         self._total_train_tokens = count
-
-    def batch_metrics(self, mode: Literal["train", "eval"]) -> dict[str, list[float]]:
-        """Figures of the batches since the last log, by name; TRL logs their means and clears them."""
-        metrics: dict[str, list[float]] = self._metrics[mode]
-        return metrics
 
 
 def pair_rows(inputs: Mapping[str, Any]) -> Iterator[tuple[list[int], list[bool]]]:

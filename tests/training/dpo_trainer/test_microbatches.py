@@ -11,7 +11,8 @@ import trl
 from transformers import LlamaConfig
 
 from fairlead import DPOTrainer
-from fairlead.training.dpo_trainer.microbatches import split, tokens_at_once
+from fairlead.training.dpo_trainer.pair_microbatches import split
+from fairlead.training.microbatches import tokens_at_once
 from fairlead.training.shared_prefix.layout import build_layout
 from tests.support.preference_rows import ROWS, STEP, llama, trainer_of
 
@@ -92,9 +93,9 @@ def test_microbatches_hold_every_pair_once_with_what_belongs_to_it(tiny_model: P
     microbatches = split(batch, FEW)
     pairs = [pair for microbatch in microbatches for pair in pairs_of(microbatch.inputs)]
     assert sorted(pairs) == sorted(pairs_of(batch))
-    assert sum(microbatch.pair_share for microbatch in microbatches) == pytest.approx(1)
+    assert sum(microbatch.weight for microbatch in microbatches) == pytest.approx(1)
     for name in ("sft", "entropy", "logits/chosen", "logits/rejected", "mean_token_accuracy"):
-        assert sum(microbatch.share(name) for microbatch in microbatches) == pytest.approx(1)
+        assert sum(microbatch.weight_of(name) for microbatch in microbatches) == pytest.approx(1)
     assert len(split(batch, 1)) == 3  # a prompt's two pairs stay together
     assert len(split({**batch, "pixel_values": [1, 2]}, 1)) == 1
     left = {name: values.flip(1) if values.dim() == 2 else values for name, values in batch.items()}

@@ -3,7 +3,7 @@
 Losses, metrics, checkpoints and distribution are TRL's. What is replaced:
 
 - the forward that returns per-token log-probabilities (`shared_prefix`);
-- a step's batch is computed in microbatches that fit into memory and cache (`microbatches`);
+- a step's batch is computed in microbatches that fit into memory and cache (`pair_microbatches`);
 - the reference pass under `precompute_ref_log_probs=True` (`reference_pass`);
 - what the reference is: the policy as it stands before the first step, which is checked (`self_test`).
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import trl
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from peft import PeftModel
@@ -29,16 +28,17 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import ExportableState
 
 from fairlead.errors import ReferenceMismatchError
-from fairlead.models import hardware
-from fairlead.training.dpo_trainer.arguments import by_name
-from fairlead.training.dpo_trainer.microbatches import WHOLE_BATCH_LOSSES, merge_metrics, split, tokens_at_once
+from fairlead.training.dpo_trainer.pair_microbatches import WHOLE_BATCH_LOSSES, split
 from fairlead.training.dpo_trainer.prompt_sampler import PromptSampler
 from fairlead.training.dpo_trainer.reference import ReferenceWeights
 from fairlead.training.dpo_trainer.reference_pass import Progress, ReferencePass
 from fairlead.training.dpo_trainer.self_test import check_policy_is_reference
 from fairlead.training.dpo_trainer.truncation import report_dropped, why_unusable
+from fairlead.training.microbatches import merge_metrics
+from fairlead.training.packed_policy import max_tokens, pack_policy
 from fairlead.training.shared_prefix.forward import PackedForward, share_prefixes
-from fairlead.training.trl_compat import OpenDPOTrainer, model_id, reference_adapter, without_weight_hash
+from fairlead.training.trainer_arguments import by_name
+from fairlead.training.trl_compat import OpenDPOTrainer, reference_adapter, without_weight_hash
 
 CACHE_ENVIRONMENT = "FAIRLEAD_CACHE"
 
@@ -64,7 +64,7 @@ class DPOTrainer(OpenDPOTrainer):
             are computed once; "row" leaves the order to TRL.
         tokens_at_once: how many tokens of a step are computed at once; a larger batch is computed in microbatches,
             which add up to the same gradient. A prompt with its completions is never cut, and prompts that begin alike
-            may make a microbatch larger (`microbatches.split`). By the model's size and the device if not given. One
+            may make a microbatch larger (`microbatches.fill`). By the model's size and the device if not given. One
             process only.
         reference_progress: given the batches of a reference pass and what it is, yields them; a tqdm bar if not given.
 
@@ -90,17 +90,14 @@ class DPOTrainer(OpenDPOTrainer):
     ) -> None:
         self._cache_path = reference_cache or default_cache()
         self._reference_progress = reference_progress or (lambda batches, what: tqdm(batches, desc=what))
-        self._max_dropped, self._batch_by, self._tokens_at_once = max_dropped, batch_by, tokens_at_once
-        self._pair_share = 1.0  # of the microbatch that is being computed
+        self._max_dropped, self._batch_by, self._at_once = max_dropped, batch_by, tokens_at_once
+        self._weight = 1.0  # of the microbatch that is being computed
         self.packed: PackedForward | None = None
         self.dropped: dict[str, list[int]] = {}
         self.reference: str | None = None
         self._weights: ReferenceWeights | None = None
         self._reference_pass: ReferencePass | None = None
-        arguments = by_name(args, kwargs)
-        if arguments.get("args") is None and hardware.device().type == "cpu":
-            # TRL's own defaults refuse to run without an accelerator.
-            arguments["args"] = trl.DPOConfig(f"{_name_of(arguments['model'])}-DPO", use_cpu=True, bf16=False)
+        arguments = by_name("DPOTrainer", args, kwargs)
         self.reference_is_start = arguments.get("ref_model") is None
         needs_copy = self._needs_copy(arguments)
         if needs_copy:
@@ -130,15 +127,9 @@ class DPOTrainer(OpenDPOTrainer):
         """Replaces the forward and takes the reference's hash; once, as soon as TRL has set the models up."""
         if self.packed is not None:
             return
-        policy = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
-        base = policy.get_base_model() if isinstance(policy, PeftModel) else policy
         outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
-        self.packed = share_prefixes(base, (*outputs, *(("log_sum_sq_probs",) if self.use_weighting else ())))
-        if isinstance(policy, PeftModel) and any(config.is_prompt_learning for config in policy.peft_config.values()):
-            self.packed.give_up("its adapter puts tokens of its own before the prompt")
-        if self.args.neftune_noise_alpha is not None:
-            self.packed.give_up("NEFTune's noise depends on the length of the padded rows")
-        frozen: nn.Module = policy
+        self.packed = pack_policy(self, (*outputs, *(("log_sum_sq_probs",) if self.use_weighting else ())))
+        frozen: nn.Module = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
         if self.ref_model is not None:
             frozen = self.accelerator.unwrap_model(self.ref_model, keep_fp32_wrapper=True)
             # The reference is prepared already, so its new forward has to enter autocast by itself.
@@ -223,39 +214,23 @@ class DPOTrainer(OpenDPOTrainer):
         weights, losses = self.loss_weights, []
         try:
             for microbatch in microbatches:
-                self._pair_share = microbatch.pair_share
+                self._weight = microbatch.weight
                 # The sum of the losses is multiplied by the share of the pairs; a loss over tokens has another share.
-                factors = [microbatch.share(loss) / self._pair_share for loss in self.loss_types]
+                factors = [microbatch.weight_of(loss) / self._weight for loss in self.loss_types]
                 self.loss_weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
                 losses.append(super().training_step(model, microbatch.inputs, *args, **kwargs))
         finally:
-            self._pair_share, self.loss_weights = 1.0, weights
+            self._weight, self.loss_weights = 1.0, weights
         merge_metrics(metrics, before, microbatches)
         return torch.stack(losses).sum()
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(*args, **kwargs)
-        return loss if self._pair_share == 1.0 else self._pair_share * loss
+        return loss if self._weight == 1.0 else self._weight * loss
 
     def _max_tokens(self) -> float:
-        """How many tokens a step computes at once; without bound where only the whole batch has the loss."""
         assert self.packed is not None
-        needs_whole_batch = (
-            self.packed.reason is not None
-            or self.packed.length_dependent
-            or self.aux_loss_enabled
-            or WHOLE_BATCH_LOSSES & set(self.loss_types)
-            or self.accelerator.num_processes > 1
-            or self.args.n_gpu > 1
-            or self.is_fsdp_enabled
-            or self.is_deepspeed_enabled
-        )
-        if needs_whole_batch:
-            return math.inf
-        if self._tokens_at_once is None:
-            config = self.accelerator.unwrap_model(self.model).config.get_text_config()
-            self._tokens_at_once = tokens_at_once(config, self.accelerator.device)
-        return self._tokens_at_once
+        return math.inf if WHOLE_BATCH_LOSSES & set(self.loss_types) else max_tokens(self, self.packed, self._at_once)
 
     # The rows
 
@@ -321,8 +296,3 @@ def refuse_other_reference(expected: str | None, actual: str | None, what: str) 
         where="dpo",
         remedy="start again: fairlead run --force dpo",
     )
-
-
-def _name_of(model: str | PreTrainedModel) -> str:
-    name = model if isinstance(model, str) else model_id(model.config)
-    return name.split("/")[-1]

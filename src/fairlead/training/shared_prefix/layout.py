@@ -108,12 +108,13 @@ def common_tokens(before: np.ndarray[Any, Any], row: np.ndarray[Any, Any], promp
     Args:
         before, row: [n] token numbers.
         prompt: how many tokens come before the row's first label. Rows of one prompt share everything that they have
-            in common; rows of different prompts share it from `MIN_SHARED` tokens on, which are worth another mask.
+            in common; rows of different prompts, or of none, share it from `MIN_SHARED` tokens on, which are worth
+            another mask.
     """
     both = min(len(before), len(row))
     same = before[:both] == row[:both]
     common = both if same.all() else int(same.argmin())
-    return common if common >= min(prompt, MIN_SHARED) else 0
+    return common if common >= min(prompt or MIN_SHARED, MIN_SHARED) else 0
 
 
 class _Row:

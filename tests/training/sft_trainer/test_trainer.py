@@ -39,7 +39,7 @@ def assert_same_step(ours: Any, theirs: Any, start: dict[str, torch.Tensor]) -> 
 def a_step_of_both(tiny_model: Path, out: Path, model: Any, at_once: int, **settings: Any) -> tuple[Any, Any]:
     """Both trainers after one step, compared; `model` makes the same one each time."""
     extra = settings.pop("extra", {})
-    trainers = []
+    trainers: list[Any] = []
     for kind, more in ((SFTTrainer, {"tokens_at_once": at_once}), (trl.SFTTrainer, {})):
         trainer = sft_trainer_of(
             kind, tiny_model, out / kind.__module__, model=model(), extra={**extra, **more}, **{**STEP, **settings}
@@ -47,12 +47,14 @@ def a_step_of_both(tiny_model: Path, out: Path, model: Any, at_once: int, **sett
         start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         trainer.train()
         trainers.append(trainer)
-    assert_same_step(*trainers, start)
-    return trainers[0], trainers[1]
+    ours, theirs = trainers
+    assert_same_step(ours, theirs, start)
+    return ours, theirs
 
 
 def sum_of_squares(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-    return outputs.logits[labels != -100].square().sum() / num_items_in_batch
+    loss: torch.Tensor = outputs.logits[labels != -100].square().sum() / num_items_in_batch
+    return loss
 
 
 @pytest.mark.parametrize("at_once", [10_000, FEW], ids=["whole", "in microbatches"])

@@ -82,6 +82,9 @@ bench-eval: $(READY)
 	$(BIN)/python benchmarks/bench_answers.py
 	$(BIN)/python benchmarks/bench_statistics.py
 
+bench-sft: $(READY)
+	$(BIN)/python benchmarks/bench_sft.py
+
 bench-sampling: $(READY)
 	$(BIN)/python benchmarks/bench_sampling.py $(if $(MODEL),--model $(MODEL))
 

@@ -48,6 +48,10 @@ UNKNOWN: dict[str, tuple[Callable[[], hf.PreTrainedConfig], str]] = {
         lambda: hf.BloomConfig(vocab_size=97, hidden_size=32, n_layer=2, n_head=4),
         "does not use transformers' attention interface",
     ),
+    "doge": (
+        lambda: hf.DogeConfig(**_GROUPED, attention_bias=False, keep_window_size=4),
+        "makes a mask of its own",
+    ),
 }
 
 
@@ -72,6 +76,19 @@ def test_a_model_that_cannot_share_answers_as_trl_and_says_why_once(name: str, c
         assert torch.equal(mine, other)
     assert reason in packed.reason
     assert sum("TRL's own forward" in record.message for record in caplog.records) == 1
+
+
+def test_rows_beyond_a_window_that_attention_is_not_told_of_answer_as_trl(caplog: Any) -> None:
+    def config(window: int) -> hf.PreTrainedConfig:
+        return hf.PhimoeConfig(**_GROUPED, num_local_experts=2, num_experts_per_tok=1, sliding_window=window)
+
+    for window, shared in ((6, False), (4096, True)):
+        caplog.clear()
+        ours, theirs, packed = twins(config(window), "sdpa")
+        mine, other = (m(**batch(), use_cache=False, fused_lm_head=True).log_probs for m in (ours, theirs))
+        assert torch.allclose(mine, other, atol=1e-4)
+        assert packed.reason is None
+        assert any("longer than the window of 6" in record.message for record in caplog.records) is not shared
 
 
 def test_an_unknown_attention_falls_back() -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fairlead.training.shared_prefix.layout import Layout, UnsupportedError
+from fairlead.training.shared_prefix.layout import Layout, UnsupportedBatchError, UnsupportedError
 from fairlead.training.trl_compat import eager_attention
 
 PREFIX = "shared_prefix:"
@@ -66,6 +66,9 @@ def _derived(original: str) -> Attention:
     ) -> tuple[Tensor, Tensor | None]:
         layout = kwargs.pop("shared_prefix", None)
         if layout is not None:
+            # The packed row is given a mask of one element, which says nothing.
+            if attention_mask is not None and attention_mask.numel() > 1:
+                raise UnsupportedError(f"{type(module).__name__} makes a mask of its own")
             return _shared_prefix_attention(module, query, key, value, layout, **kwargs), None
         delegate = eager_attention(module) if original == "eager" else ALL_ATTENTION_FUNCTIONS[original]
         if delegate is None:
@@ -101,6 +104,7 @@ def _shared_prefix_attention(
         raise UnsupportedError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise UnsupportedError(f"{type(module).__name__} is not causal")
+    _require_window_known(module, layout, sliding_window)
     layout.calls.append(1)
     if query.device.type == "cuda" and not dropout and query.shape[-1] >= 16:
         return _flex(module, query, key, value, layout, scaling, sliding_window, softcap, s_aux)
@@ -119,6 +123,25 @@ def _shared_prefix_attention(
             )
         outputs.append(out.transpose(1, 2))
     return torch.cat(outputs, dim=1)
+
+
+def _require_window_known(module: nn.Module, layout: Layout, sliding_window: int | None) -> None:
+    """Demands that no window which only the model's own mask has, as PhiMoE's, would cut a row.
+
+    Raises:
+        UnsupportedBatchError: if a row is longer than it.
+    """
+    config = getattr(module, "config", None)
+    if config is None or sliding_window is not None or getattr(config, "layer_types", None):
+        return
+    window = getattr(config, "sliding_window", None)
+    if window is not None and _longest(layout) > window:
+        raise UnsupportedBatchError(f"a row is longer than the window of {window} tokens in the mask")
+
+
+def _longest(layout: Layout) -> int:
+    """Tokens of the longest row."""
+    return max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
 
 
 def _mask(layout: Layout, queries: int, keys: int, window: int | None, explicit: bool, like: Tensor) -> Tensor | None:
@@ -183,8 +206,7 @@ def _flex(
     """The whole row in one FlexAttention call; blocks that nothing attends to are skipped."""
     from transformers.integrations.flex_attention import flex_attention_forward
 
-    longest = max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
-    window = None if window is None or window >= longest else window
+    window = None if window is None or window >= _longest(layout) else window
     name = ("block", window, query.device)
     if name not in layout.masks:
         layout.masks[name] = block_mask(layout, window, query.device)

@@ -25,7 +25,7 @@ def test_the_examples_run_and_print_what_the_page_says(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = list(EXAMPLE.finditer(PAGE))
-    assert len(examples) == 7
+    assert len(examples) == 8
     assert sum(example["printed"] is not None for example in examples) == 4
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FAIRLEAD_CACHE", str(tmp_path / "cache"))

@@ -11,6 +11,7 @@ import pytest
 from fairlead import Project
 from fairlead.documents.report import Report
 from fairlead.escape import printable
+from fairlead.files import read_jsonl
 from fairlead.report.summary import reflection
 from tests.support.reports import demo_report, stored_report
 
@@ -114,7 +115,10 @@ def test_the_summary_of_a_real_run_has_its_figures_its_examples_and_no_dead_link
     assert len(check_figures(loaded_report)) >= 4
     text = (finished / "report" / "reflection.md").read_text()
     assert text.startswith(reflection(loaded_report).split("\n## ", 1)[0])
-    assert "## What it did" in text
+    verdicts = read_jsonl(Project(finished).artifact("eval").file("verdicts.jsonl"))
+    judged = {(row["pair"], row["state"]) for _, row in verdicts}
+    assert ("## What it did:" in text) == (("dpo_vs_sft", "win") in judged)
+    assert ("## What it didn't:" in text) == (("dpo_vs_sft", "loss") in judged)
     assert Project(finished).artifact("report").file("reflection.md").is_file()
     for page in ("reflection.md", "report.md"):
         links = re.findall(r"\]\(([^)]+)\)", (finished / "report" / page).read_text())

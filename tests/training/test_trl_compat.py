@@ -23,6 +23,7 @@ from trl.trainer import dpo_trainer as trl_dpo_trainer
 
 from fairlead.errors import TrainingError
 from fairlead.training import trl_compat
+from fairlead.training.dpo_trainer import reference_pass
 from fairlead.training.trl_compat import SUPPORTED_TRL, OpenDPOTrainer, require_supported_trl
 from tests.support.preference_rows import ROWS, STEP, llama, trainer_of
 from tests.support.processes import Forked
@@ -323,7 +324,7 @@ def test_the_collator_puts_chosen_rows_first_and_pads_on_the_right(trainer: Any)
     rows = [trainer.train_dataset[row] for row in range(3)]
     batch = trainer.data_collator(rows)
     expected = [(row["prompt_ids"], row[side]) for side in ("chosen_ids", "rejected_ids") for row in rows]
-    for (prompt, completion), (tokens, scored) in zip(expected, trl_compat.pair_rows(batch), strict=True):
+    for (prompt, completion), (tokens, scored) in zip(expected, reference_pass.pair_rows(batch), strict=True):
         assert tokens == prompt + completion
         assert scored == [False] * len(prompt) + [True] * len(completion)
     assert batch["attention_mask"][:, 0].all()

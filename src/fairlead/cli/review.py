@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from click import getchar
 from rich.columns import Columns
 from rich.panel import Panel
 from rich.text import Text
@@ -82,7 +81,7 @@ def _key() -> str:
     """One key of a terminal, or one character of what is piped in."""
     if sys.stdin.isatty():
         try:
-            return str(getchar()).casefold()
+            return str(typer.getchar()).casefold()
         except (KeyboardInterrupt, EOFError):
             return "q"
     character = sys.stdin.read(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -345,11 +345,3 @@ class OpenDPOTrainer(_BatchFigures, trl.DPOTrainer):
     @trained_tokens.setter
     def trained_tokens(self, count: int) -> None:
         self._total_train_tokens = count
-
-
-def pair_rows(inputs: Mapping[str, Any]) -> Iterator[tuple[list[int], list[bool]]]:
-    """Each row of a batch of TRL's collator without its padding: its tokens, and which of them are scored."""
-    for ids, mask, scored in zip(
-        inputs["input_ids"], inputs["attention_mask"].bool(), inputs["completion_mask"].bool(), strict=True
-    ):
-        yield ids[mask].tolist(), scored[mask].tolist()

@@ -7,7 +7,7 @@ learning rate, seed or output folder repeats the pass.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from fairlead.training.dpo_trainer.reference import (
 from fairlead.training.trl_compat import (
     OpenDPOTrainer,
     adapter_in_use,
-    pair_rows,
     scored_log_probs,
     without_checkpointing,
 )
@@ -132,3 +131,11 @@ class ReferencePass:
                 )
         finally:
             model.train(training)
+
+
+def pair_rows(inputs: Mapping[str, Any]) -> Iterator[tuple[list[int], list[bool]]]:
+    """Each row of a batch of TRL's collator without its padding: its tokens, and which of them are scored."""
+    for ids, mask, scored in zip(
+        inputs["input_ids"], inputs["attention_mask"].bool(), inputs["completion_mask"].bool(), strict=True
+    ):
+        yield ids[mask].tolist(), scored[mask].tolist()

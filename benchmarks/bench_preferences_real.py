@@ -4,7 +4,7 @@ The data lies beside the checkout, in ../shared/data (--data names another folde
 Fairlead's own `data import` and `data split` do, a third of the prompts held out, near-duplicates on one side. Of every
 file: whether DPO's implicit reward ranks the held-out pairs as people did, against the length of the answers alone and
 against the base's own log-probability. On PandaLM's pairs also what other losses change, and the same training by TRL's
-own trainer with the fastest of its four settings.
+own trainer with the reference computed beforehand, the fastest of its settings in `make bench-dpo`.
 
 --pairs and --held-out say how many pairs of PandaLM's are used, whole prompts at a time; of the files with longer rows
 fewer are (SHARES). --full takes all pairs, and longer rows. --model takes a hub id, a folder, a .gguf file or

@@ -1,13 +1,18 @@
-"""What the drop-in trainers do alike: put the packed forward into TRL's policy, and bound what a step computes."""
+"""What the drop-in trainers do alike: put the packed forward into TRL's policy, and compute a step in microbatches."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+import torch
 from peft import PeftModel
+from torch import Tensor, nn
 from transformers import Trainer
 
-from fairlead.training.microbatches import tokens_at_once
+from fairlead.training.microbatches import Microbatch, merge_metrics, tokens_at_once
 from fairlead.training.shared_prefix.forward import PackedForward, share_prefixes
 
 
@@ -49,3 +54,51 @@ def max_tokens(trainer: Trainer, packed: PackedForward, given: int | None) -> fl
         return given
     config = trainer.accelerator.unwrap_model(trainer.model).config.get_text_config()
     return tokens_at_once(config, trainer.accelerator.device)
+
+
+class MicrobatchedTrainer(Trainer):
+    """A step in microbatches, whose weighted losses, gradients and metrics are those of the whole batch.
+
+    Comes before one of TRL's trainers in a class's bases.
+    """
+
+    _loss_weight = 1.0  # of the microbatch that is being computed
+
+    def microbatches(self, inputs: dict[str, Any]) -> list[Microbatch]:
+        """The batch of a step, cut."""
+        raise NotImplementedError
+
+    def weighing(self, microbatch: Microbatch, num_items_in_batch: Tensor | int | None) -> AbstractContextManager[None]:
+        """Within the block the loss counts as that of the microbatch in the whole batch."""
+        del num_items_in_batch
+        return self.with_loss_weight(microbatch.weight)
+
+    @contextmanager
+    def with_loss_weight(self, weight: float) -> Iterator[None]:
+        """Multiplies the loss by a weight within the block."""
+        self._loss_weight = weight
+        try:
+            yield
+        finally:
+            self._loss_weight = 1.0
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        step = super().training_step
+        microbatches = self.microbatches(inputs)
+        if len(microbatches) == 1:
+            batch_loss: Tensor = step(model, inputs, num_items_in_batch)
+            return batch_loss
+        metrics = self.batch_metrics("train")
+        before = {name: len(values) for name, values in metrics.items()}
+        losses = []
+        for microbatch in microbatches:
+            with self.weighing(microbatch, num_items_in_batch):
+                losses.append(step(model, microbatch.inputs, num_items_in_batch))
+        merge_metrics(metrics, before, microbatches)
+        return torch.stack(losses).sum()
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().compute_loss(*args, **kwargs)
+        return loss if self._loss_weight == 1.0 else self._loss_weight * loss

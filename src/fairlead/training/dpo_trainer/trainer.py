@@ -13,10 +13,11 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from peft import PeftModel
@@ -34,8 +35,8 @@ from fairlead.training.dpo_trainer.reference import ReferenceWeights
 from fairlead.training.dpo_trainer.reference_pass import Progress, ReferencePass
 from fairlead.training.dpo_trainer.self_test import check_policy_is_reference
 from fairlead.training.dpo_trainer.truncation import report_dropped, why_unusable
-from fairlead.training.microbatches import merge_metrics
-from fairlead.training.packed_policy import max_tokens, pack_policy
+from fairlead.training.microbatches import Microbatch
+from fairlead.training.packed_policy import MicrobatchedTrainer, max_tokens, pack_policy
 from fairlead.training.shared_prefix.forward import PackedForward, share_prefixes
 from fairlead.training.trainer_arguments import by_name
 from fairlead.training.trl_compat import OpenDPOTrainer, reference_adapter, without_weight_hash
@@ -50,7 +51,7 @@ def default_cache() -> Path:
     return folder.expanduser() / "reference.sqlite"
 
 
-class DPOTrainer(OpenDPOTrainer):
+class DPOTrainer(MicrobatchedTrainer, OpenDPOTrainer):
     """A drop-in for `trl.DPOTrainer`: same arguments, same `DPOConfig`, same logs.
 
     Args:
@@ -91,7 +92,6 @@ class DPOTrainer(OpenDPOTrainer):
         self._cache_path = reference_cache or default_cache()
         self._reference_progress = reference_progress or (lambda batches, what: tqdm(batches, desc=what))
         self._max_dropped, self._batch_by, self._at_once = max_dropped, batch_by, tokens_at_once
-        self._weight = 1.0  # of the microbatch that is being computed
         self.packed: PackedForward | None = None
         self.dropped: dict[str, list[int]] = {}
         self.reference: str | None = None
@@ -204,33 +204,22 @@ class DPOTrainer(OpenDPOTrainer):
 
     # The step
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        microbatches = split(inputs, self._max_tokens())
-        if len(microbatches) == 1:
-            batch_loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
-            return batch_loss
-        metrics = self.batch_metrics("train")
-        before = {name: len(values) for name, values in metrics.items()}
-        weights, losses = self.loss_weights, []
-        try:
-            for microbatch in microbatches:
-                self._weight = microbatch.weight
-                # The sum of the losses is multiplied by the share of the pairs; a loss over tokens has another share.
-                factors = [microbatch.weight_of(loss) / self._weight for loss in self.loss_types]
-                self.loss_weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
-                losses.append(super().training_step(model, microbatch.inputs, *args, **kwargs))
-        finally:
-            self._weight, self.loss_weights = 1.0, weights
-        merge_metrics(metrics, before, microbatches)
-        return torch.stack(losses).sum()
-
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(*args, **kwargs)
-        return loss if self._weight == 1.0 else self._weight * loss
-
-    def _max_tokens(self) -> float:
+    def microbatches(self, inputs: dict[str, Any]) -> list[Microbatch]:
         assert self.packed is not None
-        return math.inf if WHOLE_BATCH_LOSSES & set(self.loss_types) else max_tokens(self, self.packed, self._at_once)
+        whole = WHOLE_BATCH_LOSSES & set(self.loss_types)
+        return split(inputs, math.inf if whole else max_tokens(self, self.packed, self._at_once))
+
+    @contextmanager
+    def weighing(self, microbatch: Microbatch, num_items_in_batch: Tensor | int | None) -> Iterator[None]:
+        """The sum of the losses is multiplied by the share of the pairs; a loss over tokens has another share."""
+        weights = self.loss_weights
+        factors = [microbatch.weight_of(loss) / microbatch.weight for loss in self.loss_types]
+        self.loss_weights = [weight * factor for weight, factor in zip(weights, factors, strict=True)]
+        try:
+            with super().weighing(microbatch, num_items_in_batch):
+                yield
+        finally:
+            self.loss_weights = weights
 
     # The rows
 

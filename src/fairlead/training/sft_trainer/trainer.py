@@ -11,19 +11,19 @@ Rows, their order and their batches are TRL's too, so losses and gradients are, 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fairlead.training.microbatches import merge_metrics
-from fairlead.training.packed_policy import max_tokens, pack_policy
+from fairlead.training.microbatches import Microbatch
+from fairlead.training.packed_policy import MicrobatchedTrainer, max_tokens, pack_policy
 from fairlead.training.sft_trainer.row_microbatches import split
 from fairlead.training.trainer_arguments import by_name
 from fairlead.training.trl_compat import OpenSFTTrainer
 
 
-class SFTTrainer(OpenSFTTrainer):
+class SFTTrainer(MicrobatchedTrainer, OpenSFTTrainer):
     """A drop-in for `trl.SFTTrainer`: same arguments, same `SFTConfig`, same logs.
 
     Where TRL packs rows itself (`packing`, `padding_free`), under Liger's kernels, and where rows are spread over
@@ -41,7 +41,6 @@ class SFTTrainer(OpenSFTTrainer):
 
     def __init__(self, *args: Any, tokens_at_once: int | None = None, **kwargs: Any) -> None:
         self._at_once = tokens_at_once
-        self._weight = 1.0  # of the microbatch that is being computed, where its loss is a mean of its own
         super().__init__(**by_name("SFTTrainer", args, kwargs))
         self.packed = pack_policy(self, ("log_probs", "entropy", "is_top1"))
         for unsupported, reason in (
@@ -55,31 +54,11 @@ class SFTTrainer(OpenSFTTrainer):
             if unsupported and self.packed.reason is None:
                 self.packed.give_up(reason)
 
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
-        microbatches = split(inputs, self._max_tokens())
-        if len(microbatches) == 1:
-            batch_loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
-            return batch_loss
-        metrics = self.batch_metrics("train")
-        before = {name: len(values) for name, values in metrics.items()}
-        losses = []
-        try:
-            for microbatch in microbatches:
-                # Divided by the tokens of the whole step, losses add up as they are.
-                self._weight = microbatch.weight if num_items_in_batch is None else 1.0
-                losses.append(super().training_step(model, microbatch.inputs, num_items_in_batch))
-        finally:
-            self._weight = 1.0
-        merge_metrics(metrics, before, microbatches)
-        return torch.stack(losses).sum()
+    def microbatches(self, inputs: dict[str, Any]) -> list[Microbatch]:
+        # A loss function of the user's, or with label smoothing, gets the model's own outputs.
+        whole = self.compute_loss_func is not None or self.label_smoother is not None
+        return split(inputs, math.inf if whole else max_tokens(self, self.packed, self._at_once))
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().compute_loss(*args, **kwargs)
-        return loss if self._weight == 1.0 else self._weight * loss
-
-    def _max_tokens(self) -> float:
-        if self.compute_loss_func is not None or self.label_smoother is not None:  # they get the model's own outputs
-            return math.inf
-        return max_tokens(self, self.packed, self._at_once)
+    def weighing(self, microbatch: Microbatch, num_items_in_batch: Tensor | int | None) -> AbstractContextManager[None]:
+        """Divided by the tokens of the whole step, losses add up as they are."""
+        return self.with_loss_weight(microbatch.weight if num_items_in_batch is None else 1.0)

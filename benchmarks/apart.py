@@ -1,4 +1,4 @@
-"""What the DPO benchmarks share: a measurement in a process of its own, TRL's settings, the machine's rate."""
+"""What the benchmarks share: a measurement in a process of its own, TRL's settings, the machine's rate."""
 
 from __future__ import annotations
 
@@ -25,18 +25,23 @@ FAIRLEAD = {
 }
 
 
-def run_apart(script: str, *arguments: str, offline: bool = True) -> dict[str, Any] | None:
-    """The JSON object that a script prints last, from a process of its own; None where memory does not suffice.
+def run_apart(script: str, *arguments: str, offline: bool = True, limit: float | None = None) -> dict[str, Any] | None:
+    """The JSON object that a script prints last, from a process of its own; None where memory or time do not suffice.
 
     Args:
+        limit: seconds after which it is stopped.
         offline: whether nothing is to be asked of the hub; a model named by its id may need it.
     """
-    done = subprocess.run(
-        [sys.executable, script, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": str(int(offline))},
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, script, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=limit,
+            env={**os.environ, "TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": str(int(offline))},
+        )
+    except subprocess.TimeoutExpired:
+        return None
     if any(word in done.stderr for word in ("can't allocate memory", "OutOfMemoryError")):
         return None
     if done.returncode:
@@ -76,3 +81,10 @@ def product_peak(bf16: bool, seconds: float = 2.0) -> float:
         product.sum().item()
         done += at_once
     return 2 * size**3 * done / passed
+
+
+def largest_shares(profiled: Any, most: int) -> dict[str, float]:
+    """Share of each operation in the time that `torch.profiler.profile` measured, the largest first."""
+    times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(times.values())
+    return {name: times[name] / total for name in sorted(times, key=lambda name: -times[name])[:most]}

@@ -29,7 +29,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from apart import FAIRLEAD, TRL, limit_memory, peak_memory, product_peak, run_apart
+from apart import FAIRLEAD, TRL, largest_shares, limit_memory, peak_memory, product_peak, run_apart
 
 from fairlead.files import read_json, write_json
 
@@ -273,9 +273,7 @@ def profile_of(trainer: Any) -> dict[str, float]:
 
     with profile() as profiled:
         reference_and_steps(trainer)
-    times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in profiled.key_averages()}
-    total = sum(times.values())
-    return {name: times[name] / total for name in sorted(times, key=lambda name: -times[name])[:12]}
+    return largest_shares(profiled, 12)
 
 
 # The table

@@ -15,14 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from apart import peak_memory, run_apart
 from peft import LoraConfig, get_peft_model
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
@@ -114,19 +112,14 @@ def run(way: str, name: str, work: dict[str, Any]) -> dict[str, float]:
         "cpu_seconds": time.process_time() - cpu,
         "tokens": sum(map(len, completions)),
         "prompt_tokens": sum(len(row.prompt) for row in rows) / len(rows),
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak_memory(),
     }
 
 
 def in_process(way: str, name: str, work: dict[str, Any], limit: float) -> dict[str, float] | None:
-    """The figures of a run in a process of its own; None where it took longer than `limit` seconds."""
-    command = [sys.executable, str(Path(__file__)), "--model", name, "--one", way, "--work", json.dumps(work)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=True)
-    except subprocess.TimeoutExpired:
-        return None
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    """The figures of a run in a process of its own; None where memory or `limit` seconds do not suffice."""
+    arguments = ("--model", name, "--one", way, "--work", json.dumps(work))
+    return run_apart(__file__, *arguments, offline=False, limit=limit)
 
 
 def line(what: str, figures: dict[str, float] | None) -> str:

@@ -16,16 +16,14 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bench_dpo import product_peak
+from apart import largest_shares, peak_memory, product_peak, run_apart
 
 from fairlead.files import read_jsonl, write_json
 
@@ -128,13 +126,12 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     trainer.train()
     if on_gpu:
         torch.cuda.synchronize()
-    ended = time.perf_counter()
-    peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    ended, peak_gib = time.perf_counter(), peak_memory()
     logs = [row for row in trainer.state.log_history if "loss" in row]
     return {
         "seconds": ended - started,
         "training": ended - ready,
-        "peak_gib": peak / 2**30,
+        "peak_gib": peak_gib,
         "losses": [row["loss"] for row in logs],
         "accuracy": statistics.fmean(row["mean_token_accuracy"] for row in logs),
         "tokens": counts_of(trainer),
@@ -172,9 +169,7 @@ def profile_of(trainer: Any) -> dict[str, float]:
         for start in range(0, len(rows), BATCH):
             batch = trainer._prepare_inputs(trainer.data_collator(rows[start : start + BATCH]))
             trainer.training_step(trainer.model, batch, (batch["labels"] != -100).sum())
-    times = {event.key: event.self_device_time_total or event.self_cpu_time_total for event in profiled.key_averages()}
-    total = sum(times.values())
-    return {name: times[name] / total for name in sorted(times, key=lambda name: -times[name])[:16]}
+    return largest_shares(profiled, 16)
 
 
 # The table
@@ -183,15 +178,9 @@ def profile_of(trainer: Any) -> dict[str, float]:
 def run(**spec: Any) -> dict[str, Any]:
     """One measurement in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, __file__, "--one", json.dumps({**spec, "folder": folder})],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
-        )
-    if done.returncode:
-        sys.exit(f"{spec} failed:\n{done.stderr[-3000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        result = run_apart(__file__, "--one", json.dumps({**spec, "folder": folder}))
+    if result is None:
+        sys.exit(f"{spec} failed: memory does not suffice")
     print(
         f"  {spec['contender']:34} {result['seconds']:7.1f} s ({result['training']:.1f} s in steps)  "
         f"{result['peak_gib']:5.2f} GiB  loss {result['losses'][0]:.4f} … {result['losses'][-1]:.4f}"

@@ -48,26 +48,40 @@ def llama(seed: int = 0, **changes: Any) -> PreTrainedModel:
 def trainer_of(
     kind: Any, tiny_model: Path, out: Path, *, model: Any = None, rows: Any = None, extra: Any = None, **config: Any
 ) -> Any:
-    """A trainer of either kind, in float32 on the CPU, not yet begun."""
-    args = DPOConfig(
+    """A DPO trainer of either kind, in float32 on the CPU, not yet begun."""
+    settings = {"per_device_train_batch_size": 4, "max_length": 64, **config}
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    return plain_trainer(kind, DPOConfig, out, tokenizer, ROWS if rows is None else rows, model, extra, settings)
+
+
+def plain_trainer(
+    kind: Any,
+    config: Any,
+    out: Path,
+    tokenizer: Any,
+    rows: Any,
+    model: Any,
+    extra: Any,
+    settings: dict[str, Any],
+) -> Any:
+    """One of TRL's trainers, or ours in its place, in float32 on the CPU, that saves and reports nothing."""
+    args = config(
         output_dir=str(out),
         **{
             "use_cpu": True,
             "bf16": False,
             "report_to": "none",
-            "per_device_train_batch_size": 4,
             "gradient_checkpointing": False,
             "learning_rate": 1e-3,
             "logging_steps": 1,
             "save_strategy": "no",
-            "max_length": 64,
-            **config,
+            **settings,
         },
     )
     return kind(
         model=llama() if model is None else model,
         args=args,
-        train_dataset=Dataset.from_list(ROWS if rows is None else rows),
-        processing_class=AutoTokenizer.from_pretrained(tiny_model),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
         **(extra or {}),
     )

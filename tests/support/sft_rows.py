@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import SFTConfig
 
-from tests.support.preference_rows import llama
+from tests.support.preference_rows import plain_trainer
 
 INSTRUCTION = "the service of the database is full and db: severity: "  # more tokens than prompts must have in common
 ROWS = [
@@ -44,26 +43,5 @@ def sft_trainer_of(
     """A trainer of either kind, in float32 on the CPU, not yet begun."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.chat_template = TEMPLATE
-    args = SFTConfig(
-        output_dir=str(out),
-        **{
-            "use_cpu": True,
-            "bf16": False,
-            "report_to": "none",
-            "per_device_train_batch_size": 6,
-            "per_device_eval_batch_size": 4,
-            "gradient_checkpointing": False,
-            "learning_rate": 1e-3,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "max_length": 96,
-            **config,
-        },
-    )
-    return kind(
-        model=llama() if model is None else model,
-        args=args,
-        train_dataset=Dataset.from_list(ROWS if rows is None else rows),
-        processing_class=tokenizer,
-        **(extra or {}),
-    )
+    settings = {"per_device_train_batch_size": 6, "per_device_eval_batch_size": 4, "max_length": 96, **config}
+    return plain_trainer(kind, SFTConfig, out, tokenizer, ROWS if rows is None else rows, model, extra, settings)

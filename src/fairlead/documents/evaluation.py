@@ -134,11 +134,10 @@ class MetricRow(Document):
         return self.difference.metric
 
 
-class HumanFigures(Document):
-    """What people say of two models, and the judge's win rate corrected by it.
+class PeopleFigures(Document):
+    """What people say of two models, beside the judge.
 
     Attributes:
-        anchored: the judge's win rate corrected by the labels.
         people: the win rate by the labels alone.
         judge: the win rate by the judge over the same comparisons; one without a verdict counts half.
         labels: comparisons that people labelled.
@@ -148,7 +147,6 @@ class HumanFigures(Document):
         kappa_people: Cohen's κ of every two reviewers, by "NAME and NAME".
     """
 
-    anchored: Interval
     people: Interval
     judge: Interval
     labels: int
@@ -157,6 +155,16 @@ class HumanFigures(Document):
     correlation: float | None
     kappa_judge: Interval
     kappa_people: dict[str, Interval]
+
+
+class HumanFigures(PeopleFigures):
+    """The same with the judge's win rate corrected by the labels.
+
+    Attributes:
+        anchored: that win rate.
+    """
+
+    anchored: Interval
 
 
 class PairResult(Document):

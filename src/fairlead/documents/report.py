@@ -18,6 +18,7 @@ from fairlead.documents.evaluation import (
     MetricDifference,
     MetricRow,
     PairResult,
+    PeopleFigures,
     Plan,
 )
 from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, Status
@@ -98,25 +99,17 @@ class TableRow(DifferenceFigures):
         )
 
 
-class HumanPairFigures(Document):
+class HumanPairFigures(PeopleFigures):
     """`HumanFigures`, published: the win rate is the judge's, corrected by the labels."""
 
     win_rate: float | None
     low: float | None
     high: float | None
-    people: Interval
-    judge: Interval
-    labels: int
-    reviewers: int
-    weight: float | None
-    correlation: float | None
-    kappa_judge: Interval
-    kappa_people: dict[str, Interval]
 
     @classmethod
     def of(cls, figures: HumanFigures) -> HumanPairFigures:
         rate = figures.anchored
-        others = {name: getattr(figures, name) for name in HumanFigures.model_fields if name != "anchored"}
+        others = {name: getattr(figures, name) for name in PeopleFigures.model_fields}
         return cls(win_rate=rate.value, low=rate.low, high=rate.high, **others)
 
 

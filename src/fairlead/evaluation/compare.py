@@ -13,8 +13,8 @@ from fairlead.config.stage_settings import EvalSettings
 from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan
 from fairlead.documents.pairs import ReplyUsage
 from fairlead.evaluation.caveats import answer_figures, caveats_of, unknown_training
-from fairlead.evaluation.human.anchoring import human_figures
-from fairlead.evaluation.human.labels import Label, by_place, read_labels
+from fairlead.evaluation.human.anchoring import figures_of_people
+from fairlead.evaluation.human.labels import Label, read_labels
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
 from fairlead.files import write_jsonl
@@ -186,14 +186,11 @@ def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Contex
 def _with_labels(
     result: PairResult, labels: Sequence[Label], verdicts: Sequence[Verdict], eval_set: _EvalSet
 ) -> PairResult:
-    """The result with what people say of the same answers, where they labelled any of them."""
+    """The result with what people say of the same answers."""
     of_pair = zip(*(eval_set.texts[model] for model in (result.pair.candidate, result.pair.reference)), strict=True)
     comparisons = [Comparison(p, a, b) for p, (a, b) in zip(eval_set.prompts, of_pair, strict=True)]
-    labelled = by_place(labels, comparisons)
-    if not labelled:
-        return result
-    same = [comparison.first == comparison.second for comparison in comparisons]
-    return result.model_copy(update={"human": human_figures(verdicts, labelled, same, eval_set.clusters)})
+    human = figures_of_people(comparisons, verdicts, labels, eval_set.clusters)
+    return result.model_copy(update={"human": human})
 
 
 def _scoring(section: EvalSection, judge: Judge) -> Iterator[tuple[str, Judge]]:

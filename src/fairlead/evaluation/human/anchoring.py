@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fairlead.documents.evaluation import HumanFigures
-from fairlead.evaluation.human.labels import Label
-from fairlead.records import Interval, Verdict
+from fairlead.evaluation.human.labels import Label, by_place
+from fairlead.records import Comparison, Interval, Verdict
 from fairlead.statistics.anchored import (
     FEWEST_LABELS,
     anchored_mean,
@@ -72,6 +72,21 @@ def human_figures(
         correlation=result.correlation,
         **known,
     )
+
+
+def figures_of_people(
+    comparisons: Sequence[Comparison], verdicts: Sequence[Verdict], labels: Sequence[Label], clusters: Sequence[str]
+) -> HumanFigures | None:
+    """`human_figures` of two models' answers; None where nobody labelled any of them.
+
+    Args:
+        verdicts: the judge's, one a comparison.
+        labels: of any comparisons, in any order.
+        clusters: by comparison.
+    """
+    labelled = by_place(labels, comparisons)
+    same = [comparison.first == comparison.second for comparison in comparisons]
+    return human_figures(verdicts, labelled, same, clusters) if labelled else None
 
 
 def _judged(verdict: Verdict) -> float:

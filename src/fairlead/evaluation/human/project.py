@@ -8,8 +8,7 @@ from pathlib import Path
 
 from fairlead.documents.evaluation import HumanFigures
 from fairlead.errors import ConfigError
-from fairlead.evaluation.human.anchoring import human_figures, plan_of_labels
-from fairlead.evaluation.human.labels import by_place
+from fairlead.evaluation.human.anchoring import figures_of_people, plan_of_labels
 from fairlead.evaluation.human.review import Review
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.project import Project
@@ -38,9 +37,7 @@ class LabelledPair:
 
     def figures(self) -> HumanFigures | None:
         """What people say so far; None without a label of these answers."""
-        labelled = by_place(self.review.labels, self.comparisons)
-        same = [comparison.first == comparison.second for comparison in self.comparisons]
-        return human_figures(self.verdicts, labelled, same, self.clusters) if labelled else None
+        return figures_of_people(self.comparisons, self.verdicts, self.review.labels, self.clusters)
 
     @property
     def plan(self) -> str:

@@ -88,8 +88,10 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
     row = sizes.prompt_tokens + sizes.answer_tokens
     models = 2 if config.sft is None else 3
 
-    def generated(answers: float, batch_size: int) -> float:
-        return _generation(answers, sizes.answer_tokens, batch_size, parameters, speed)
+    def generated(answers: float, batch_size: int, prompts: float | None = None) -> float:
+        reading = (answers if prompts is None else prompts) * sizes.prompt_tokens
+        prefill = reading * parameters * _FLOPS_PER_WEIGHT["forward"] / (speed.flops * _TRAINING_SHARE)
+        return prefill + _generation(answers, sizes.answer_tokens, batch_size, parameters, speed)
 
     match stage:
         case "decide" if config.decide.waive is None:
@@ -98,7 +100,7 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
             rows = sizes.sft * config.sft.epochs
             return _training(rows * row, rows / config.sft.batch_size, parameters, speed)
         case "sample":
-            return generated(sizes.prompts * sizes.completions, config.sample.batch_size)
+            return generated(sizes.prompts * sizes.completions, config.sample.batch_size, prompts=sizes.prompts)
         case "dpo" if isinstance(config.dpo, DpoSection):
             rows = sizes.pairs * config.dpo.epochs
             reference = sizes.pairs * 2 * row * _FLOPS_PER_WEIGHT["forward"] * parameters / speed.flops

@@ -103,8 +103,16 @@ def _sizes(project: Project) -> Sizes:
         prompts=len(prompts),
         pairs=len(prompts) or len(pairs),
         eval=len(evals),
-        dev=min(config.dev_prompts, training // _LARGEST_DEV_SHARE),
+        dev=_dev_prompts(project, training),
         prompt_tokens=fmean([len(prompt.text) for prompt in evals] or [0]) / CHARS_PER_TOKEN,
         answer_tokens=min(most, fmean(map(len, answers)) / CHARS_PER_TOKEN) if answers else most,
         completions=completions_per_prompt(config),
     )
+
+
+def _dev_prompts(project: Project, training: int) -> int:
+    """How many prompts the decision is measured on: those of a file, or some of the training's."""
+    config = project.config
+    if config.data.dev:
+        return len(read_prompts(resolve(project.folder, config.data.dev)))
+    return min(config.dev_prompts, training // _LARGEST_DEV_SHARE)

@@ -11,8 +11,11 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
@@ -159,7 +162,7 @@ def load_base(section: ModelSection, folder: Path, source: str | None = None) ->
     if section.quantization == "4bit":
         kwargs["quantization_config"] = _four_bit(on)
         kwargs["device_map"] = {"": on}
-    model = _from_pretrained(AutoModelForCausalLM, name, section, **kwargs)
+    model = _from_pretrained(_class_for(name, section), name, section, **kwargs)
     if getattr(model, "_hf_peft_config_loaded", False):  # transformers loads an adapter's base with it
         raise adapter_as_base(name, name, model.config._name_or_path or None)
     if section.quantization is None:
@@ -219,14 +222,31 @@ def empty_base(section: ModelSection, folder: Path, source: Path | None = None) 
     """The base model, or full weights in a folder, without its weights: modules and shapes alone."""
     config = load_config(section, folder, source)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=section.trust_remote_code)
+        model: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=section.trust_remote_code)
     return model
+
+
+def auto_class(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a model for text: one that takes images too is used with text alone."""
+    takes_images = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    own_code = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if takes_images and not own_code and type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForImageTextToText
+    return AutoModelForCausalLM
+
+
+def _class_for(name: str, section: ModelSection) -> Any:
+    try:
+        return auto_class(_from_pretrained(AutoConfig, name, section))
+    except ModelError:  # an adapter has no config of its own; what else is wrong, loading says
+        return AutoModelForCausalLM
 
 
 def unmatched_tensors(section: ModelSection, source: Path) -> tuple[list[str], list[str]]:
     """The tensors that the files of a model lack, and those that they hold besides; loads them all."""
+    name = str(source)
     model, report = _from_pretrained(
-        AutoModelForCausalLM, str(source), section, use_safetensors=True, output_loading_info=True
+        _class_for(name, section), name, section, use_safetensors=True, output_loading_info=True
     )
     del model
     return sorted(report["missing_keys"]), sorted(report["unexpected_keys"])

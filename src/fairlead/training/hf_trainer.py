@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,8 +104,21 @@ def lora_config(section: LoraSection, model: PreTrainedModel, name: str) -> Lora
         lora_alpha=section.alpha,
         lora_dropout=section.dropout,
         target_modules=section.targets,
+        exclude_modules=_beside_text(model),
         task_type="CAUSAL_LM",
     )
+
+
+def _beside_text(model: PreTrainedModel) -> str | None:
+    """A pattern of the modules beside the text decoder, which see or hear and are not trained; None if there are none.
+
+    Their projections often have the same names as the decoder's.
+    """
+    if model.config.get_text_config() is model.config:
+        return None
+    parts = {id(module): re.escape(path) for path, module in model.named_modules()}
+    decoder, head = parts[id(model.get_decoder())], parts[id(model.get_output_embeddings())]
+    return rf"(?!{decoder}\.|{head}$).*"
 
 
 def train(trainer: Trainer, context: Context[Any], what: str, recorder: RunRecorder | None = None) -> None:

@@ -31,7 +31,6 @@ def mamba() -> Any:
 @pytest.mark.parametrize(
     ("model", "settings", "reason"),
     [
-        (mamba, {}, "does not use transformers' attention interface"),
         (
             llama,
             {"rows": TEXTS, "packing": True, "packing_strategy": "wrapped", "max_length": 32},
@@ -44,7 +43,7 @@ def mamba() -> Any:
             "tokens of its own",
         ),
     ],
-    ids=["mamba", "packing", "padding_free", "prompt tuning"],
+    ids=["packing", "padding_free", "prompt tuning"],
 )
 def test_what_is_left_to_trl_trains_as_trls_and_says_why_once(
     tiny_model: Path, tmp_path: Path, caplog: Any, model: Any, settings: dict[str, Any], reason: str
@@ -53,6 +52,11 @@ def test_what_is_left_to_trl_trains_as_trls_and_says_why_once(
         ours, _ = a_step_of_both(tiny_model, tmp_path, model, 10, **settings)
     assert reason in ours.packed.reason
     assert sum("TRL's own forward" in record.message for record in caplog.records) == 1
+
+
+def test_a_recurrent_model_trains_row_by_row_as_trl_trains_it(tiny_model: Path, tmp_path: Path) -> None:
+    ours, _ = a_step_of_both(tiny_model, tmp_path, mamba, 10)
+    assert (ours.packed.way, ours.packed.reason) == ("rows", None)
 
 
 def test_neftune_is_left_to_trl(tiny_model: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fairlead.training.shared_prefix.layout import Layout, UnsupportedBatchError, UnsupportedError
+from fairlead.training.shared_prefix.layout import Layout, LongRowError, UnsupportedError
 from fairlead.training.trl_compat import eager_attention
 
 PREFIX = "shared_prefix:"
@@ -104,7 +104,7 @@ def _shared_prefix_attention(
         raise UnsupportedError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
         raise UnsupportedError(f"{type(module).__name__} is not causal")
-    _require_window_known(module, layout, sliding_window)
+    _require_whole_rows_seen(module, layout, sliding_window)
     layout.calls.append(1)
     if query.device.type == "cuda" and not dropout and query.shape[-1] >= 16:
         return _flex(module, query, key, value, layout, scaling, sliding_window, softcap, s_aux)
@@ -125,23 +125,23 @@ def _shared_prefix_attention(
     return torch.cat(outputs, dim=1)
 
 
-def _require_window_known(module: nn.Module, layout: Layout, sliding_window: int | None) -> None:
-    """Demands that no window which only the model's own mask has, as PhiMoE's, would cut a row.
+def _require_whole_rows_seen(module: nn.Module, layout: Layout, sliding_window: int | None) -> None:
+    """Demands that no mask which attention is not told of would cut a row: a window (PhiMoE), or chunks (Llama 4).
 
     Raises:
-        UnsupportedBatchError: if a row is longer than it.
+        LongRowError: if a row is longer than the window or the chunk.
     """
     config = getattr(module, "config", None)
-    if config is None or sliding_window is not None or getattr(config, "layer_types", None):
-        return
-    window = getattr(config, "sliding_window", None)
-    if window is not None and _longest(layout) > window:
-        raise UnsupportedBatchError(f"a row is longer than the window of {window} tokens in the mask")
-
-
-def _longest(layout: Layout) -> int:
-    """Tokens of the longest row."""
-    return max(sum(layout.pieces[number] for number in segment.path) for segment in layout.segments)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]  # without kinds a window is every layer's
+    number = getattr(module, "layer_idx", None)
+    if isinstance(number, int) and number < len(kinds):
+        kinds = [kinds[number]]
+    sights = {"chunked_attention": getattr(config, "attention_chunk_size", None)}
+    if sliding_window is None:
+        sights["sliding_attention"] = getattr(config, "sliding_window", None)
+    known = [sight for kind in kinds if (sight := sights.get(kind)) is not None]
+    if known and layout.longest() > min(known):
+        raise LongRowError(f"a row is longer than the {min(known)} tokens that {type(module).__name__} looks back")
 
 
 def _mask(layout: Layout, queries: int, keys: int, window: int | None, explicit: bool, like: Tensor) -> Tensor | None:
@@ -206,7 +206,7 @@ def _flex(
     """The whole row in one FlexAttention call; blocks that nothing attends to are skipped."""
     from transformers.integrations.flex_attention import flex_attention_forward
 
-    window = None if window is None or window >= _longest(layout) else window
+    window = None if window is None or window >= layout.longest() else window
     name = ("block", window, query.device)
     if name not in layout.masks:
         layout.masks[name] = block_mask(layout, window, query.device)

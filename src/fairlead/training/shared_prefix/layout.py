@@ -53,6 +53,10 @@ class UnsupportedBatchError(UnsupportedError):
     """The same, for this batch alone."""
 
 
+class LongRowError(UnsupportedBatchError):
+    """The same, for the packed row of this batch alone: a row is longer than a layer looks back."""
+
+
 @dataclass(frozen=True)
 class Segment:
     """Successive tokens of the packed row whose attention is computed in one call.
@@ -67,8 +71,29 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
-    """Where each token of a padded batch [B, T] is in the packed row of N tokens.
+class ScoredTokens:
+    """The scored tokens of a padded batch [B, T], each distinct one once.
+
+    Attributes:
+        sources: [M], index of the hidden state that predicts each distinct scored token.
+        targets: [M], the scored tokens.
+        scored: [B, T - 1], true where a label is scored; shifted, so column t belongs to token t + 1.
+        scatter_index: index into the M scored tokens of each true entry of `scored`, row by row.
+    """
+
+    sources: Tensor
+    targets: Tensor
+    scored: Tensor
+    scatter_index: Tensor
+
+    def scatter(self, values: Tensor) -> Tensor:
+        """[M] values of scored tokens to the padded batch's [B, T - 1]; 0 where nothing is scored."""
+        return values.new_zeros(self.scored.shape).masked_scatter(self.scored, values[self.scatter_index])
+
+
+@dataclass(frozen=True, eq=False)
+class Layout(ScoredTokens):
+    """Where each token of a padded batch [B, T] is in the packed row of N tokens; `sources` are places in that row.
 
     Attributes:
         input_ids, position_ids: [1, N].
@@ -76,10 +101,6 @@ class Layout:
         ends: [N], one past the last token that attends to each; a token attends to the earlier ones that end after it.
         pieces: lengths of the pieces into which the row is cut wherever a segment begins or a branch leaves another.
         segments: in the order of the row.
-        sources: [M], index into the row of the hidden state that predicts each distinct scored token.
-        targets: [M], the scored tokens.
-        scored: [B, T - 1], true where a label is scored; shifted, so column t belongs to token t + 1.
-        scatter_index: index into the M scored tokens of each true entry of `scored`, row by row.
         calls: one entry per attention layer that has used this layout.
         masks: attention masks, built once and used by every layer.
     """
@@ -90,16 +111,12 @@ class Layout:
     ends: Tensor
     pieces: tuple[int, ...]
     segments: tuple[Segment, ...]
-    sources: Tensor
-    targets: Tensor
-    scored: Tensor
-    scatter_index: Tensor
     calls: list[int] = field(default_factory=list)
     masks: dict[Any, Any] = field(default_factory=dict)
 
-    def scatter(self, values: Tensor) -> Tensor:
-        """[M] values of scored tokens to the padded batch's [B, T - 1]; 0 where nothing is scored."""
-        return values.new_zeros(self.scored.shape).masked_scatter(self.scored, values[self.scatter_index])
+    def longest(self) -> int:
+        """Tokens of the longest row, its last one not counted where it is not computed."""
+        return max(sum(self.pieces[number] for number in segment.path) for segment in self.segments)
 
 
 def common_tokens(before: np.ndarray[Any, Any], row: np.ndarray[Any, Any], prompt: int) -> int:
@@ -168,16 +185,10 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
     Raises:
         UnsupportedBatchError: if a row is padded on the left, or nothing is scored.
     """
-    lengths = attention_mask.sum(dim=1)
-    columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    if not torch.equal(attention_mask.bool(), columns < lengths[:, None]):
-        raise UnsupportedBatchError("rows are not padded on the right")
+    lengths = require_scored_right_padded(attention_mask, labels)
     is_scored = labels.cpu().numpy() != IGNORED
-    scored = labels[:, 1:] != IGNORED  # a row's very first token is predicted by nothing
-    if not is_scored[:, 1:].any():
-        raise UnsupportedBatchError("the batch has no token to score")
     rows: dict[tuple[int, ...], list[int]] = {}
-    for number, (ids, length) in enumerate(zip(input_ids.tolist(), lengths.tolist(), strict=True)):
+    for number, (ids, length) in enumerate(zip(input_ids.tolist(), lengths, strict=True)):
         rows.setdefault(tuple(ids[: length if keep_last else max(length - 1, 0)]), []).append(number)
     packed, before = _Row(), np.empty(0, dtype=np.int64)
     sources: dict[int, np.ndarray[Any, Any]] = {}
@@ -189,22 +200,53 @@ def build_layout(input_ids: Tensor, attention_mask: Tensor, labels: Tensor, *, k
         multiplicity[packed.path] += len(members)
         for number in members:
             sources[number] = packed.path[np.flatnonzero(is_scored[number, 1:])]
-    predicted = np.stack(
-        [np.concatenate([sources[row] for row in range(len(is_scored))]), labels[:, 1:][scored].cpu().numpy()]
-    )
-    distinct, scatter_index = np.unique(predicted, axis=1, return_inverse=True)
     pieces, segments = packed.segments()
 
     def tensor(values: Any) -> Tensor:
         return torch.as_tensor(values, dtype=torch.long).to(labels.device)
 
     return Layout(
+        **vars(distinct_scored(np.concatenate([sources[row] for row in range(len(is_scored))]), labels)),
         input_ids=tensor(packed.ids)[None],
         position_ids=tensor(packed.positions)[None],
         multiplicity=tensor(multiplicity[: len(packed.ids)])[None],
         ends=tensor(packed.ends()),
         pieces=pieces,
         segments=segments,
+    )
+
+
+def require_scored_right_padded(attention_mask: Tensor, labels: Tensor) -> list[int]:
+    """The length of each row of a padded batch.
+
+    Raises:
+        UnsupportedBatchError: if a row is padded on the left, or nothing is scored.
+    """
+    lengths = attention_mask.sum(dim=1)
+    columns = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    if not torch.equal(attention_mask.bool(), columns < lengths[:, None]):
+        raise UnsupportedBatchError("rows are not padded on the right")
+    if not (labels[:, 1:] != IGNORED).any():  # a row's very first token is predicted by nothing
+        raise UnsupportedBatchError("the batch has no token to score")
+    result: list[int] = lengths.tolist()
+    return result
+
+
+def distinct_scored(sources: np.ndarray[Any, Any], labels: Tensor) -> ScoredTokens:
+    """The scored tokens of a batch, each distinct one once.
+
+    Args:
+        sources: index of the hidden state that predicts each scored token, row by row.
+        labels: [B, T].
+    """
+    scored = labels[:, 1:] != IGNORED
+    predicted = np.stack([sources, labels[:, 1:][scored].cpu().numpy()])
+    distinct, scatter_index = np.unique(predicted, axis=1, return_inverse=True)
+
+    def tensor(values: Any) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.long).to(labels.device)
+
+    return ScoredTokens(
         sources=tensor(distinct[0]),
         targets=tensor(distinct[1]),
         scored=scored,
@@ -217,7 +259,7 @@ def packed_backbone(backbone: nn.Module, layout: Layout, layers: int, **kwargs: 
 
     Args:
         backbone: a transformers decoder whose attention implementation `attention.register` has made.
-        layers: how many attention layers it has; each must have used the layout.
+        layers: how many attention layers it has; each must have used the layout, once or the same number of times.
         kwargs: further arguments of its forward.
 
     Returns:
@@ -237,8 +279,9 @@ def packed_backbone(backbone: nn.Module, layout: Layout, layers: int, **kwargs: 
         shared_prefix=layout,
         **kwargs,
     )
-    if len(layout.calls) - used != layers:
+    calls = len(layout.calls) - used
+    if not calls or calls % layers:
         raise UnsupportedError(
-            f"{len(layout.calls) - used} of {layers} layers use transformers' attention interface and pass arguments on"
+            f"{calls} of {layers} layers use transformers' attention interface and pass arguments on"
         )
     return output

@@ -11,7 +11,7 @@ REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sft bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sft bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human architectures clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -113,6 +113,10 @@ bench-frontier: $(READY) $(filter smollm2,$(MODEL))
 
 bench-human: $(READY)
 	$(BIN)/python benchmarks/bench_human.py
+
+# How each decoder family of transformers is trained and decoded; FAMILIES="qwen3_5 lfm2" measures only those.
+architectures: $(READY)
+	$(BIN)/python benchmarks/architectures.py $(FAMILIES)
 
 # The stamp is written last, so that a set-up that was cut off is done again.
 $(READY): pyproject.toml constraints.txt

@@ -11,6 +11,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
     MambaConfig,
@@ -216,6 +218,8 @@ def test_models_whose_state_cannot_be_cut_by_rows_are_known(tiny_model):
     assert supports_continuous_batching(MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=4)))
     assert not supports_continuous_batching(short_convolutions())
     assert "recurrent" in str(why_unsupported(mamba()))
+    local = GPTNeoConfig(num_layers=2, attention_types=[[["global", "local"], 1]], hidden_size=16, num_heads=2)
+    assert "windows of its local layers" in str(why_unsupported(GPTNeoForCausalLM(local)))
 
 
 def mamba() -> MambaForCausalLM:

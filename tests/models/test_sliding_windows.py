@@ -27,6 +27,9 @@ MODELS: dict[str, Callable[[], hf.PreTrainedConfig]] = {
     "gemma3": lambda: hf.Gemma3TextConfig(**MIXED, query_pre_attn_scalar=8),
     "gpt_oss": lambda: hf.GptOssConfig(**MIXED, num_local_experts=2, num_experts_per_tok=1),
     "cohere2": lambda: hf.Cohere2Config(**MIXED),
+    "gemma4": lambda: hf.Gemma4TextConfig(
+        **MIXED, global_head_dim=16, hidden_size_per_layer_input=8, vocab_size_per_layer_input=97
+    ),
     "olmo3": lambda: hf.Olmo3Config(**MIXED),
     "llama4": lambda: hf.Llama4TextConfig(**CHUNKS, layer_types=["chunked_attention", "full_attention"]),
 }

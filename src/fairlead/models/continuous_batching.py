@@ -26,6 +26,7 @@ from fairlead.models import hardware
 from fairlead.models.decoding.forward import Forward, decoding_forward
 from fairlead.models.decoding.prefill import Prefill, Prompt, common_beginning
 from fairlead.models.decoding.slots import Slots, States
+from fairlead.models.loading import layer_configs
 from fairlead.models.token_sampling import TokenChooser
 from fairlead.records import Sampling
 
@@ -78,6 +79,8 @@ def why_unsupported(model: Any) -> str | None:
         return "its forward takes no positions"
     if getattr(base.config.get_text_config(), "num_kv_shared_layers", 0):
         return "some of its layers share a key-value cache"
+    if "local" in (getattr(base.config, "attention_layers", None) or ()):  # GPT-Neo
+        return "the windows of its local layers count the places of its cache"
     known = (DynamicLayer, DynamicSlidingWindowLayer)
     if any(type(layer) not in known for layer in DynamicCache(config=base.config).layers):
         return "some of its layers keep another state than keys and values"
@@ -143,9 +146,12 @@ def _rows_in_memory(model: Any, requests: Sequence[DecodeRequest], on: torch.dev
 
 def _bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     """Keys and values of one token in all layers."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * dtype.itemsize)
+    values = 0
+    for layer in layer_configs(config):
+        heads = getattr(layer, "num_key_value_heads", None) or layer.num_attention_heads
+        size = getattr(layer, "head_dim", None) or layer.hidden_size // layer.num_attention_heads
+        values += 2 * heads * size
+    return int(values * dtype.itemsize)
 
 
 class _Decoding:

@@ -226,6 +226,13 @@ def empty_base(section: ModelSection, folder: Path, source: Path | None = None) 
     return model
 
 
+def layer_configs(config: PretrainedConfig) -> list[PretrainedConfig]:
+    """The config of each layer of a text decoder; in some families (Gemma 4) sizes differ from layer to layer."""
+    if getattr(config, "is_heterogeneous", False):
+        return [config.per_layer_config[number] for number in range(config.num_hidden_layers)]
+    return [config] * config.num_hidden_layers
+
+
 def auto_class(config: PretrainedConfig) -> Any:
     """The class of transformers that loads a model for text: one that takes images too is used with text alone."""
     takes_images = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING

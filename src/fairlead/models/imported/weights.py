@@ -8,7 +8,7 @@ from typing import Any
 from fairlead.config.model import ModelSection
 from fairlead.errors import ModelError, some
 from fairlead.models.imported.source import ModelFiles
-from fairlead.models.loading import load_config, unmatched_tensors
+from fairlead.models.loading import layer_configs, load_config, unmatched_tensors
 
 _COMPARED = (
     *("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
@@ -49,4 +49,7 @@ def check_weights(files: ModelFiles, section: ModelSection, folder: Path) -> Non
 
 
 def _value(config: Any, name: str) -> object:
-    return getattr(config.get_text_config(), name, None)
+    text = config.get_text_config()
+    if not getattr(text, "is_heterogeneous", False):
+        return getattr(text, name, None)
+    return [getattr(layer, name, None) for layer in layer_configs(text)]

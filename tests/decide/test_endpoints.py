@@ -12,9 +12,8 @@ import pytest
 
 from fairlead.config.decide import EmbeddingSettings
 from fairlead.cost.judge_cost import estimate
-from fairlead.decide.candidates import Instruction
+from fairlead.decide.candidates import Instruction, split_dev
 from fairlead.decide.instruction_optimizer import Failure, read_instruction, request
-from fairlead.decide.stage import split_dev
 from fairlead.errors import JudgeError, ModelError
 from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.models.embeddings import Encoder
@@ -108,6 +107,47 @@ def test_an_endpoint_that_gives_no_answers_stops_the_decision_in_one_line(tmp_pa
             metrics=[FORMAT, COLOR],
         )
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "what", "remedy"),
+    [
+        (None, "does not answer: ", "check base_url, the server and the network"),
+        (401, "authentication failed (401: told so)", "check the key in SOME_KEY"),
+        (402, "payment required (402: told so)", "top up the account"),
+        (404, "no such model or address (404: told so)", "check model and base_url"),
+        (500, "does not answer: 500: told so", "check base_url, the server and the network"),
+    ],
+)
+@pytest.mark.parametrize("role", ["model", "optimizer"])
+def test_an_endpoint_that_is_down_or_refuses_is_one_line_with_what_to_do(
+    tmp_path: Path, reader: Path, role: str, status: int | None, what: str, remedy: str
+) -> None:
+    with JudgeServer(override=lambda _body, _headers: (status or 0, {}, '{"error": {"message": "told so"}}')) as server:
+        model = endpoint(server) if status is not None else endpoint(server) | {"base_url": "http://127.0.0.1:1/v1"}
+        asked = {"models": [model]} if role == "model" else {"instruction_optimizer": {"model": model, "per_round": 3}}
+        with pytest.raises(JudgeError) as raised:
+            decide(tmp_path, triage(tmp_path, 12), model=reader, section=section(**asked), metrics=[FORMAT, COLOR])
+    message = str(raised.value)
+    assert message.startswith(f"{model['base_url']} (model big): {what}")
+    assert remedy in message
+    assert "\n" not in message
+
+
+def test_an_optimizer_of_which_a_reply_is_missing_stops_the_decision(tmp_path: Path, reader: Path) -> None:
+    """Else other candidates would be tried than the config says, and the decision would be kept as it is."""
+
+    def too_long(body: Any, headers: Any) -> tuple[int, dict[str, str], str]:
+        return 413, {}, '{"error": {"message": "told so"}}'
+
+    with JudgeServer(override=too_long) as server:
+        chosen = section(instruction_optimizer={"model": endpoint(server, name="writer"), "per_round": 2})
+        with pytest.raises(JudgeError) as raised:
+            decide(tmp_path, triage(tmp_path, 12), model=reader, section=chosen, metrics=[FORMAT, COLOR])
+    assert str(raised.value) == (
+        "decide.instruction_optimizer.model, writer: 2 of 2 requests got no reply, the last because 413: told so — "
+        "run the same command again: the replies received are kept"
+    )
 
 
 def test_an_instruction_optimizer_improves_on_prompts_that_no_candidate_is_scored_on(

@@ -133,10 +133,6 @@ def bias(writer: Any) -> None:
     writer.add_tensor("blk.0.attn_q.bias", np.ones(32, np.float32))
 
 
-def parts(writer: Any) -> None:
-    writer.add_uint16("split.count", 3)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -144,7 +140,6 @@ def parts(writer: Any) -> None:
         ({"architecture": "plamo3"}, "transformers does not read the architecture 'plamo3' from GGUF"),
         ({"more": scaled}, "rotary embeddings are scaled (rope.scaling.type yarn)"),
         ({"more": frequencies}, "rotary embeddings are scaled (rope_freqs.weight)"),
-        ({"more": parts}, "is one of 3 parts"),
         ({"pre": "viking"}, "splits texts by a rule that is not known here (viking)"),
         ({"more": bias}, "does not read all of it from GGUF: the file holds"),
     ],
@@ -158,6 +153,27 @@ def test_what_would_become_another_model_is_refused_by_name(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert [path.name for path in (cache_folder / "gguf").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_any_part_of_a_split_model_is_refused_with_the_command_that_merges_them(
+    tmp_path: Path, tiny_model: Path, empty_first: bool
+) -> None:
+    splitting = {"split_max_tensors": 8, "small_first_shard": empty_first}
+    write_gguf(tmp_path / "a model.gguf", tiny_model, splitting=splitting)
+    parts = sorted(tmp_path.glob("*.gguf"))
+    assert len(parts) == 3 + empty_first
+    first, whole = f"'{parts[0]}'", f"'{tmp_path / 'a model.gguf'}'"
+    for number, part in enumerate(parts, 1):
+        with pytest.raises(ModelError) as caught:
+            cache.preflight(part)
+        assert str(caught.value) == (
+            f"{part}: is part {number} of {len(parts)} of a split model — merge them, and name the whole file: "
+            f"llama-gguf-split --merge {first} {whole}"
+        )
+    renamed = parts[1].rename(tmp_path / "second.gguf")
+    with pytest.raises(ModelError, match=r"is part 2 .* --merge FIRST_PART WHOLE_FILE"):
+        cache.preflight(renamed)
 
 
 def cut(content: bytes) -> bytes:

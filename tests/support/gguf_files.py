@@ -34,11 +34,13 @@ def write_gguf(
     *,
     architecture: str = "llama",
     pre: str = "smollm",
+    splitting: dict[str, Any] | None = None,
     more: Callable[[Any], object] = lambda _: None,
 ) -> Path:
     """The Llama of a folder, float32, as a GGUF file.
 
     Args:
+        splitting: how the writer splits it into several files, if it is to.
         more: adds further fields or tensors to the writer.
     """
     gguf = pytest.importorskip("gguf")
@@ -46,7 +48,7 @@ def write_gguf(
 
     model, tokenizer = AutoModelForCausalLM.from_pretrained(model_folder), AutoTokenizer.from_pretrained(model_folder)
     config = model.config
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, **(splitting or {}))
     writer.add_name("tiny")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)

@@ -64,12 +64,10 @@ def show_preflight(preflight: Preflight, *, to: Console, everything: bool) -> No
 def forecast_lines(forecast: Forecast) -> Iterator[str]:
     """What is asked and paid, and how long it takes, a line each."""
     estimates = [(row.stage, judge) for row in forecast.judges for judge in row.judges]
-    if not estimates and not forecast.not_estimated:
+    if not estimates:
         yield "cost: none, no stage asks an endpoint"
     for stage, judge in estimates:
         yield f"cost of {stage}: {_judge_line(judge, forecast.currency)}"
-    for stage in forecast.not_estimated:
-        yield f"cost of {stage}: not known before it runs; max_calls and max_cost of its models bound it"
     if forecast.times:
         stages = ", ".join(f"{row.stage} {_duration(row.seconds)}" for row in forecast.times)
         yield f"time, roughly: {stages}; together {_duration(forecast.seconds)}"

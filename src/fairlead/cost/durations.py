@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead.config.decide import DecideSection
 from fairlead.config.project import Config
 from fairlead.config.training import DpoSection, SftSection
+from fairlead.cost.decision_cost import candidate_count
 
 _TRAINING_SHARE = 0.4  # of the speed of a large product that training reaches
 _FLOPS_PER_WEIGHT = {"forward": 2, "training": 6}  # of one token
@@ -95,7 +95,7 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
 
     match stage:
         case "decide" if config.decide.waive is None:
-            return generated(sizes.dev * _candidates(config.decide), config.answers.batch_size)
+            return generated(sizes.dev * candidate_count(config.decide), config.answers.batch_size)
         case "sft" if isinstance(config.sft, SftSection):
             rows = sizes.sft * config.sft.epochs
             return _training(rows * row, rows / config.sft.batch_size, parameters, speed)
@@ -110,13 +110,6 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
         case "probe" if config.probe is not None:
             return generated(min(config.probe.kl_prompts, sizes.eval), config.probe.batch_size)
     return 0.0
-
-
-def _candidates(section: DecideSection) -> int:
-    """How many ways to ask are measured, about."""
-    few_shot = len(section.few_shot.ks) * len(section.few_shot.selection) if section.few_shot else 0
-    retrieval = len(section.retrieval.ks) * len(section.retrieval.search) if section.retrieval else 0
-    return 1 + len(section.instructions) + few_shot + retrieval
 
 
 def _training(tokens: float, steps: float, parameters: int, speed: Speed) -> float:

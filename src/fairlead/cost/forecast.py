@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from fairlead.cost.decision_cost import dev_prompts
 from fairlead.cost.durations import Sizes, measure_speed, stage_seconds
 from fairlead.cost.judge_cost import CHARS_PER_TOKEN
-from fairlead.cost.planned_calls import StageEstimate, completions_per_prompt, estimate_stages
+from fairlead.cost.planned_calls import StageEstimate, completions_per_prompt, estimate_run
 from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
 from fairlead.pipeline.lock_file import LockFile
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import Stage, resolve
-
-_LARGEST_DEV_SHARE = 5  # one in so many training prompts is kept out for the decision, at most
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,14 @@ class Forecast:
     """What the stages that are still to run would ask, cost and take.
 
     Attributes:
-        judges: of every stage that asks a judge by requests.
+        judges: of every stage that asks judges or other models by requests.
         times: of every stage that takes more than a moment.
         currency: of the costs; None where the config names none.
-        not_estimated: stages whose calls cannot be told beforehand.
     """
 
     judges: tuple[StageEstimate, ...]
     times: tuple[StageTime, ...]
     currency: str | None
-    not_estimated: tuple[str, ...] = ()
 
     @property
     def answered(self) -> tuple[str, ...]:
@@ -59,11 +56,9 @@ def forecast(project: Project, stages: Sequence[Stage], parameters: int | None) 
         parameters: of the base model; None where they are not known, and nothing is said of its stages' times.
     """
     names = [stage.name for stage in stages]
-    judges = tuple(row for row in estimate_stages(project, None) if row.stage in names)
-    asks = any(model.kind != "local" for model in project.config.decide.models)
-    unknown = ("decide",) if "decide" in names and project.config.decide.waive is None and asks else ()
+    judges = tuple(row for row in estimate_run(project, names) if row.stage in names)
     times = _times(project, names, parameters, judges)
-    return Forecast(judges, times, project.config.currency, unknown)
+    return Forecast(judges, times, project.config.currency)
 
 
 def _times(
@@ -78,11 +73,11 @@ def _times(
     for name in stages:
         if name in entries:
             times.append(StageTime(name, entries[name].seconds, "last time"))
-        elif asked.get(name):
-            times.append(StageTime(name, asked[name], "the judge's replies"))
-        elif parameters is not None and speed is not None and sizes is not None:
+            continue
+        replies, seconds = asked.get(name, 0.0), 0.0
+        if parameters is not None and speed is not None and sizes is not None:
             seconds = stage_seconds(name, project.config, sizes, parameters, speed)
-            times.append(StageTime(name, seconds, "measured speed"))
+        times.append(StageTime(name, replies + seconds, "measured speed" if seconds else "the models' replies"))
     return tuple(row for row in times if row.seconds >= 1)
 
 
@@ -97,22 +92,13 @@ def _sizes(project: Project) -> Sizes:
         pairs = read_preferences(data.preferences, project.folder, split=source[0], format=source[1]).preferences
     most = config.answers.max_new_tokens
     answers = [example.answer for example in examples] or [pair.chosen for pair in pairs]
-    training = len(prompts or examples or pairs)
     return Sizes(
         sft=len(examples),
         prompts=len(prompts),
         pairs=len(prompts) or len(pairs),
         eval=len(evals),
-        dev=_dev_prompts(project, training),
+        dev=len(dev_prompts(project)),
         prompt_tokens=fmean([len(prompt.text) for prompt in evals] or [0]) / CHARS_PER_TOKEN,
         answer_tokens=min(most, fmean(map(len, answers)) / CHARS_PER_TOKEN) if answers else most,
         completions=completions_per_prompt(config),
     )
-
-
-def _dev_prompts(project: Project, training: int) -> int:
-    """How many prompts the decision is measured on: those of a file, or some of the training's."""
-    config = project.config
-    if config.data.dev:
-        return len(read_prompts(resolve(project.folder, config.data.dev)))
-    return min(config.dev_prompts, training // _LARGEST_DEV_SHARE)

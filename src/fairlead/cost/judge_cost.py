@@ -1,4 +1,4 @@
-"""Estimates what a judge would cost before any request is sent."""
+"""Estimates what a judge, or another model that is asked by requests, would cost before any request is sent."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ _USUAL_CONCURRENCY = 16  # what servers usually allow, where the config allows m
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one judge would be asked. Retries, and second requests after unreadable replies, come on top.
+    """What one judge or other model would be asked. Retries, and second requests after unreadable replies, come on top.
 
     Attributes:
+        judge: the name of the model; of a judge with its versions.
         questions: distinct requests; both orders of a pair count, though the second is not sent if the first fails.
         stored: how many of them are already in the reply store.
         input_tokens, output_tokens: expected for the others.
         cost, most_cost: expected, and if every reply is as long as max_tokens allows; None without prices.
         basis: what the expected lengths are based on.
-        max_calls, max_cost: the judge's budget for one run of a stage.
+        max_calls, max_cost: its budget for one run of a stage.
         seconds: rough time that all calls take together; None for a model on this machine.
     """
 
@@ -86,7 +87,7 @@ def estimate(judge: Judge, items: Iterable[Comparison | Answer]) -> list[Estimat
 
 
 @dataclass(frozen=True)
-class _Lengths:
+class Lengths:
     """The expected lengths of requests and replies, and what they are based on."""
 
     chars_per_token: float
@@ -123,7 +124,12 @@ def _of_prompted(judge: PromptedJudge, items: Sequence[Comparison | Answer]) -> 
 def _seconds(judge: PromptedJudge, calls: int, each: float) -> float | None:
     if not isinstance(judge.settings, EndpointSettings):
         return None
-    return calls * each / min(judge.settings.concurrency, _USUAL_CONCURRENCY)
+    return seconds_together(calls, each, judge.settings.concurrency)
+
+
+def seconds_together(calls: int, each: float, concurrency: int) -> float:
+    """Seconds that so many calls take, as many at once as the config and a usual server allow."""
+    return calls * each / min(concurrency, _USUAL_CONCURRENCY)
 
 
 def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[ChatRequest]) -> dict[str, int | None]:
@@ -136,20 +142,30 @@ def _sizes(client: ChatClient, store: ReplyStore | None, requests: Iterable[Chat
     return sizes
 
 
-def _lengths(client: ChatClient, judge: PromptedJudge) -> _Lengths:
+def _lengths(client: ChatClient, judge: PromptedJudge) -> Lengths:
     """Lengths and times of the model's earlier judgements; plain requests are left out, because theirs differ."""
-    totals = [] if judge.store is None else judge.store.totals()
+    reply = min(REPLY_TOKENS, judge.settings.max_tokens)
+    return usual_lengths(client, judge.store, plain=False, reply_tokens=reply)
+
+
+def usual_lengths(client: ChatClient, store: ReplyStore | None, *, plain: bool, reply_tokens: int) -> Lengths:
+    """Lengths and times of the model's earlier replies.
+
+    Args:
+        plain: to plain requests, else its judgements.
+        reply_tokens: assumed of a model without earlier replies.
+    """
+    totals = [] if store is None else store.totals()
     model = (client.model, client.endpoint)
-    judgements = [row for row in totals if (row.model, row.endpoint) == model and row.purpose != "plain"]
-    counted = sum(row.counted for row in judgements)
+    earlier = [row for row in totals if (row.model, row.endpoint) == model and (row.purpose == "plain") is plain]
+    counted = sum(row.counted for row in earlier)
     if not counted:
-        reply = min(REPLY_TOKENS, judge.settings.max_tokens)
-        basis = f"an assumption ({CHARS_PER_TOKEN} characters a token, {reply} tokens a reply)"
-        return _Lengths(CHARS_PER_TOKEN, reply, _REPLY_SECONDS, basis)
-    replies = sum(row.replies for row in judgements)
-    return _Lengths(
-        sum(row.counted_chars for row in judgements) / (sum(row.input_tokens or 0 for row in judgements) or 1),
-        sum(row.output_tokens or 0 for row in judgements) / counted,
-        sum(row.latency * row.replies for row in judgements) / replies,
+        basis = f"an assumption ({CHARS_PER_TOKEN} characters a token, {reply_tokens} tokens a reply)"
+        return Lengths(CHARS_PER_TOKEN, reply_tokens, _REPLY_SECONDS, basis)
+    replies = sum(row.replies for row in earlier)
+    return Lengths(
+        sum(row.counted_chars for row in earlier) / (sum(row.input_tokens or 0 for row in earlier) or 1),
+        sum(row.output_tokens or 0 for row in earlier) / counted,
+        sum(row.latency * row.replies for row in earlier) / replies,
         f"{counted} earlier replies of this model",
     )

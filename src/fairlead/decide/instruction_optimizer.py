@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fairlead.config.decide import InstructionOptimizerSettings
-from fairlead.decide.answerers import Answerer
+from fairlead.decide.answerers import Answerer, Reply
 from fairlead.decide.candidates import AS_GIVEN, Instruction
+from fairlead.errors import JudgeError
 from fairlead.files import dump_json
 from fairlead.judges.prompt_injection import truncate_middle
 from fairlead.records import Example, Prompt
@@ -46,6 +47,9 @@ def optimize_instructions(
 
     It stops early if the best instruction has no failures. A reply without an instruction, or with a known one, is
     ignored.
+
+    Raises:
+        JudgeError: if a request gets no reply.
     """
     judged = {instruction: judge(instruction) for instruction in start}
     written: list[Instruction] = []
@@ -57,13 +61,26 @@ def optimize_instructions(
         prompts = [
             request(best, failures, examples[:_SHOWN_EXAMPLES], variant) for variant in range(1, settings.per_round + 1)
         ]
-        for variant, reply in enumerate(optimizer.answer(prompts, _no_progress), 1):
+        replies = optimizer.answer(prompts, _no_progress)
+        _refuse_missing(replies, optimizer.name)
+        for variant, reply in enumerate(replies, 1):
             text = read_instruction(reply.text or "")
             if text is not None and all(text != known.text for known in judged):
                 instruction = Instruction(f"written {number}.{variant}", text)
                 judged[instruction] = judge(instruction)
                 written.append(instruction)
     return written
+
+
+def _refuse_missing(replies: Sequence[Reply], name: str) -> None:
+    """Stops where a reply did not come: without it other candidates would be tried, and nobody would know."""
+    missing = [reply.why for reply in replies if reply.text is None]
+    if missing:
+        raise JudgeError(
+            f"{len(missing)} of {len(replies)} requests got no reply, the last because {missing[-1]}",
+            where=f"decide.instruction_optimizer.model, {name}",
+            remedy="run the same command again: the replies received are kept",
+        )
 
 
 def _no_progress(count: int) -> None:

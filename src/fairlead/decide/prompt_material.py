@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from fairlead.config.decide import DecideSection, RetrievalSettings
-from fairlead.decide.candidates import Recipe
+from fairlead.decide.candidates import NEAREST, NEAREST_EMBEDDING, Recipe
 from fairlead.decide.retrieval.documents import LeftOut, read_documents
 from fairlead.decide.retrieval.index import Bm25Index, Embed, EmbeddingIndex, FusedIndex, Index
 from fairlead.decide.retrieval.passages import Passage, passages_of
@@ -103,11 +103,11 @@ def _embed(section: DecideSection, folder: Path) -> Embed | None:
 
 
 def _nearest(section: DecideSection, examples: Sequence[Example], embed: Embed | None) -> dict[str, Index]:
-    if section.few_shot is None or not examples or "nearest" not in section.few_shot.selection:
+    if section.few_shot is None or not examples or NEAREST not in section.few_shot.selection:
         return {}
     texts = [asked(example.prompt) for example in examples]
-    by_words: dict[str, Index] = {"nearest": Bm25Index(texts)}
-    return by_words if embed is None else by_words | {"nearest (embedding)": EmbeddingIndex(texts, embed)}
+    by_words: dict[str, Index] = {NEAREST: Bm25Index(texts)}
+    return by_words if embed is None else by_words | {NEAREST_EMBEDDING: EmbeddingIndex(texts, embed)}
 
 
 def _search(settings: RetrievalSettings, texts: Sequence[str], embed: Embed | None) -> dict[str, Index]:

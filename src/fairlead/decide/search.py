@@ -11,7 +11,14 @@ from typing import Any
 from fairlead.config.decide import DecideSection
 from fairlead.config.evaluation import AnswersSection
 from fairlead.decide.answerers import open_answerer
-from fairlead.decide.candidates import Instruction, Recipe
+from fairlead.decide.candidates import (
+    INSTRUCTION_TOKENS,
+    Instruction,
+    Recipe,
+    listed_instructions,
+    passage_kinds,
+    shot_kinds,
+)
 from fairlead.decide.instruction_optimizer import Failure, optimize_instructions
 from fairlead.decide.prompt_material import PromptMaterial
 from fairlead.decide.runner import CandidateResult, CandidateRunner, NoRoomError
@@ -20,8 +27,6 @@ from fairlead.documents.decision import NotTried
 from fairlead.errors import JudgeError
 from fairlead.pipeline.stage import Context
 from fairlead.records import Prompt
-
-_INSTRUCTION_TOKENS = 1024
 
 
 class CandidateSearch:
@@ -53,8 +58,7 @@ class CandidateSearch:
 
     def instructions(self, runner: CandidateRunner) -> list[Instruction]:
         """The prompt as given, the configured instructions, and those that the optimizer writes for this answerer."""
-        listed = [Instruction(f"instruction {n}", text) for n, text in enumerate(self._section.instructions, 1)]
-        start = [Instruction(), *listed]
+        start = listed_instructions(self._section)
         return start + self._written(runner, start)
 
     def results(self, runner: CandidateRunner, instructions: Sequence[Instruction]) -> Iterator[CandidateResult]:
@@ -64,7 +68,9 @@ class CandidateSearch:
         best = self._best(by_instruction).instruction
         few_shot = self._try(runner, [Recipe(best, k, selection) for selection, k in self._shot_kinds()])
         yield from few_shot
-        retrieval = self._try(runner, [Recipe(best, passages=k, search=search) for search, k in self._passage_kinds()])
+        retrieval = self._try(
+            runner, [Recipe(best, passages=k, search=search) for search, k in passage_kinds(self._section)]
+        )
         yield from retrieval
         if few_shot and retrieval:
             shots, passages = self._best(few_shot), self._best(retrieval)
@@ -72,18 +78,11 @@ class CandidateSearch:
             yield from self._try(runner, [both])
 
     def _shot_kinds(self) -> list[tuple[str, int]]:
-        few = self._section.few_shot
-        if few is None:
-            return []
-        if not self._material.examples:
+        kinds = shot_kinds(self._section)
+        if kinds and not self._material.examples:
             self._skip("few-shot", "there are no SFT rows and no ready pairs to take examples from")
             return []
-        kinds: list[str] = [kind for kind in few.selection if kind != "nearest"] + list(self._material.nearest)
-        return [(kind, k) for kind in kinds for k in few.ks]
-
-    def _passage_kinds(self) -> list[tuple[str, int]]:
-        retrieval = self._section.retrieval
-        return [] if retrieval is None else [(search, k) for search in self._material.search for k in retrieval.ks]
+        return kinds
 
     def _try(self, runner: CandidateRunner, recipes: Sequence[Recipe]) -> list[CandidateResult]:
         results: list[CandidateResult] = []
@@ -125,7 +124,7 @@ class CandidateSearch:
         settings = self._section.instruction_optimizer
         if settings is None or not self._tuning:
             return []
-        answers = AnswersSection(max_new_tokens=_INSTRUCTION_TOKENS)
+        answers = AnswersSection(max_new_tokens=INSTRUCTION_TOKENS)
         optimizer = open_answerer(settings.model, self._context.folder, answers, seed=self._context.seed)
 
         def judge(instruction: Instruction) -> tuple[float, list[Failure]]:

@@ -10,6 +10,7 @@ from fairlead.config.decide import DecideSection, Target
 from fairlead.config.stage_settings import DecideSettings
 from fairlead.decide import document, markdown
 from fairlead.decide.answerers import Answerer, LocalAnswerer, base_answerer, open_answerer
+from fairlead.decide.candidates import split_dev
 from fairlead.decide.prompt_material import PromptMaterial, gather
 from fairlead.decide.runner import CandidateResult, CandidateRunner
 from fairlead.decide.scoring import Scorer, Table, Usage, mean
@@ -22,9 +23,7 @@ from fairlead.errors import DataError
 from fairlead.files import write_atomic, write_jsonl
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Example, Prompt, content_id
-
-_TUNING = 3  # every third dev prompt is kept for the instruction optimizer; no candidate is scored on it
+from fairlead.records import Example, Prompt
 
 
 def run(context: Context[DecideSettings]) -> Metrics:
@@ -111,18 +110,6 @@ def _dev_prompts(context: Context[DecideSettings]) -> list[Prompt]:
             remedy="give a file of them, more rows in data.prompts or data.sft, or decide: {waive: REASON}",
         )
     return dev
-
-
-def split_dev(prompts: Sequence[Prompt], *, optimizing: bool) -> tuple[list[Prompt], list[Prompt]]:
-    """(scored, tuning): an instruction optimizer sees failures on a third, on which no candidate is scored."""
-    if not optimizing:
-        return list(prompts), []
-    scored: list[Prompt] = []
-    tuning: list[Prompt] = []
-    for prompt in prompts:
-        number = int(content_id("tuning", prompt.cluster or prompt.id), 16)
-        (scored if number % _TUNING else tuning).append(prompt)
-    return scored, tuning
 
 
 def _examples(context: Context[DecideSettings]) -> list[Example]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fairlead.config.decide import DecideSection, Target
+from fairlead.config.project import Config
 from fairlead.config.release import Criterion
 from fairlead.decide.metric_range import JUDGE_SCORE, range_of
 from fairlead.errors import ConfigError, some
@@ -33,6 +34,16 @@ def targets_of(section: DecideSection, criteria: Sequence[Criterion] | None, met
     for target in targets:
         _check(target, metrics, where)
     return list(targets)
+
+
+def asks_for_scores(config: Config) -> bool:
+    """Whether the decision asks the judge, because a target is on its score; raises as `targets_of` does."""
+    return any(target.metric == JUDGE_SCORE for target in targets_of_project(config))
+
+
+def targets_of_project(config: Config) -> list[Target]:
+    """The targets of a project; raises as `targets_of` does."""
+    return targets_of(config.decide, config.gate.criteria, [metric.name for metric in config.eval.metrics])
 
 
 def _known(metrics: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from fairlead.llm.endpoint import Endpoint
 from fairlead.llm.open_client import open_client
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
-from fairlead.preflight.targets import asks_for_scores
+from fairlead.preflight.targets import decision_asks_judge
 from fairlead.records import Message
 
 _PATIENCE_S = 30.0
@@ -40,7 +40,7 @@ def endpoints_of(scope: Scope, answered: Collection[str] = ()) -> list[NamedEndp
     asking: list[tuple[str, JudgeSettings | None]] = []
     if scope.runs(*({"judge", "judge_check"} - set(answered))):
         asking.append(("judge", config.judge))
-    if asks_for_scores(scope) or scope.runs(*({"eval", "judge_check"} - set(answered))):
+    if decision_asks_judge(scope) or scope.runs(*({"eval", "judge_check"} - set(answered))):
         asking.append(("judge" if config.eval.judge is None else "eval.judge", config.eval_judge))
     named = [item for key, judge in asking if judge is not None for item in _of_judge(key, judge)]
     if scope.decides:

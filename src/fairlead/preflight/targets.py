@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from fairlead.config.decide import Target
 from fairlead.decide.metric_range import JUDGE_SCORE
-from fairlead.decide.targets import targets_of
+from fairlead.decide.targets import asks_for_scores, targets_of_project
 from fairlead.errors import ConfigError
 from fairlead.preflight.problem import Problem
 from fairlead.preflight.scope import Scope
@@ -18,7 +17,7 @@ def unusable_targets(scope: Scope) -> Iterator[Problem]:
     if not scope.decides:
         return
     try:
-        targets = _targets(scope)
+        targets = targets_of_project(scope.config)
     except ConfigError as error:
         yield Problem.of("decide.targets", error)
         return
@@ -26,15 +25,10 @@ def unusable_targets(scope: Scope) -> Iterator[Problem]:
         yield Problem("decide.targets", f"a target is on {JUDGE_SCORE} and there is no judge", "set judge")
 
 
-def asks_for_scores(scope: Scope) -> bool:
+def decision_asks_judge(scope: Scope) -> bool:
     """Whether the decision asks the judge, because a target is on its score."""
     if not scope.decides:
         return False
     with suppress(ConfigError):  # `unusable_targets` says what is wrong with them
-        return any(target.metric == JUDGE_SCORE for target in _targets(scope))
+        return asks_for_scores(scope.config)
     return False
-
-
-def _targets(scope: Scope) -> list[Target]:
-    config = scope.config
-    return targets_of(config.decide, config.gate.criteria, [metric.name for metric in config.eval.metrics])

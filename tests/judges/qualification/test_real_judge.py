@@ -14,15 +14,22 @@ from tests.support.transformers_server import needs_server, served_model
 
 pytestmark = needs_server
 
-# The shortest questions that it answers in the form that is asked for; with the built-in ones it copies the question.
-PAIRWISE = """{% block system %}You answer only with {"verdict": "A"} or {"verdict": "B"}.{% endblock %}
-{% block user %}Question: {{ prompt }}
+# Two examples, without which it copies the question; with the built-in question it does too.
+PAIRWISE = """{% block system %}You are a judge. {{ fence }}{% endblock %}
+{% block user %}Question: What is the colour of snow?
+Answer A: Green.
+Answer B: White.
+Verdict: B
 
+Question: How many legs has a dog?
+Answer A: Four.
+Answer B: Nine.
+Verdict: A
+
+Question: {{ prompt }}
 Answer A: {{ answer_a }}
-
 Answer B: {{ answer_b }}
-
-Your verdict as JSON:{# {{ fence }} #}{% endblock %}
+Verdict:{% endblock %}
 """
 LABELLED = (
     ("What is the capital of France?", "Paris.", "It is London."),
@@ -49,17 +56,20 @@ def test_it_is_found_unfit_and_the_run_stops_before_anything_is_trained(smollm2:
         configure(tiny_project, url, smollm2)
         checked = fairlead("judge", "check", "--project", str(tiny_project))
         assert checked.returncode == 5, checked.stderr
+        print(checked.stdout)
         with ReplyStore.of_project(tiny_project) as store:
             replies = sum(row.replies for row in store.totals())
         ran = fairlead("run", str(tiny_project))
-    print(checked.stdout, ran.stderr, replies)
+    print(ran.stderr)
     assert "qualified: no" in checked.stdout
     assert "pairs whose two orders agree" in checked.stdout
-    assert ran.returncode == 3
+    assert ran.returncode == 3, ran.stderr
     assert "is not qualified: " in ran.stderr
+    assert "max_canary_wins 0.05, measured " in ran.stderr
     assert "use a stronger judge or a panel" in ran.stderr
     assert "Traceback" not in ran.stderr
-    assert "[5/" not in ran.stderr, "the stage after judge_check is the first that trains"
+    assert "] judge_check: " in ran.stderr
+    assert "] sft: " not in ran.stderr
     assert not list((tiny_project / ".fairlead").glob("**/*.safetensors"))
     with ReplyStore.of_project(tiny_project) as store:
         assert sum(row.replies for row in store.totals()) == replies, "the check of the run asks nothing a second time"

@@ -1,4 +1,4 @@
-"""`--estimate`: what judges would be asked and what it would cost. Asks nothing."""
+"""`--estimate`: what judges, and the models of the decision, would be asked and what it would cost. Asks nothing."""
 
 from __future__ import annotations
 
@@ -36,11 +36,15 @@ def show_estimates(estimates: Sequence[Estimate], *, as_json: bool) -> None:
 
 
 def show_stage_estimate(folder: Path, stage: str | None, *, as_json: bool) -> None:
-    """For the commands that run stages: what the judges of these stages would cost."""
-    from fairlead.cost.planned_calls import estimate_stages
+    """For the commands that run stages: what the judges of a stage would cost, or, without one, all of a run."""
+    from fairlead.cost.planned_calls import estimate_run, estimate_stages
     from fairlead.pipeline.project import Project
 
-    estimates = estimate_stages(Project(folder), stage)
+    project = Project(folder)
+    if stage is None:
+        estimates = estimate_run(project, [node.name for node in project.remaining()])
+    else:
+        estimates = estimate_stages(project, stage)
     if as_json:
         rows = [(row.stage, judge) for row in estimates for judge in row.judges]
         print_json([asdict(judge) | {"calls": judge.calls, "stage": name} for name, judge in rows])

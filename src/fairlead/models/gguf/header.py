@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.errors import ModelError, some
+from fairlead.models.gguf.parts import demand_whole
 from fairlead.models.gguf.splits import known_splits
 
 _MAGIC = b"GGUF"
 _AGAIN = "copy or download the file again"
 _SAFETENSORS = "use the safetensors of the same model"
+_ARCHITECTURE = "general.architecture"
 _TENSOR_TYPE = "ggml type"  # what transformers' reader says of a type that only the package gguf reads
 # What readers raise of a file whose bytes are not what its format promises.
 DAMAGED = (
@@ -53,7 +55,7 @@ class Header:
 
     @property
     def architecture(self) -> str:
-        return str(self.values["general.architecture"])
+        return str(self.values[_ARCHITECTURE])
 
     @property
     def pre_tokenizer(self) -> str | None:
@@ -77,7 +79,6 @@ def read_header(path: Path) -> Header:
     _demand_magic(path)
     with damage(path):
         header = _read(path)
-    _demand_one_part(header, path)
     _demand_architecture(header, path)
     _demand_rope(header, path)
     _demand_splits(header, path)
@@ -110,7 +111,13 @@ def _read(path: Path) -> Header:
         raise ModelError(
             "this version of transformers cannot read GGUF files", where=str(path), remedy="pip install -U transformers"
         ) from error
-    values, names = read_gguf_metadata(str(path))
+    try:
+        values, names = read_gguf_metadata(str(path))
+    except ValueError as error:
+        if _ARCHITECTURE in str(error):  # only the first part of a split model names it
+            demand_whole(path, _values_by_gguf(path))
+        raise
+    demand_whole(path, values)
     try:
         table = GgufHeader.from_file(str(path))
     except ValueError as error:
@@ -125,19 +132,18 @@ def _read(path: Path) -> Header:
     return Header(values, {tensor.name: prod(tensor.shape) for tensor in table.tensors})
 
 
+def _values_by_gguf(path: Path) -> dict[str, Any]:
+    """The metadata of a file without an architecture, which transformers does not read."""
+    from gguf import GGUFReader
+
+    return {name: field.contents() for name, field in GGUFReader(str(path)).fields.items()}
+
+
 def _elements_by_gguf(path: Path) -> dict[str, int]:
     """The same from the package gguf, which knows all quantisations but is slow."""
     from gguf import GGUFReader
 
     return {tensor.name: int(tensor.n_elements) for tensor in GGUFReader(str(path)).tensors}
-
-
-def _demand_one_part(header: Header, path: Path) -> None:
-    parts = header.values.get("split.count", 1)
-    if parts > 1:
-        raise ModelError(
-            f"is one of {parts} parts", where=str(path), remedy="merge them first: llama-gguf-split --merge FIRST WHOLE"
-        )
 
 
 def _demand_architecture(header: Header, path: Path) -> None:

@@ -1,0 +1,184 @@
+"""What the decision asks models behind endpoints, and the judge where a target is on its score, at most.
+
+Which candidates are tried depends on the answers so far, so all are counted, with the longest of the instructions. What
+the ledger has already is not taken off, because it is not known beforehand which prompts will be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from fairlead.config.decide import DecideSection, EndpointModel
+from fairlead.cost.judge_cost import CHARS_PER_TOKEN, REPLY_TOKENS, Estimate, seconds_together, usual_lengths
+from fairlead.cost.questions import Questions, estimated, some_of, texts_of_length, usual_tokens
+from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
+from fairlead.decide.candidates import (
+    INSTRUCTION_TOKENS,
+    listed_instructions,
+    passage_kinds,
+    shot_kinds,
+    split_dev,
+)
+from fairlead.decide.targets import asks_for_scores
+from fairlead.errors import ArtifactError
+from fairlead.llm.budget import Budget
+from fairlead.llm.endpoint import Endpoint
+from fairlead.llm.open_client import open_client
+from fairlead.llm.store.reply_store import ReplyStore
+from fairlead.pipeline import datasets
+from fairlead.pipeline.project import Project
+from fairlead.pipeline.stage import resolve
+from fairlead.records import Answer, Example, Prompt
+
+_LARGEST_DEV_SHARE = 5  # one in so many training prompts is kept out for the decision, at most
+_CHARS_PER_WORD = 7  # of a passage, with the space
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Requests to one model: how many, and the characters of all together."""
+
+    questions: int
+    chars: float
+
+
+def estimate_decision(project: Project) -> list[Estimate]:
+    """What each model of `decide` behind an endpoint would be asked, then the judge; nothing where it is waived."""
+    section = project.config.decide
+    if section.waive is not None:
+        return []
+    optimizer = section.instruction_optimizer
+    scored, tuning = split_dev(dev_prompts(project), optimizing=optimizer is not None)
+    asked = _candidates(project, scored)
+    most = project.config.answers.max_new_tokens
+    usual = usual_tokens(project, most)
+    estimates = [_of_model(project, m, asked, usual, most) for m in section.models if isinstance(m, EndpointModel)]
+    if optimizer is not None and tuning and isinstance(optimizer.model, EndpointModel):
+        requests = optimizer.rounds * optimizer.per_round
+        shown = optimizer.failures * (_mean_chars(tuning) + usual * CHARS_PER_TOKEN)
+        writing = _Asked(requests, requests * (shown + _instruction_chars(section)))
+        estimates.append(_of_model(project, optimizer.model, writing, REPLY_TOKENS, INSTRUCTION_TOKENS))
+    return estimates + _scores(project, scored, tuning)
+
+
+def candidate_count(section: DecideSection, *, examples: bool = True) -> int:
+    """How many candidates one model has, at most.
+
+    Args:
+        examples: whether there are rows to take examples from.
+    """
+    shots, passages = len(shot_kinds(section)) if examples else 0, len(passage_kinds(section))
+    return _instruction_count(section) + shots + passages + bool(shots and passages)
+
+
+def dev_prompts(project: Project) -> Sequence[Prompt]:
+    """The prompts of the decision; where they are not drawn yet, as many of the rows that they are drawn from."""
+    config = project.config
+    try:
+        return datasets.prompts(project.artifact("prepare").file("dev.jsonl"))
+    except ArtifactError:
+        if config.data.dev:
+            return read_prompts(resolve(project.folder, config.data.dev))
+    training = _training_prompts(project)
+    return training[: min(config.dev_prompts, len(training) // _LARGEST_DEV_SHARE)]
+
+
+def _training_prompts(project: Project) -> list[Prompt]:
+    data, folder = project.config.data, project.folder
+    if data.prompts:
+        return read_prompts(resolve(folder, data.prompts))
+    return [example.prompt for example in _examples(project)]
+
+
+def _examples(project: Project) -> list[Example]:
+    """The SFT rows, or, without any, the chosen answers of ready pairs."""
+    data, folder = project.config.data, project.folder
+    if data.sft:
+        return read_examples(resolve(folder, data.sft))
+    if data.preferences is None or not resolve(folder, data.preferences).exists():  # a data set of the hub
+        return []
+    source = (data.preferences_split, data.preferences_format)
+    pairs = read_preferences(data.preferences, folder, split=source[0], format=source[1]).preferences
+    return [Example(pair.prompt, pair.chosen) for pair in pairs]
+
+
+def _candidates(project: Project, scored: Sequence[Prompt]) -> _Asked:
+    """What every candidate of one model is asked."""
+    section, examples = project.config.decide, _examples(project)
+    shots, passages = [k for _, k in shot_kinds(section)] if examples else [], [k for _, k in passage_kinds(section)]
+    shot_chars = _mean_chars([e.prompt for e in examples]) + fmean([len(e.answer) for e in examples] or [0])
+    passage_chars = section.retrieval.chunk_words * _CHARS_PER_WORD if section.retrieval is not None else 0
+    best, count = _instruction_chars(section), candidate_count(section, examples=bool(examples))
+    added = [len(instruction.text or "") for instruction in listed_instructions(section)]
+    added += [best] * (_instruction_count(section) - len(added))
+    added += [round(best + k * shot_chars) for k in shots] + [best + k * passage_chars for k in passages]
+    if shots and passages:
+        added.append(round(best + max(shots) * shot_chars + max(passages) * passage_chars))
+    return _Asked(count * len(scored), len(scored) * (count * _mean_chars(scored) + sum(added)))
+
+
+def _instruction_count(section: DecideSection) -> int:
+    """Instructions with those that a model may write, and the prompt as given."""
+    optimizer = section.instruction_optimizer
+    written = optimizer.rounds * optimizer.per_round if optimizer is not None else 0
+    return len(listed_instructions(section)) + written
+
+
+def _instruction_chars(section: DecideSection) -> int:
+    """Of the longest instruction; one that is not written yet is as long as a usual reply."""
+    written = [REPLY_TOKENS * CHARS_PER_TOKEN] if section.instruction_optimizer is not None else []
+    return max([len(instruction.text or "") for instruction in listed_instructions(section)] + written)
+
+
+def _mean_chars(prompts: Sequence[Prompt]) -> float:
+    return fmean([sum(len(message.content) for message in prompt.messages) for prompt in prompts] or [0])
+
+
+def _of_model(project: Project, settings: EndpointModel, asked: _Asked, usual: int, most: int) -> Estimate:
+    """
+    Args:
+        usual, most: tokens of a reply, expected and by the config's limit.
+    """
+    client = open_client(Endpoint.of_model(settings, most))
+    try:
+        with ReplyStore.of_project(project.folder) as store:
+            lengths = usual_lengths(client, store, plain=True, reply_tokens=usual)
+    finally:
+        asyncio.run(client.close())
+    prices = settings.price_per_million_input_tokens, settings.price_per_million_output_tokens
+    budget = Budget(settings.max_calls, settings.max_cost, *prices)
+    read, written = round(asked.chars / lengths.chars_per_token), round(asked.questions * lengths.tokens_per_reply)
+    return Estimate(
+        judge=f"{settings.kind}:{settings.model}",
+        questions=asked.questions,
+        stored=0,
+        input_tokens=read,
+        output_tokens=written,
+        cost=budget.cost(read, written),
+        most_cost=budget.cost(read, asked.questions * most),
+        basis=f"{lengths.basis}, if every candidate is tried",
+        max_calls=settings.max_calls,
+        max_cost=settings.max_cost,
+        seconds=seconds_together(asked.questions, lengths.seconds_per_reply, settings.concurrency),
+    )
+
+
+def _scores(project: Project, scored: Sequence[Prompt], tuning: Sequence[Prompt]) -> list[Estimate]:
+    """What the judge is asked about the answers of every candidate on every model."""
+    config, judge = project.config, project.config.eval_judge
+    if judge is None or not asks_for_scores(config):
+        return []
+    count = candidate_count(config.decide, examples=bool(_examples(project)))
+    answers = count * (1 + len(config.decide.models)) * len(scored) + _instruction_count(config.decide) * len(tuning)
+    prompts, _ = some_of(scored)
+    most = config.answers.max_new_tokens
+
+    def answers_of(tokens: int) -> list[Answer]:
+        [text] = texts_of_length(1, tokens)
+        return [Answer(prompt, text) for prompt in prompts]
+
+    factor = answers / max(1, len(prompts))
+    return estimated(project, judge, Questions(answers_of(usual_tokens(project, most)), answers_of(most), factor))

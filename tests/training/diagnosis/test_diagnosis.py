@@ -284,6 +284,14 @@ def test_a_figure_that_is_null_absent_or_of_another_type_is_skipped(rule: str, v
         sentence(changed, diagnose(changed))
 
 
+def test_nothing_is_learnt_by_heart_in_the_first_epoch() -> None:
+    """There the gap of training is one of pairs that it has not seen yet, and two that differ are two draws."""
+    twice = OTHER_EVIDENCE["overfitting by heart"]
+    once = [row | {"epoch": row["epoch"] / 2} if "epoch" in row else row for row in twice]
+    assert [finding.rule for finding in actionable(diagnose(twice))] == ["overfitting"]
+    assert actionable(diagnose(once)) == []
+
+
 def test_only_one_side_that_is_strange_is_allowed() -> None:
     facts = {"run/reference_nats": 4.0, "run/reference_nats_rejected": 0.9}
     assert actionable(diagnose(training(facts=facts))) == []

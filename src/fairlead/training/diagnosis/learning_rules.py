@@ -34,7 +34,7 @@ def overfitting(curves: Curves, limits: Thresholds) -> Finding | None:
         evidence.append(
             f"the validation loss rose from {lowest:.3g} to {losses[-1]:.3g}, in training it is {train:.3g}"
         )
-    if not evidence and large_enough:
+    if not evidence and large_enough and _seen_before(passes[-1].epoch):
         evidence += _plateau(curves, gaps, losses, limits)
     if not evidence:
         return None
@@ -53,6 +53,11 @@ def overfitting(curves: Curves, limits: Thresholds) -> Finding | None:
         remedy=remedy.words,
         keys=remedy.keys,
     )
+
+
+def _seen_before(epoch: float | None) -> bool:
+    """Whether training sees its pairs again; in the first epoch they are as new to it as those of validation."""
+    return epoch is None or epoch > 1
 
 
 def _plateau(curves: Curves, gaps: list[float], losses: list[float], limits: Thresholds) -> list[str]:

@@ -14,6 +14,7 @@ from statistics import fmean
 from fairlead.config.decide import DecideSection, EndpointModel
 from fairlead.cost.judge_cost import CHARS_PER_TOKEN, REPLY_TOKENS, Estimate, seconds_together, usual_lengths
 from fairlead.cost.questions import Questions, estimated, some_of, texts_of_length, usual_tokens
+from fairlead.data.leaks import most_dev_prompts
 from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
 from fairlead.decide.candidates import (
     INSTRUCTION_TOKENS,
@@ -31,9 +32,8 @@ from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
-from fairlead.records import Answer, Example, Prompt
+from fairlead.records import Answer, Example, Preference, Prompt
 
-_LARGEST_DEV_SHARE = 5  # one in so many training prompts is kept out for the decision, at most
 _CHARS_PER_WORD = 7  # of a passage, with the space
 
 
@@ -52,7 +52,8 @@ def estimate_decision(project: Project) -> list[Estimate]:
         return []
     optimizer = section.instruction_optimizer
     scored, tuning = split_dev(dev_prompts(project), optimizing=optimizer is not None)
-    asked = _candidates(project, scored)
+    examples = _examples(project)
+    asked = _candidates(section, examples, scored)
     most = project.config.answers.max_new_tokens
     usual = usual_tokens(project, most)
     estimates = [_of_model(project, m, asked, usual, most) for m in section.models if isinstance(m, EndpointModel)]
@@ -61,7 +62,8 @@ def estimate_decision(project: Project) -> list[Estimate]:
         shown = optimizer.failures * (_mean_chars(tuning) + usual * CHARS_PER_TOKEN)
         writing = _Asked(requests, requests * (shown + _instruction_chars(section)))
         estimates.append(_of_model(project, optimizer.model, writing, REPLY_TOKENS, INSTRUCTION_TOKENS))
-    return estimates + _scores(project, scored, tuning)
+    count = candidate_count(section, examples=bool(examples))
+    return estimates + _scores(project, count, scored, tuning)
 
 
 def candidate_count(section: DecideSection, *, examples: bool = True) -> int:
@@ -83,7 +85,7 @@ def dev_prompts(project: Project) -> Sequence[Prompt]:
         if config.data.dev:
             return read_prompts(resolve(project.folder, config.data.dev))
     training = _training_prompts(project)
-    return training[: min(config.dev_prompts, len(training) // _LARGEST_DEV_SHARE)]
+    return training[: most_dev_prompts(len(training), config.dev_prompts)]
 
 
 def _training_prompts(project: Project) -> list[Prompt]:
@@ -95,19 +97,23 @@ def _training_prompts(project: Project) -> list[Prompt]:
 
 def _examples(project: Project) -> list[Example]:
     """The SFT rows, or, without any, the chosen answers of ready pairs."""
+    name = project.config.data.sft
+    if name:
+        return read_examples(resolve(project.folder, name))
+    return [Example(pair.prompt, pair.chosen) for pair in ready_pairs(project)]
+
+
+def ready_pairs(project: Project) -> list[Preference]:
+    """The pairs of `data.preferences`; none of a data set of the hub, which an estimate does not load."""
     data, folder = project.config.data, project.folder
-    if data.sft:
-        return read_examples(resolve(folder, data.sft))
-    if data.preferences is None or not resolve(folder, data.preferences).exists():  # a data set of the hub
+    if data.preferences is None or not resolve(folder, data.preferences).exists():
         return []
-    source = (data.preferences_split, data.preferences_format)
-    pairs = read_preferences(data.preferences, folder, split=source[0], format=source[1]).preferences
-    return [Example(pair.prompt, pair.chosen) for pair in pairs]
+    read = read_preferences(data.preferences, folder, split=data.preferences_split, format=data.preferences_format)
+    return read.preferences
 
 
-def _candidates(project: Project, scored: Sequence[Prompt]) -> _Asked:
+def _candidates(section: DecideSection, examples: Sequence[Example], scored: Sequence[Prompt]) -> _Asked:
     """What every candidate of one model is asked."""
-    section, examples = project.config.decide, _examples(project)
     shots, passages = [k for _, k in shot_kinds(section)] if examples else [], [k for _, k in passage_kinds(section)]
     shot_chars = _mean_chars([e.prompt for e in examples]) + fmean([len(e.answer) for e in examples] or [0])
     passage_chars = section.retrieval.chunk_words * _CHARS_PER_WORD if section.retrieval is not None else 0
@@ -166,12 +172,15 @@ def _of_model(project: Project, settings: EndpointModel, asked: _Asked, usual: i
     )
 
 
-def _scores(project: Project, scored: Sequence[Prompt], tuning: Sequence[Prompt]) -> list[Estimate]:
-    """What the judge is asked about the answers of every candidate on every model."""
+def _scores(project: Project, count: int, scored: Sequence[Prompt], tuning: Sequence[Prompt]) -> list[Estimate]:
+    """What the judge is asked about the answers of every candidate on every model.
+
+    Args:
+        count: candidates of one model.
+    """
     config, judge = project.config, project.config.eval_judge
     if judge is None or not asks_for_scores(config):
         return []
-    count = candidate_count(config.decide, examples=bool(_examples(project)))
     answers = count * (1 + len(config.decide.models)) * len(scored) + _instruction_count(config.decide) * len(tuning)
     prompts, _ = some_of(scored)
     most = config.answers.max_new_tokens

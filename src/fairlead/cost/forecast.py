@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from fairlead.cost.decision_cost import dev_prompts
+from fairlead.cost.decision_cost import dev_prompts, ready_pairs
 from fairlead.cost.durations import Sizes, measure_speed, stage_seconds
 from fairlead.cost.judge_cost import CHARS_PER_TOKEN
 from fairlead.cost.planned_calls import StageEstimate, completions_per_prompt, estimate_run
-from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
+from fairlead.data.reading.readers import read_examples, read_prompts
 from fairlead.pipeline.lock_file import LockFile
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import Stage, resolve
@@ -86,10 +86,7 @@ def _sizes(project: Project) -> Sizes:
     examples = read_examples(resolve(project.folder, data.sft)) if data.sft else []
     prompts = read_prompts(resolve(project.folder, data.prompts)) if data.prompts else []
     evals = read_prompts(resolve(project.folder, data.eval))
-    pairs = []
-    if data.preferences and resolve(project.folder, data.preferences).exists():
-        source = (data.preferences_split, data.preferences_format)
-        pairs = read_preferences(data.preferences, project.folder, split=source[0], format=source[1]).preferences
+    pairs = ready_pairs(project)
     most = config.answers.max_new_tokens
     answers = [example.answer for example in examples] or [pair.chosen for pair in pairs]
     return Sizes(

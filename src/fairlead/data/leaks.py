@@ -16,7 +16,7 @@ from fairlead.text.words import asked
 
 Row = TypeVar("Row", Prompt, Example, Preference)
 
-_LARGEST_DEV_SHARE = 0.2  # of the training prompts, so that most of them remain for training
+_TRAINING_PER_DEV = 5  # at least so many training prompts for each that is set aside, so that most of them remain
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,17 @@ def without_eval_prompts(
     )
 
 
+def most_dev_prompts(training: int, count: int) -> int:
+    """How many of the training prompts `drawn_dev_prompts` sets aside, at most."""
+    return min(count, training // _TRAINING_PER_DEV)
+
+
 def drawn_dev_prompts(training: Sequence[Prompt], count: int, seed: int, data: DataSection) -> KeptRows[Prompt]:
     """Training prompts that are set aside for the decision, drawn by their content."""
     if not count or not training:
         return KeptRows([], PreparedRows())
     distinct = _distinct(training, lambda p: p.id)
-    share = min(count / len(distinct), _LARGEST_DEV_SHARE)
+    share = min(count / len(distinct), 1 / _TRAINING_PER_DEV)
     _, drawn = split_by_prompt(distinct, share, seed=seed, threshold=data.similarity)
     return KeptRows([distinct[number] for number in drawn], PreparedRows(kept=len(drawn)))
 

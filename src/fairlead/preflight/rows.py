@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fairlead.config.data import PAIRS_DEMANDED
+from fairlead.data.leaks import most_dev_prompts
 from fairlead.data.prepare import with_system
 from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
 from fairlead.errors import DataError
@@ -108,7 +109,7 @@ def _drawn(rows: DataRows, dev_prompts: int) -> tuple[str, int]:
     """Where the prompts of the decision are drawn from, and how many there can be: at most a fifth."""
     counts = {"data.prompts": len(rows.prompts), "data.sft": len(rows.sft), "data.preferences": len(rows.preferences)}
     key, count = next(((key, count) for key, count in counts.items() if count), ("data.prompts", 0))
-    return key, min(dev_prompts, count // 5)
+    return key, most_dev_prompts(count, dev_prompts)
 
 
 def _too_few_pairs(scope: Scope, rows: DataRows) -> Iterator[Problem]:

@@ -21,10 +21,10 @@ demo-real: smollm2
 	$(BIN)/fairlead demo --model smollm2 --out $(REAL_OUT)
 
 demo-seeds: $(READY)
-	$(BIN)/python benchmarks/demo_seeds.py
+	$(BIN)/python -m benchmarks.demo.seeds
 
 demo-kills: $(READY)
-	$(BIN)/python benchmarks/demo_kills.py
+	$(BIN)/python -m benchmarks.demo.kills
 
 # A real chat model for the tests that need one. It lies in a package whose own requirements, among them a C++ build of
 # llama.cpp, are not needed to read the file.
@@ -81,47 +81,47 @@ example-advisories: $(READY)
 	$(BIN)/fairlead run examples/advisories/project
 
 bench-statistics: $(READY)
-	$(BIN)/python benchmarks/bench_statistics.py
+	$(BIN)/python -m benchmarks.statistics
 
 bench-eval: $(READY)
-	$(BIN)/python benchmarks/bench_answers.py
-	$(BIN)/python benchmarks/bench_statistics.py
+	$(BIN)/python -m benchmarks.answers
+	$(BIN)/python -m benchmarks.statistics
 
 bench-sft: $(READY)
-	$(BIN)/python benchmarks/bench_sft.py
+	$(BIN)/python -m benchmarks.sft
 
 bench-sampling: $(READY)
-	$(BIN)/python benchmarks/bench_sampling.py $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m benchmarks.sampling $(if $(MODEL),--model $(MODEL))
 
 bench-dpo: $(READY)
-	$(BIN)/python benchmarks/bench_dpo.py
+	$(BIN)/python -m benchmarks.dpo
 
 bench-judge: $(READY)
-	$(BIN)/python benchmarks/bench_judges.py
+	$(BIN)/python -m benchmarks.judges
 
 bench-preferences: $(READY)
-	$(BIN)/python benchmarks/bench_preferences.py
+	$(BIN)/python -m benchmarks.preferences
 
 # MODEL is smollm2 if it is not given; or a hub id, a folder, a .gguf file, package:NAME/FILE.
 bench-preferences-real: $(READY) $(if $(filter-out smollm2,$(MODEL)),,smollm2)
-	$(BIN)/python benchmarks/bench_preferences_real.py --model $(or $(MODEL),smollm2)
+	$(BIN)/python -m benchmarks.preferences_real --model $(or $(MODEL),smollm2)
 
 # MODEL=smollm2, a hub id, a folder or a .gguf file takes a pretrained model in the place of the demo's small one.
 bench-diagnosis: $(READY) $(filter smollm2,$(MODEL))
-	$(BIN)/python benchmarks/bench_diagnosis.py $(if $(MODEL),--model "$(MODEL)")
+	$(BIN)/python -m benchmarks.diagnosis $(if $(MODEL),--model "$(MODEL)")
 
 bench-label-noise: $(READY)
-	$(BIN)/python benchmarks/bench_diagnosis.py --noise
+	$(BIN)/python -m benchmarks.diagnosis --noise
 
 bench-frontier: $(READY) $(filter smollm2,$(MODEL))
-	$(BIN)/python benchmarks/bench_beta.py $(if $(MODEL),--model "$(MODEL)")
+	$(BIN)/python -m benchmarks.frontier $(if $(MODEL),--model "$(MODEL)")
 
 bench-human: $(READY)
-	$(BIN)/python benchmarks/bench_human.py
+	$(BIN)/python -m benchmarks.human
 
 # How each decoder family of transformers is trained and decoded; FAMILIES="qwen3_5 lfm2" measures only those.
 architectures: $(READY)
-	$(BIN)/python benchmarks/architectures.py $(FAMILIES)
+	$(BIN)/python -m benchmarks.architectures $(FAMILIES)
 
 # The stamp is written last, so that a set-up that was cut off is done again.
 $(READY): pyproject.toml constraints.txt

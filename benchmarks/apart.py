@@ -8,8 +8,9 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
+
+from benchmarks import REPO
 
 TRL = {
     f"trl{', precomputed' * ref}{', checkpointing' * ckpt}": {
@@ -25,8 +26,8 @@ FAIRLEAD = {
 }
 
 
-def run_apart(script: str, *arguments: str, offline: bool = True, limit: float | None = None) -> dict[str, Any] | None:
-    """The JSON object that a script prints last, from a process of its own; None where memory or time do not suffice.
+def run_apart(module: str, *arguments: str, offline: bool = True, limit: float | None = None) -> dict[str, Any] | None:
+    """The JSON object that a module prints last, from a process of its own; None where memory or time do not suffice.
 
     Args:
         limit: seconds after which it is stopped.
@@ -34,7 +35,8 @@ def run_apart(script: str, *arguments: str, offline: bool = True, limit: float |
     """
     try:
         done = subprocess.run(
-            [sys.executable, script, *arguments],
+            [sys.executable, "-m", module, *arguments],
+            cwd=REPO,
             capture_output=True,
             text=True,
             timeout=limit,
@@ -45,7 +47,7 @@ def run_apart(script: str, *arguments: str, offline: bool = True, limit: float |
     if any(word in done.stderr for word in ("can't allocate memory", "OutOfMemoryError")):
         return None
     if done.returncode:
-        sys.exit(f"{Path(script).name} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+        sys.exit(f"{module} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -15,6 +15,7 @@ from fairlead.statistics.intervals import (
     paired_difference,
     proportion_interval,
 )
+from fairlead.statistics.wilson import wilson_ends
 from fairlead.statistics.win_rate import win_rate
 from tests.support.intervals import coverage
 
@@ -170,3 +171,9 @@ def test_the_lower_end_of_a_difference_lies_above_the_margin_in_two_and_a_half_p
     rng = np.random.default_rng(4)
     wrong = sum(paired_difference(rng.normal(-0.5, 1, 30), np.zeros(30)).low > -0.5 for _ in range(2000))
     assert wrong / 2000 == pytest.approx(0.025, abs=0.01)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 3), (13, 24), (64, 64), (500, 1000)])
+def test_wilsons_ends_are_those_of_scipy(successes: int, n: int) -> None:
+    interval = proportion_interval(successes, n)
+    assert wilson_ends(successes / n, n) == pytest.approx((interval.low, interval.high), abs=1e-9)

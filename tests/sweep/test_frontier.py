@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.projects import REPO
-
-_SPEC = importlib.util.spec_from_file_location("frontier_compare", REPO / "benchmarks" / "frontier_compare.py")
-assert _SPEC is not None
-assert _SPEC.loader is not None
-frontier = importlib.util.module_from_spec(_SPEC)
-sys.modules["frontier_compare"] = frontier
-_SPEC.loader.exec_module(frontier)
+from benchmarks.frontier import compare as frontier
 
 PROMPTS, SEEDS = 120, 3
 

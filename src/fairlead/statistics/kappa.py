@@ -11,6 +11,7 @@ from statsmodels.stats.inter_rater import cohens_kappa as contingency_kappa
 
 from fairlead.records import Interval
 from fairlead.statistics.intervals import check_level, same_length
+from fairlead.statistics.wilson import wilson_ends
 
 
 def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable], level: float = 0.95) -> Interval:
@@ -45,13 +46,5 @@ def cohens_kappa(first: Sequence[Hashable], second: Sequence[Hashable], level: f
         with np.errstate(invalid="ignore", divide="ignore"):  # of its z test, which is not used
             variance = float(contingency_kappa(table).var_kappa)
         critical *= max(math.sqrt(max(variance, 0.0)) / plain, 1.0)
-    low, high = ((end - chance) / (1 - chance) for end in _wilson(agreement, n, critical))
+    low, high = ((end - chance) / (1 - chance) for end in wilson_ends(agreement, n, critical))
     return Interval(kappa, max(low, -1.0), high, n, "Wilson on the agreement, scaled to κ")
-
-
-def _wilson(share: float, n: int, critical: float) -> tuple[float, float]:
-    """Wilson's interval for any critical value."""
-    square = critical**2 / n
-    middle = share + square / 2
-    half = math.sqrt(square * share * (1 - share) + square**2 / 4)
-    return (middle - half) / (1 + square), (middle + half) / (1 + square)

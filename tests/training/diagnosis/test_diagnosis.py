@@ -9,6 +9,7 @@ import pytest
 
 from fairlead.config.monitoring import Thresholds
 from fairlead.documents.diagnosis import Diagnosis, FailureMode, actionable, alarms
+from fairlead.training.diagnosis.coverage import not_judged
 from fairlead.training.diagnosis.rules import RULES, diagnose, diagnosis, sentence
 from tests.support.projects import REPO
 
@@ -186,6 +187,19 @@ def test_a_healthy_training_draws_no_alarm_and_is_told_that_both_may_fall() -> N
     assert findings[0].severity == "note"
     assert "normal" in findings[0].meaning
     assert sentence(training(), findings).startswith("no alarm: validation gap 0.48, KL 3.2")
+
+
+@pytest.mark.parametrize(("pairs", "named"), [(200, True), (24, False)])
+def test_label_noise_is_named_where_the_number_of_pairs_excludes_that_there_is_none(pairs: int, named: bool) -> None:
+    """58 % of 24 pairs as labelled may be 0.39 to 0.75, and so what a policy reaches on right labels; of 200 not."""
+    passed = passes(rewards__accuracies=(0.5, 0.58, 0.58, 0.58), rewards__confidently_wrong=(0.4, 0.4, 0.4, 0.4))
+    rows = training(facts={"run/validation_pairs": pairs}, loss=FLAT, validation=passed)
+    assert ("label_noise" in {finding.rule for finding in diagnose(rows)}) == named
+
+
+def test_label_noise_is_not_judged_on_a_handful_of_pairs() -> None:
+    rows = training(facts={"run/validation_pairs": 16})
+    assert not_judged(rows)["label_noise"] == "16 validation pairs where 20 are needed"
 
 
 def test_an_empty_log_says_nothing() -> None:

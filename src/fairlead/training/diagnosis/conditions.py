@@ -5,6 +5,8 @@ from __future__ import annotations
 from fairlead.config.monitoring import Thresholds
 from fairlead.training.diagnosis.curves import Curves
 
+FEWEST_PAIRS = 20  # before which a share of pairs says nothing: half of 20 may be 0.3 to 0.7
+
 
 def too_early(curves: Curves, limits: Thresholds) -> bool:
     """Whether too little of the training is over for a trend to count."""

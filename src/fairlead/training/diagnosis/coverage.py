@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fairlead.config.monitoring import Thresholds
 from fairlead.documents.diagnosis import FailureMode
+from fairlead.training.diagnosis.conditions import FEWEST_PAIRS
 from fairlead.training.diagnosis.curves import Curves, known
-from fairlead.training.diagnosis.drift_rules import FEWEST_PAIRS
 from fairlead.training.diagnosis.learning_rules import FEWEST_PASSES
 from fairlead.training.measurements import Metrics, SampleStatistics
 
@@ -80,8 +80,10 @@ def _reference_probability(curves: Curves) -> str | None:
 def _ranked_pairs(curves: Curves) -> str | None:
     if not known(result.accuracy for result in curves.validation):
         return "no accuracy on validation pairs (eval_rewards/accuracies)"
-    counted = known(result.pairs for result in curves.validation) or curves.facts.validation_pairs
-    return None if counted else "no number of validation pairs (eval_pairs)"
+    pairs = curves.ranked_pairs
+    if not pairs:
+        return "no number of validation pairs (eval_pairs)"
+    return None if pairs >= FEWEST_PAIRS else f"{pairs:.0f} validation pairs where {FEWEST_PAIRS} are needed"
 
 
 def _passes(curves: Curves) -> str | None:

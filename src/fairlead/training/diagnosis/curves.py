@@ -102,6 +102,11 @@ class Curves:
         return last(result.gap for result in self.validation)
 
     @property
+    def ranked_pairs(self) -> float | None:
+        """Pairs of the newest validation pass."""
+        return last(result.pairs for result in self.validation) or self.facts.validation_pairs
+
+    @property
     def log_ratio_gap(self) -> float | None:
         """Nats between the log-ratios of chosen and rejected, on validation pairs if there are any."""
         return self.nats(self.validation[-1].gap if self.validation else self.recent_gap)

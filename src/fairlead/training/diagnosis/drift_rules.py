@@ -7,12 +7,12 @@ import math
 from fairlead.config.monitoring import Thresholds
 from fairlead.documents.diagnosis import Finding
 from fairlead.training.diagnosis import remedies
+from fairlead.training.diagnosis.conditions import FEWEST_PAIRS
 from fairlead.training.diagnosis.curves import Curves, known, last
 from fairlead.training.diagnosis.remedies import advise
 from fairlead.training.measurements import SampleStatistics
 
 SPIKE_STEPS = 5  # logged steps over which a loss is averaged before it counts as a spike
-FEWEST_PAIRS = 20  # pairs of unequal length, before which their lengths say nothing
 
 
 def kl_spike(curves: Curves, limits: Thresholds) -> Finding | None:

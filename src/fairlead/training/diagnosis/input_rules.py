@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from fairlead.config.monitoring import Thresholds
 from fairlead.documents.diagnosis import Finding
+from fairlead.statistics.wilson import wilson_ends
 from fairlead.training.diagnosis import remedies
-from fairlead.training.diagnosis.conditions import has_moved, too_early
+from fairlead.training.diagnosis.conditions import FEWEST_PAIRS, has_moved, too_early
 from fairlead.training.diagnosis.curves import Curves, known, last
 from fairlead.training.diagnosis.remedies import advise
 
@@ -62,12 +61,12 @@ def label_noise(curves: Curves, limits: Thresholds) -> Finding | None:
     """The policy moved, yet ranks validation pairs little better than a coin, wrongly even where it is sure."""
     accuracy = last(result.accuracy for result in curves.validation)
     wrong = last(result.confidently_wrong for result in curves.validation)
-    pairs = last(result.pairs for result in curves.validation) or curves.facts.validation_pairs
-    if accuracy is None or not pairs or too_early(curves, limits) or not has_moved(curves, limits):
+    pairs = curves.ranked_pairs or 0
+    if accuracy is None or pairs < FEWEST_PAIRS or too_early(curves, limits) or not has_moved(curves, limits):
         return None
-    # The accuracy's own sampling error must not raise an alarm.
-    upper = accuracy + math.sqrt(0.25 / pairs)
-    if upper >= limits.noisy_accuracy or (wrong is not None and wrong < limits.confidently_wrong):
+    # What the sampling error of a few pairs explains is no evidence.
+    low, high = wilson_ends(accuracy, pairs)
+    if high >= limits.noisy_accuracy or (wrong is not None and wrong < limits.confidently_wrong):
         return None
     clearest = "" if wrong is None else f", {wrong:.0%} wrong among the clearest half"
     remedy = advise(
@@ -78,8 +77,8 @@ def label_noise(curves: Curves, limits: Thresholds) -> Finding | None:
     return Finding(
         rule="label_noise",
         severity="alarm",
-        evidence=f"the policy moved, yet ranks only {accuracy:.0%} of {pairs:.0f} validation pairs as labelled"
-        f"{clearest}",
+        evidence=f"the policy moved, yet ranks only {accuracy:.0%} of {pairs:.0f} validation pairs as labelled "
+        f"[{low:.0%}, {high:.0%}]{clearest}",
         meaning="many labels contradict each other",
         remedy=remedy.words,
         keys=remedy.keys,

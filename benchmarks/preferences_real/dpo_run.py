@@ -1,6 +1,7 @@
 """One DPO training on a file of pairs, by Fairlead's trainer or by TRL's own, and what models say of held-out pairs.
 
-Each is a process of its own (`apart.run_apart`): `python dpo_run.py train|score SPEC`, the spec as JSON.
+Each is a process of its own (`apart.run_apart`): `python -m benchmarks.preferences_real.dpo_run train|score SPEC`, the
+spec as JSON.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 
 import torch
 import transformers
-from apart import limit_memory, peak_memory
 from peft import PeftModel
 from trl import DPOConfig, DPOTrainer
 
 import fairlead
+from benchmarks.apart import limit_memory, peak_memory
 from fairlead.config.model import ModelSection
 from fairlead.config.training import LoraSection
 from fairlead.models import hardware

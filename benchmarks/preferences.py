@@ -1,6 +1,6 @@
 """A hundred thousand preference pairs through `fairlead data check`: seconds, memory, and whether faults are found.
 
-    python benchmarks/bench_preferences.py [--pairs 100000] [--words 150]
+    python -m benchmarks.preferences [--pairs 100000] [--words 150]
 
 The texts are drawn from a vocabulary with Zipf's frequencies, prompts of a quarter of `words`, answers of `words` on
 average; every hundredth pair nearly repeats another, every thousandth holds a secret. Exit status 1 beyond 60 s, 2 GiB,
@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import OUT
 from fairlead.files import write_json
 
-OUT = Path(__file__).resolve().parent / "out" / "preferences.json"
+FIGURES = OUT / "preferences.json"
 SECONDS, GIBIBYTES = 60.0, 2.0
 CHECK = "import sys; from fairlead.cli.data import app; app(['check', sys.argv[1], '--json'])"
 
@@ -47,7 +48,7 @@ def main() -> int:
     near, secrets = (by_name[name]["figures"]["pairs"] for name in ("near_duplicates", "secrets"))
     planted_near, planted_secrets = arguments.pairs // 100, arguments.pairs // 1000
     write_json(
-        OUT,
+        FIGURES,
         {
             "pairs": arguments.pairs,
             "mebibytes": size,

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diagnosis_cases import PRETRAINED, SMALL, Case, Scale
 from rich.console import Console
 
+from benchmarks import OUT
+from benchmarks.diagnosis.cases import PRETRAINED, SMALL, Case, Scale
 from fairlead import Project
 from fairlead.checks import build_check
 from fairlead.config.judges import RubricSettings
@@ -37,7 +38,6 @@ from fairlead.training.measurements import METRICS, read_metrics
 from fairlead.training.monitoring.monitor import TrainingMonitor
 from fairlead.training.monitoring.policy_samples import PolicySamples
 
-OUT = Path(__file__).parent / "out"
 LONGEST = 48  # tokens of a sample
 CHECKED, HELD_OUT = 60, 200  # pairs on which the judge is checked, prompts on which samples are scored
 
@@ -96,7 +96,8 @@ class Lab:
         if held_out + pairs > len(drawn):
             raise SystemExit(
                 f"{case.name} needs {held_out + pairs} pairs and the project has {len(drawn)}: the model's answers to "
-                "a prompt score too much alike; raise sample.temperatures or per_temperature in diagnosis_cases.py"
+                "a prompt score too much alike; raise sample.temperatures or per_temperature in "
+                "benchmarks/diagnosis/cases.py"
             )
         validation = case.change(drawn[:held_out], rng)
         return case.change(drawn[held_out : held_out + pairs], rng), validation

@@ -5,7 +5,7 @@ Simulated: 1,000 comparisons, of which the candidate wins 55 % as people see it.
 of five), for the answer that stands first (the candidate's, if only one order is asked), or for the candidate because
 it is of the judge's family. Then `pandalm_human.jsonl` beside the checkout: 100 labels drawn of 999, again and again.
 
-Run: make bench-human, or python benchmarks/bench_human.py [--times 2000]
+Run: make bench-human, or python -m benchmarks.human [--times 2000]
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import DATA, OUT
 from fairlead.files import write_json
 from fairlead.records import Interval
 from fairlead.statistics.anchored import Anchored, anchored_mean, expected_half_width
 
-OUT = Path(__file__).resolve().parent / "out" / "human.json"
-PANDALM = Path(__file__).resolve().parents[2] / "shared" / "data" / "pandalm_human.jsonl"
+FIGURES = OUT / "human.json"
+PANDALM = DATA / "pandalm_human.jsonl"
 COMPARISONS, RATE = 1000, 0.55
 AGREEMENT = (0.6, 0.7, 0.8, 0.9, 0.95)
 LABELS = (25, 50, 100, 200, 400)
@@ -127,7 +127,7 @@ def main() -> None:
     for correlation in (0.0, 0.5, 0.7, 0.9):
         planned = [f"{n}: {expected_half_width(n, COMPARISONS, 0.5, correlation):.3f}" for n in LABELS]
         print(f"  r {correlation:.1f}  " + "  ".join(planned))
-    write_json(OUT, {"rows": rows})
+    write_json(FIGURES, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ limit is 160. In a batch of 32 the longest answer is then 2 to 3 times the mean,
 in the two parts of dpo_en_demo.json, 2.4 and 2.7 in AlpacaEval's claude-2.1 and vicuna-7b). Prompts are those of the
 one-turn rows of dpo_en_demo.json.
 
-Run: python benchmarks/bench_answers.py [--shape 135m] [--prompts 48] [--rounds 2]
+Run: python -m benchmarks.answers [--shape 135m] [--prompts 48] [--rounds 2]
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_dpo import DATA, SHAPES, rows_of, tokenizer_of
 from peft import LoraConfig, get_peft_model
 from transformers import PhiConfig, PhiForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+from benchmarks import OUT
+from benchmarks.dpo.rows import DATA, SHAPES, rows_of, tokenizer_of
 from fairlead.config.model import ModelSection
 from fairlead.files import write_json
 from fairlead.models.adapters import ModelName, ModelVariant, VariantLoader
@@ -46,7 +47,7 @@ from fairlead.models.generation import (
 from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.records import Prompt, Sampling
 
-OUT = Path(__file__).resolve().parent / "out" / "answers.json"
+FIGURES = OUT / "answers.json"
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=160)
 MEAN_TOKENS = 60
 Answer = tuple[str, int]
@@ -147,7 +148,7 @@ def main() -> None:
         "ratio": median["three runs"] / median["one pass"],
         "same_text": same,
     }
-    write_json(OUT, figures)
+    write_json(FIGURES, figures)
     for way, time_ in median.items():
         print(f"{way}: {time_:.1f} s, {sum(lengths) / time_:.0f} tokens/s")
     print(

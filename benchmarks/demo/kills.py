@@ -10,9 +10,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import OUT
 from fairlead.files import read_json, write_json
 
-OUT = Path(__file__).parent / "out" / "demo-kills.json"
+FIGURES = OUT / "demo-kills.json"
 KILLS = 10
 LONGEST_S = 45.0  # between a start and the kill; the demo takes a few minutes, so that kills reach every stage
 
@@ -66,7 +67,7 @@ def main() -> None:
         finish(stormy)
         same = figures(calm) == figures(stormy)
     print(f"{len(moments)} kills; the same figures in report.json: {same}")
-    write_json(OUT, {"kills": moments, "same": same})
+    write_json(FIGURES, {"kills": moments, "same": same})
     sys.exit(0 if same and len(moments) == KILLS else 1)
 
 

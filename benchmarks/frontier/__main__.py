@@ -24,11 +24,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import numpy as np
 from datasets import Dataset
-from diagnosis_cases import Case
-from diagnosis_lab import LONGEST, OUT, Lab, lab_name, make_lab
-from frontier_compare import Setting, compare, verdict_markdown
 from trl import RLOOConfig, RLOOTrainer
 
+from benchmarks import OUT
+from benchmarks.diagnosis.cases import Case
+from benchmarks.diagnosis.lab import LONGEST, Lab, lab_name, make_lab
+from benchmarks.frontier.compare import Setting, compare, verdict_markdown
 from fairlead.files import write_json
 from fairlead.models.chat import conversation
 from fairlead.models.generation import CompletionRequest, LocalGenerator

@@ -1,7 +1,7 @@
 """Ten thousand judgements by an endpoint that fails in every known way: speed, what was survived, what was paid twice;
 writes out/judges.json.
 
-    python benchmarks/bench_judges.py [--judgements 10000] [--rate 60]
+    python -m benchmarks.judges [--judgements 10000] [--rate 60]
 
 The server runs in a process of its own, speaks OpenAI's chat API over real HTTP, and refuses more than `rate` requests
 a second. A fifth of the requests meet a fault. The time that its own limit allows is that of all requests it took on at
@@ -21,16 +21,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPO))
+from benchmarks import OUT, REPO
+from fairlead.config.judges import OpenAISettings
+from fairlead.files import write_json
+from fairlead.judges.build import build_judge
+from fairlead.llm.store.reply_store import ReplyStore
+from fairlead.records import Answer, Prompt, ScoreState
 
-from fairlead.config.judges import OpenAISettings  # noqa: E402
-from fairlead.files import write_json  # noqa: E402
-from fairlead.judges.build import build_judge  # noqa: E402
-from fairlead.llm.store.reply_store import ReplyStore  # noqa: E402
-from fairlead.records import Answer, Prompt, ScoreState  # noqa: E402
-
-OUT = REPO / "benchmarks" / "out" / "judges.json"
+FIGURES = OUT / "judges.json"
 FAULTS = {
     "limit": 0.02, "limit_wait": 0.02, "error_500": 0.03, "overloaded": 0.02, "hang": 0.002, "reset": 0.02,
     "truncated": 0.02, "slow": 0.002, "empty": 0.011, "cut": 0.011, "prose": 0.011, "wrong_json": 0.011,
@@ -96,7 +94,7 @@ def report(
     allowed = taken_on / arguments.rate
     injected = sum(stats["faults"].values())
     write_json(
-        OUT,
+        FIGURES,
         {
             "judgements": states.total(),
             "states": {str(state): states.get(state, 0) for state in ScoreState},

@@ -12,17 +12,18 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import transformers as hf
-from architecture_checks import Trained, check_decoding, check_training
-from tiny_decoders import tiny_model
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
 
-OUT = Path(__file__).resolve().parent / "out" / "architectures.md"
+from benchmarks import OUT
+from benchmarks.architectures.checks import Trained, check_decoding, check_training
+from benchmarks.architectures.tiny_decoders import tiny_model
+
+FIGURES = OUT / "architectures.md"
 
 # Encoders, and decoders beside an encoder; speech and music; parts of other models; no longer fine-tuned;
 # Llama under another name.
@@ -131,8 +132,8 @@ def main() -> None:
         after += ["", f"Not measured, because no tiny model of them computes: {'; '.join(failed)}."]
     print("\n".join(after))
     lines += after
-    OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    FIGURES.parent.mkdir(exist_ok=True)
+    FIGURES.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

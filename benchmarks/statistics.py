@@ -1,6 +1,6 @@
 """Coverage of every interval, error rates of every test, and the time they take; writes out/statistics.json.
 
-Run: python benchmarks/bench_statistics.py [--times 4000]
+Run: python -m benchmarks.statistics [--times 4000]
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import special, stats
 
+from benchmarks import OUT
 from fairlead.files import write_json
 from fairlead.records import Interval
 from fairlead.statistics.bradley_terry import bradley_terry
@@ -23,7 +23,7 @@ from fairlead.statistics.kappa import cohens_kappa
 from fairlead.statistics.tests import permutation_test
 from fairlead.statistics.win_rate import length_adjusted_win_rate, win_rate
 
-OUT = Path(__file__).resolve().parent / "out" / "statistics.json"
+FIGURES = OUT / "statistics.json"
 Draw = Callable[[np.random.Generator], tuple[Interval, float]]
 
 
@@ -179,8 +179,8 @@ def main() -> None:
     print("seconds for 60,000 values, 10,000 draws")
     for name, taken in figures["seconds"].items():
         print(f"  {name:<62}{taken:>7.2f}")
-    write_json(OUT, figures)
-    print(f"written: {OUT}")
+    write_json(FIGURES, figures)
+    print(f"written: {FIGURES}")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from benchmarks import OUT
 from fairlead.files import read_json, write_json
 
 SEEDS = (0, 1, 2, 3, 4)
-OUT = Path(__file__).parent / "out" / "demo-seeds.json"
+FIGURES = OUT / "demo-seeds.json"
 
 
 def run(seed: int, threads: int) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def main() -> None:
             )
     above = sum(row["low"] > 0.5 and row["severity_dpo"] > row["severity_sft"] for row in rows)
     print(f"{above} of {len(SEEDS)} seeds: interval above 50 % and severity match rises")
-    write_json(OUT, {"rows": rows, "above": above})
+    write_json(FIGURES, {"rows": rows, "above": above})
 
 
 if __name__ == "__main__":

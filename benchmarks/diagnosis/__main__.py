@@ -20,9 +20,9 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from diagnosis_cases import NOISY, PRETRAINED, SMALL, Case, cases_of
-from diagnosis_lab import OUT, Lab, lab_name, label_noise_run, make_lab, train_and_read
-
+from benchmarks import OUT
+from benchmarks.diagnosis.cases import NOISY, PRETRAINED, SMALL, Case, cases_of
+from benchmarks.diagnosis.lab import Lab, lab_name, label_noise_run, make_lab, train_and_read
 from fairlead.documents.diagnosis import actionable
 from fairlead.files import write_json, write_jsonl
 from fairlead.statistics.intervals import paired_difference

@@ -1,0 +1,1 @@
+"""Measurements of the demo as a whole."""

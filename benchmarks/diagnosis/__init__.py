@@ -1,0 +1,1 @@
+"""Failure modes made on purpose, and what the diagnosis names."""

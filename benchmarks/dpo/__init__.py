@@ -1,0 +1,1 @@
+"""DPO training beside that of TRL."""

@@ -1,0 +1,1 @@
+"""Reward against KL: DPO beside other methods."""

@@ -1,0 +1,1 @@
+"""DPO on pairs that people judged, with a pretrained model."""

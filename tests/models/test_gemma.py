@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fairlead.config.model import ModelSection
 from fairlead.models.batch_generate import generate_in_batches
@@ -74,11 +75,27 @@ def test_the_engine_says_token_by_token_what_generate_says(gemma3: Path, tokeniz
             assert tokenizer.decode(ours[0]).startswith(" Paris")
 
 
-def test_the_packed_forward_is_trl_s(gemma3: Path, tokenizer: Any) -> None:
-    """Rows longer than the window that share a prompt, beside a short one; before any training."""
+def test_the_packed_forward_is_trl_s_before_and_after_an_optimiser_step(gemma3: Path, tokenizer: Any) -> None:
+    """Rows longer than the window that share a prompt, beside a short one.
+
+    After the step both take the same weights: two steps that differ by rounding leave weights that differ by a
+    billionth of their norm, and of that Gemma's third layer makes 3e-4 in a gradient, whichever forward computes it.
+    """
     ours, theirs, _ = twins_of(load(gemma3))
     start = long_prompt(tokenizer, "The cause is")
     replies = [tokenizer(text)["input_ids"][1:] for text in (" a full disk.", " that nobody cleans the logs up.")]
     other = tokenizer("The capital of France is")["input_ids"], tokenizer(" Paris.")["input_ids"][1:]
     inputs = padded([*((start, reply) for reply in replies), other])
-    assert_same(ours, theirs, answers(ours, theirs, inputs))
+    before = answers(ours, theirs, inputs)
+    assert_same(ours, theirs, before)
+    for one in (ours, theirs):
+        optimizer = torch.optim.SGD(one.parameters(), lr=1e-6)
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        for mine, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert float((mine - their).norm() / their.norm()) < 1e-7
+            mine.copy_(their)
+    after = answers(ours, theirs, inputs)
+    assert_same(ours, theirs, after)
+    assert (after[1].log_probs - before[1].log_probs).abs().max().item() > 1e-2, "the step must change something"

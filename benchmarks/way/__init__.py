@@ -1,0 +1,1 @@
+"""The whole way from SFT rows to answers, by hand with TRL and transformers and by `fairlead run`."""

@@ -11,7 +11,7 @@ REAL_OUT ?= demo-real-project
 WORKERS ?= 2
 FUZZ_SECONDS ?= 600
 
-.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sft bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human architectures clean
+.PHONY: docs smollm2 layers demo demo-real demo-seeds demo-kills test test-gemma fuzz check lint types example-advisories bench-statistics bench-eval bench-sft bench-sampling bench-dpo bench-judge bench-preferences bench-preferences-real bench-diagnosis bench-label-noise bench-frontier bench-human bench-way architectures clean
 
 demo: $(READY)
 	$(BIN)/fairlead demo --out $(OUT)
@@ -118,6 +118,10 @@ bench-frontier: $(READY) $(filter smollm2,$(MODEL))
 
 bench-human: $(READY)
 	$(BIN)/python -m benchmarks.human
+
+# The whole way by hand, with TRL and transformers, and by Fairlead; needs the real data beside the checkout.
+bench-way: $(READY) $(if $(filter-out smollm2,$(MODEL)),,smollm2)
+	$(BIN)/python -m benchmarks.way --model "$(or $(MODEL),smollm2)"
 
 # How each decoder family of transformers is trained and decoded; FAMILIES="qwen3_5 lfm2" measures only those.
 architectures: $(READY)

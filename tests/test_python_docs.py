@@ -25,8 +25,8 @@ def test_the_examples_run_and_print_what_the_page_says(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples = list(EXAMPLE.finditer(PAGE))
-    assert len(examples) == 8
-    assert sum(example["printed"] is not None for example in examples) == 4
+    assert len(examples) == 9
+    assert sum(example["printed"] is not None for example in examples) == 5
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FAIRLEAD_CACHE", str(tmp_path / "cache"))
     shutil.copytree(tiny_model, "my-model")
@@ -52,5 +52,5 @@ def test_the_page_names_every_built_in_criterion_and_every_public_function() -> 
     assert {name for name in BUILT_IN if f"`{name}`" not in PAGE} == set()
     functions = {name for name in fairlead.__all__ if name.islower()}
     calls = ("evaluate_alignment", "score_answers", "build_preferences")
-    assert functions == {f"{name}{form}" for name in calls for form in ("", "_async")}
+    assert functions == {"compare"} | {f"{name}{form}" for name in calls for form in ("", "_async")}
     assert {name for name in functions if name.removesuffix("_async") not in PAGE} == set()

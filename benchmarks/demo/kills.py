@@ -24,9 +24,11 @@ def demo(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def figures(folder: Path) -> Any:
-    """report.json without what depends on the clock: `stages`, the files' hashes in `lineage`, the decision's times."""
+    """report.json without what depends on the clock: `stages`, the files' hashes in `lineage`, all times and costs."""
     report = read_json(folder / "report" / "report.json")
     stable = {key: value for key, value in report.items() if key not in ("stages", "lineage", "versions", "decision")}
+    for arm in report["arms"].values():
+        del arm["seconds_per_1000"], arm["cost_per_1000"]
     tried = report["decision"]["candidates"]
     return stable | {"decision": [report["decision"]["verdict"], [c["figures"] for c in tried]]}
 

@@ -9,6 +9,7 @@ from fairlead.pipeline.project import Project
 
 if TYPE_CHECKING:
     from fairlead.standalone.alignment import evaluate_alignment
+    from fairlead.standalone.comparing import compare
     from fairlead.standalone.in_background import (
         build_preferences_async,
         evaluate_alignment_async,
@@ -32,6 +33,7 @@ __all__ = [
     "SFTTrainer",
     "build_preferences",
     "build_preferences_async",
+    "compare",
     "evaluate_alignment",
     "evaluate_alignment_async",
     "score_answers",
@@ -46,6 +48,7 @@ _LAZY = {
     "SFTTrainer": "fairlead.training.sft_trainer.trainer",
     "build_preferences": "fairlead.standalone.preferences",
     "build_preferences_async": "fairlead.standalone.in_background",
+    "compare": "fairlead.standalone.comparing",
     "evaluate_alignment": "fairlead.standalone.alignment",
     "evaluate_alignment_async": "fairlead.standalone.in_background",
     "score_answers": "fairlead.standalone.scoring",

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fairlead.config.decide import DecideSection, EndpointModel
+from fairlead.config.decide import DecideSection
+from fairlead.config.values.asked_models import EndpointModel
 
 LOCAL = {"kind": "local", "model": "m"}
 DOCUMENTS = {"documents": "d"}

@@ -93,7 +93,7 @@ def test_the_schema_refuses_unknown_keys_wrong_types_and_values_out_of_bounds() 
     assert refusals(lora={"alpha": 0}) == ["lora.alpha"]
     assert refusals(seed=2**32) == ["seed"]
     assert refusals(sample={"temperatures": [0.7, 0.7]}) == ["sample.temperatures"]
-    assert refusals(eval={"pairwise": ["dpo_vs_nothing"]}) == ["eval.pairwise.0"]
+    assert refusals(eval={"pairwise": ["dpo over sft"]}) == ["eval.pairwise"]
     assert refusals(judge="gpt-4.1") == ["judge"]
     assert refusals(unknown={}) == [""]
 

@@ -149,7 +149,7 @@ def test_an_estimate_before_any_stage_is_at_least_what_is_asked(tiny_project: Pa
     assert before["judge"].most_cost is not None
     for verdicts in (comparison, scores_alone):
         assert "shared_judge" in {caveat.name for caveat in verdicts.caveats}
-        counts: dict[str, Any] = {"data": {}, "data_check": {}, "training": {}, "drift": {}}
+        counts: dict[str, Any] = {"data": {}, "data_check": {}, "training": {}, "drift": {}, "arms": {}}
         assert figure_tree(verdicts, DPO_OVER_SFT, leaks=0, **counts)["shared_judge"] == 1
         assert verdicts.score_states == {"scored": 24, "unreadable": 0, "refused": 0, "failed": 0}
 

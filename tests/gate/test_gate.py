@@ -178,6 +178,7 @@ def candidates(
             leaks=0,
             data={"failed": 0} if data is None else data,
             data_check={},
+            arms={},
             training={"dpo": {"kl": 3.0}},
             drift={},
         )

@@ -18,15 +18,13 @@ from fairlead.cli.common import (
     NoRun,
     ProjectOption,
     err,
-    interval_text,
     open_project,
     out,
     print_json,
     print_line,
-    show_table,
 )
 from fairlead.cli.judges.estimates import show_stage_estimate
-from fairlead.cli.render import figures_of, show_comparison, show_figures, show_pairs, shown
+from fairlead.cli.render import figures_of, show_comparison, show_figures, show_imported
 from fairlead.documents.evaluation import EvalResult
 from fairlead.errors import ConfigError, some
 from fairlead.pipeline.project import Project
@@ -153,20 +151,4 @@ def import_(
     if as_json:
         print_json(comparison.model_dump(mode="json"))
         return
-    show_pairs({name.replace("_vs_", " vs "): figures for name, figures in comparison.pairwise.items()})
-    show_table(
-        ("metric", "compared", "Δ", "shown", "n"),
-        [
-            (
-                row.metric,
-                f"{row.first} over {row.second}",
-                interval_text(row.delta, row.delta_low, row.delta_high, "+.3f"),
-                shown(row),
-                str(row.n),
-            )
-            for row in comparison.table
-        ],
-        words=("metric", "compared"),
-    )
-    for caveat in comparison.warnings:
-        print_line(f"warning {caveat.name}: {caveat.text}")
+    show_imported(comparison)

@@ -53,7 +53,7 @@ _ORDER = (
     *("run", "status", "report"),
     *("data", "judge", "decide"),
     *("sft", "dpo", "sweep", "diagnose"),
-    *("eval", "review", "score", "try"),
+    *("eval", "compare", "review", "score", "try"),
     *("gate", "ci", "release", "verify", "serve"),
 )
 
@@ -196,7 +196,7 @@ train.mount(app)
 evaluate.mount(app)
 review.mount(app)
 release.mount(app)
-standalone.mount(judge=judge_commands.app, evaluation=evaluate.app, data=data.app)
+standalone.mount(app, judge=judge_commands.app, evaluation=evaluate.app, data=data.app)
 
 
 def _quiet_libraries() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from fairlead.cli.common import bounds_text, interval_text, open_project, print_json, print_line, show_table, value_text
+from fairlead.config.values.arms import MODELS
 from fairlead.documents.evaluation import Caveat, Conclusion, EvalResult
 from fairlead.documents.gate import GateRecord
-from fairlead.documents.report import DifferenceFigures, GateSummary, PairFigures, Report, TableRow
+from fairlead.documents.imported import ImportedComparison
+from fairlead.documents.report import ArmFigures, DifferenceFigures, GateSummary, PairFigures, Report, TableRow
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.status import StageStatus
+from fairlead.report.arms import COSTS, cost_cells, title_of, worth_it
 
 _MOST_ITEMS = 8
 
@@ -106,8 +109,58 @@ def show_report(folder: Path) -> None:
     report = Report.read(folder / "report" / "report.json")
     print_line(report.decision.lines[0])
     show_tables(report.table, report.pairwise, report.warnings)
+    show_arms(report)
     show_gate(report.gate)
     print_line(f"report: {folder / 'report' / 'report.md'}")
+
+
+def show_arms(report: Report) -> None:
+    """What every arm is and costs, and whether DPO beats the best prompt; nothing where there are only the models."""
+    if not set(report.arms) - set(MODELS):
+        return
+    show_table_of_arms(report.arms, [row.metric for row in report.table])
+    for name, arm in report.arms.items():
+        if name not in MODELS:
+            print_line(f"{title_of(name)}: {arm.what}")
+    if (sentence := worth_it(report)) is not None:
+        print_line(sentence.replace("`", ""))
+
+
+def show_table_of_arms(arms: Mapping[str, ArmFigures], metrics: Sequence[str]) -> None:
+    """The means of every arm, and what an answer takes."""
+    show_table(
+        ("arm", *metrics, *COSTS),
+        [
+            (
+                title_of(name),
+                *(value_text(mean.value) if (mean := arm.metrics.get(metric)) else "—" for metric in metrics),
+                *cost_cells(arm),
+            )
+            for name, arm in arms.items()
+        ],
+        words=("arm",),
+    )
+
+
+def show_imported(comparison: ImportedComparison) -> None:
+    """Win rates, differences and caveats of models from elsewhere."""
+    show_pairs({name.replace("_vs_", " vs "): figures for name, figures in comparison.pairwise.items()})
+    show_table(
+        ("metric", "compared", "Δ", "shown", "n"),
+        [
+            (
+                row.metric,
+                f"{row.first} over {row.second}",
+                interval_text(row.delta, row.delta_low, row.delta_high, "+.3f"),
+                shown(row),
+                str(row.n),
+            )
+            for row in comparison.table
+        ],
+        words=("metric", "compared"),
+    )
+    for caveat in comparison.warnings:
+        print_line(f"warning {caveat.name}: {caveat.text}")
 
 
 def show_comparison(result: EvalResult) -> None:

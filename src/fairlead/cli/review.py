@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,7 +32,7 @@ def mount(root: typer.Typer) -> None:
 
 def review(
     folder: ProjectArgument = Path(),
-    pair: Annotated[str, typer.Option(help="whose answers: dpo_vs_sft, sft_vs_base or dpo_vs_base")] = "dpo_vs_sft",
+    pair: Annotated[str, typer.Option(help="whose answers: a judged pair, such as dpo_vs_sft")] = "dpo_vs_sft",
     by: Annotated[str, typer.Option(metavar="NAME", help="who labels")] = "",
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="labels (default: eval.human, or human.jsonl in the project)")
@@ -43,7 +44,7 @@ def review(
     if not by.strip():
         raise ConfigError("nobody is named", where="fairlead review", remedy="say who labels: --by NAME")
     project = open_project(folder)
-    reviewed = labelled_pair(project, _pair(pair), by.strip(), labels)
+    reviewed = labelled_pair(project, _pair(pair, project.config.judged_pairs), by.strip(), labels)
     print_line(reviewed.plan)
     review = reviewed.review
     while (question := review.question()) is not None:
@@ -62,8 +63,12 @@ def review(
     _summarize(reviewed)
 
 
-def _pair(text: str) -> ModelPair:
-    known = ("dpo_vs_sft", "sft_vs_base", "dpo_vs_base")
+def _pair(text: str, known: Sequence[str]) -> ModelPair:
+    """A pair of the project's arms.
+
+    Raises:
+        ConfigError: if it is not judged.
+    """
     if text not in known:
         raise ConfigError(f"there is no pair {text}", where="--pair", remedy=known_names(text, known))
     return ModelPair.parse(text)

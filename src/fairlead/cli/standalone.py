@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairlead.cli.common import AsJson, ProjectOption, err, out, print_json, print_line
+from fairlead.cli.common import EVALUATION, AsJson, ProjectOption, err, out, print_json, print_line
 from fairlead.progress import for_console
 
 if TYPE_CHECKING:
@@ -143,8 +143,93 @@ def pairs(
     print_line(f"wrote {to}; use them: {data_line({'preferences': to})} in fairlead.yaml")
 
 
-def mount(judge: typer.Typer, evaluation: typer.Typer, data: typer.Typer) -> None:
-    """Adds the commands to their groups."""
+def compare(
+    prompts: Annotated[Path, typer.Option("--prompts", metavar="FILE", help="rows {prompt, gold?, cluster?}")],
+    arms: Annotated[
+        list[str],
+        typer.Option(
+            "--arm",
+            metavar="NAME=ARM",
+            help="who answers: MODEL, MODEL+ADAPTER, openai:MODEL@http://HOST/v1 or anthropic:MODEL; two or more",
+        ),
+    ],
+    judge: Annotated[str | None, typer.Option("--judge", metavar="JUDGE", help="as in eval model")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="YAML", help="a check as in eval.metrics, or a file of them; may be repeated"),
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="file for the comparison as JSON")] = None,
+    max_new_tokens: MaxNewTokens = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0 answers greedily")] = 0.0,
+    seed: Seed = 0,
+    max_missing: MaxMissing = 0.1,
+    folder: ProjectOption = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Let models that were made elsewhere answer the same prompts, and compare every pair; needs no project."""
+    from fairlead.cli.render import show_imported, show_table_of_arms
+    from fairlead.standalone.comparing import compare as compare_arms
+
+    comparison = compare_arms(
+        prompts,
+        _named(arms),
+        judge,
+        metrics=[check for text in metrics or () for check in _checks(text)],
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        max_missing=max_missing,
+        folder=folder,
+        progress=for_console(err),
+    )
+    if to is not None:
+        comparison.write(to)
+    if as_json:
+        print_json(comparison.model_dump(mode="json"))
+        return
+    show_table_of_arms(comparison.arms, comparison.metrics)
+    show_imported(comparison)
+    if to is not None:
+        print_line(f"wrote {to}")
+
+
+def _named(arms: list[str]) -> dict[str, str]:
+    """The arms by name.
+
+    Raises:
+        ConfigError: if one has no name, or two have the same.
+    """
+    from fairlead.errors import ConfigError
+
+    named: dict[str, str] = {}
+    for arm in arms:
+        name, equals, text = arm.partition("=")
+        if not (equals and name and text):
+            raise ConfigError(f"{arm} names no arm", where="--arm", remedy="write NAME=MODEL, as in today=org/model")
+        if name in named:
+            raise ConfigError(f"two arms are named {name}", where="--arm", remedy="give one of them another name")
+        named[name] = text
+    return named
+
+
+def _checks(text: str) -> list[Any]:
+    """A check in YAML, or those of a file.
+
+    Raises:
+        ConfigError: if it is no YAML.
+    """
+    from fairlead.config.loading.yaml_file import parse_yaml
+    from fairlead.files import read_text
+
+    path = Path(text)
+    written = read_text(path) if len(text) < 500 and path.is_file() else text
+    checks = parse_yaml(written, where="--metric")
+    return checks if isinstance(checks, list) else [checks]
+
+
+def mount(root: typer.Typer, judge: typer.Typer, evaluation: typer.Typer, data: typer.Typer) -> None:
+    """Adds the commands to the command line and its groups."""
+    root.command("compare", rich_help_panel=EVALUATION)(compare)
     judge.command("score")(score)
     evaluation.command("model")(evaluate)
     data.command("pairs")(pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from fairlead.cli.common import (
     show_table,
 )
 from fairlead.cli.render import run_stage
-from fairlead.errors import DataError
+from fairlead.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from fairlead.config.monitoring import Thresholds
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 def sweep(
     folder: ProjectArgument = Path(),
     over: Annotated[
-        list[str] | None, typer.Option(help="key and values, such as dpo.beta=0.1,0.3; with several, every combination")
+        list[str] | None,
+        typer.Option(
+            "--over",
+            "--set",
+            help="key and values, such as dpo.beta=0.1,0.3; with several, every combination; or seed=0,1,2 by itself",
+        ),
     ] = None,
     kl_prompts: Annotated[
         int | None,
@@ -50,6 +55,9 @@ def sweep(
     from fairlead.sweep.recommend import advice
 
     axes = dict(sweeping.parse_axis(text) for text in over) if over else None
+    if axes is not None and "seed" in axes:
+        _sweep_seeds(folder, axes, as_json=as_json)
+        return
     swept = sweeping.sweep(folder, axes, kl_prompts=kl_prompts, progress=for_console(err))
     if as_json:
         print_json(swept.result.model_dump(mode="json"))
@@ -71,6 +79,35 @@ def sweep(
             print_line(f"usual advice for {point.name}: {usual}")
     out.print(f"recommended: {swept.recommendation.why}", soft_wrap=True)
     out.print(f"frontier: {swept.folder / 'frontier.png'}", soft_wrap=True)
+
+
+def _sweep_seeds(folder: Path, axes: dict[str, list[Any]], *, as_json: bool) -> None:
+    from fairlead.progress import for_console
+    from fairlead.sweep.seeds import compare_seeds, sentence
+
+    if len(axes) > 1:
+        others = ", ".join(key for key in axes if key != "seed")
+        raise ConfigError(
+            "a point of a sweep has the project's seed", where=f"--over seed with {others}", remedy="sweep them apart"
+        )
+    result = compare_seeds(folder, axes["seed"], for_console(err))
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+        return
+    show_table(
+        (result.pair.replace("_", " "), "over seeds and prompts", "each seed", "seeds' share"),
+        [
+            (
+                figure.name,
+                _two_lines(figure.over_seeds_and_prompts),
+                ", ".join(f"{value:.3f}" for value in figure.of_seeds.values()),
+                "—" if figure.seed_share is None else f"{figure.seed_share:.0%}",
+            )
+            for figure in result.figures
+        ],
+        words=("each seed",),
+    )
+    print_line(sentence(result).replace("`", ""))
 
 
 def _two_lines(interval: Interval) -> str:

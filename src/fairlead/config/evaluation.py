@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from fairlead.config.base import (
     Count,
@@ -20,7 +20,10 @@ from fairlead.config.base import (
 )
 from fairlead.config.checks import CheckSettings
 from fairlead.config.judges import JudgeSettings
+from fairlead.config.values.arms import Arm
 from fairlead.config.values.criteria import Criteria
+
+PairName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+_vs_[a-z0-9-]+$")]
 
 
 class ProbeSettings(Section):
@@ -67,13 +70,26 @@ class EvalSection(Section):
     judge: JudgeSettings | None = Field(
         None, description="judge of the comparison; the judge of the pairs if not given"
     )
-    pairwise: Annotated[list[Literal["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"]], Distinct] = Field(
-        ["dpo_vs_sft", "sft_vs_base", "dpo_vs_base"], description="which models are judged against each other"
+    arms: Annotated[list[Arm], Distinct] | None = Field(
+        None,
+        description="what answers the held-out prompts besides base, SFT and DPO: prompted, the decision's best "
+        "prompt; {name, model, adapter?}; {release}; {name, endpoint, system?}. If not given, prompted where the "
+        "decision is measured",
+    )
+    pairwise: Annotated[list[PairName], Distinct] | None = Field(
+        None,
+        description="which arms are judged against each other, such as dpo_vs_sft; if not given, dpo_vs_sft, "
+        "sft_vs_base, dpo_vs_base, and DPO over every other arm",
     )
     human: FilePath | None = Field(
         None,
         description="labels of people on the compared answers, as `fairlead review` writes them: rows {prompt, first, "
         "second, human, by}; the judge's win rates are corrected by them",
+    )
+    slices: str | None = Field(
+        None,
+        min_length=1,
+        description="a field of gold, or cluster, by whose values the comparison is also made slice by slice",
     )
     scores: bool = Field(False, description="also ask the judge for a score from 1 to 10 for every answer")
     criteria: Criteria = Field(
@@ -85,8 +101,8 @@ class EvalSection(Section):
 
     @property
     def asks_judge(self) -> bool:
-        """Whether a judge is asked for anything."""
-        return bool(self.pairwise or self.scores or self.criteria)
+        """Whether a judge is asked for anything; without a list of pairs it is, for the default ones."""
+        return self.pairwise is None or bool(self.pairwise or self.scores or self.criteria)
 
     @property
     def needs_source(self) -> bool:

@@ -12,11 +12,12 @@ from typing import Any, TypeAlias, Union, get_type_hints
 
 from fairlead.config.base import alternatives
 from fairlead.config.evaluation import ProbeSettings
+from fairlead.config.values.arms import PROMPTED
 from fairlead.documents.base import Document
 from fairlead.documents.drift import general_fields
 from fairlead.documents.evaluation import CAVEATS, SHARED_JUDGE, AnswerFigures
 from fairlead.documents.pairs import PairCounts, PairOutcome
-from fairlead.documents.report import PairFigures, TableRow
+from fairlead.documents.report import ARM_COSTS, IN_TABLE, DifferenceFigures, PairFigures, TableRow
 from fairlead.documents.training import DpoFigures, LabelNoiseFigures, SftFigures
 from fairlead.errors import known_names
 from fairlead.records import Interval, VerdictState
@@ -24,6 +25,8 @@ from fairlead.records import Interval, VerdictState
 Names: TypeAlias = Mapping[str, Union["Names", None]]
 """Names of figures; below a name there is None where it is a number, else more names."""
 
+SLICE_FIGURES = ("worse", "worst_delta", "worst_win_rate")
+WORSE_THAN_PROMPTED = "metrics_worse_than_prompted"
 COUNTED = ("missing", "verdicts", "prompts", "metrics_worse", "metrics_better", "leaks", SHARED_JUDGE)
 DATA_FAULTS = ("equal_answers", "empty_chosen", "contradicted", "train_in_validation", "failed")
 _ROWS: dict[str, type[Document]] = {"table": TableRow, "pairwise": PairFigures}
@@ -86,6 +89,8 @@ def measured_figures(
     *,
     metrics: Sequence[str],
     pairwise: Sequence[str],
+    arms: Sequence[str],
+    sliced: bool,
     labelled: bool,
     with_sft: bool,
     trained: Collection[str],
@@ -98,6 +103,8 @@ def measured_figures(
 
     Args:
         metrics: rows of the table.
+        arms: of the comparison, besides the project's models.
+        sliced: whether the comparison is made slice by slice too.
         labelled: whether people have labelled answers.
         trained: which of sft and dpo are trained here; of one made elsewhere no training is measured, and a DPO model
             made elsewhere has no pairs here.
@@ -108,10 +115,18 @@ def measured_figures(
     models = ("base", "sft", "dpo") if with_sft else ("base", "dpo")
     tree: dict[str, Names | None] = {
         **numbers(COUNTED),
+        **numbers([WORSE_THAN_PROMPTED] if PROMPTED in arms else ()),
         "table": {metric: _table_row(models) for metric in metrics},
         "pairwise": {pair: _pair(labelled=labelled) for pair in pairwise},
+        "slices": numbers(SLICE_FIGURES if sliced else ()),
         "warnings": numbers(CAVEATS),
-        "answers": {model: names_of(AnswerFigures) for model in models},
+        "answers": {model: names_of(AnswerFigures) for model in (*models, *arms)},
+        "arms": {arm: _arm(metrics) for arm in (*models, *arms)},
+        "differences": {
+            pair: dict.fromkeys(metrics, names_of(DifferenceFigures))
+            for pair in pairwise
+            if pair not in (IN_TABLE if with_sft else ("dpo_vs_base",))
+        },
         "data": numbers(DATA_FAULTS if "dpo" in trained else ()),
         "data_check": numbers(("failed", "warned") if "dpo" in trained else ()),
         "training": {
@@ -122,6 +137,11 @@ def measured_figures(
     if probe is not None:
         tree["probe"] = _drift(probe, models)
     return _without_empty(tree)
+
+
+def _arm(metrics: Sequence[str]) -> Names:
+    """What is measured of an arm; a thousand answers have a cost where the config gives prices."""
+    return {**numbers(ARM_COSTS), "metrics": dict.fromkeys(metrics, names_of(Interval))}
 
 
 def _of_dpo(judged_pairs: bool, dropped: Sequence[str], *, label_noise: bool) -> dict[str, Names | None]:

@@ -78,7 +78,7 @@ class Thresholds(Section):
         0.72, description="validation accuracy under which labels contradict each other, if the policy has moved"
     )
     confidently_wrong: Fraction = Field(
-        0.25, description="share of wrong ones among the pairs that the policy tells apart most clearly"
+        0.15, description="share of wrong ones among the pairs that the policy tells apart most clearly"
     )
     loops: Fraction = Field(0.1, description="share of samples that loop, above that of the reference's")
     cut: Fraction = Field(0.2, description="share of samples that reach the token limit, above that of the reference's")

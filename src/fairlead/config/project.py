@@ -33,7 +33,8 @@ from fairlead.config.release import (
 )
 from fairlead.config.sampling import PairsSection, SampleSection
 from fairlead.config.training import DpoForm, DpoSection, ImportedModel, LoraSection, SftForm, SftSection, TrainSection
-from fairlead.errors import ConfigError
+from fairlead.config.values.arms import MODELS, PROMPTED, Arm, default_pairs, name_of_arm
+from fairlead.errors import ConfigError, known_names
 
 CONFIG_NAME = "fairlead.yaml"
 NOTHING_IS_TRAINED = "nothing is trained here: the models were made elsewhere"
@@ -128,8 +129,7 @@ class Config(Section):
         full = [name for name, part in trained.items() if isinstance(part, TrainSection) and part.method == "full"]
         if self.model.quantization and full:
             problems.append(f"{full[0]}.method: full cannot train a 4-bit base: use lora, or model.quantization: null")
-        if self.sft is None and any("sft" in pair for pair in self.eval.pairwise):
-            problems.append("eval.pairwise names sft, and sft is null: set eval.pairwise: [dpo_vs_base]")
+        problems += self._wrong_arms()
         if not self.eval.metrics and not self.eval.asks_judge:
             problems.append("eval compares nothing: give eval.metrics, eval.pairwise, eval.scores or eval.criteria")
         names = self._judged_rows + [metric.name for metric in self.eval.metrics]
@@ -140,6 +140,42 @@ class Config(Section):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _wrong_arms(self) -> list[str]:
+        """What is wrong with the arms of the comparison and its pairs."""
+        problems: list[str] = []
+        names = self.arm_names
+        if PROMPTED in names and self.decide.waive is not None:
+            problems.append("eval.arms names prompted, and the decision, which finds the best prompt, is waived")
+        twice = sorted({name for name in names if names.count(name) > 1 or name in MODELS})
+        if twice:
+            problems.append(f"eval.arms has two arms named {twice[0]}: give one of them another name")
+        known = [name for name in MODELS if name != "sft" or self.sft is not None] + names
+        for pair in self.eval.pairwise or []:
+            candidate, _, reference = pair.partition("_vs_")
+            unknown = [name for name in (candidate, reference) if name not in known]
+            if unknown:
+                problems.append(f"eval.pairwise: {pair}: {known_names(unknown[0], known)}")
+            elif candidate == reference:
+                problems.append(f"eval.pairwise: {pair} compares {candidate} with itself")
+        return problems
+
+    @property
+    def arms(self) -> list[Arm]:
+        """What answers the held-out prompts besides base, SFT and DPO."""
+        if self.eval.arms is not None:
+            return self.eval.arms
+        return [] if self.decide.waive is not None else ["prompted"]
+
+    @property
+    def arm_names(self) -> list[str]:
+        return [name_of_arm(arm) for arm in self.arms]
+
+    @property
+    def judged_pairs(self) -> list[str]:
+        """The pairs of arms that are judged against each other, as in dpo_vs_sft."""
+        written = self.eval.pairwise
+        return default_pairs(self.arm_names, with_sft=self.sft is not None) if written is None else written
 
     def _unmeasured_criteria(self) -> list[str]:
         measured = self.measured_figures
@@ -154,7 +190,9 @@ class Config(Section):
         """The names of all figures that the stages measure."""
         return measured_figures(
             metrics=[*(metric.name for metric in self.eval.metrics), *self._judged_rows],
-            pairwise=self.eval.pairwise,
+            pairwise=self.judged_pairs,
+            arms=self.arm_names,
+            sliced=self.eval.slices is not None,
             labelled=self.eval.human is not None,
             with_sft=self.sft is not None,
             trained=[*(["sft"] if self.trains_sft else []), *(["dpo"] if self.trains_dpo else [])],
@@ -203,7 +241,7 @@ class Config(Section):
     def gate_criteria(self) -> list[Criterion]:
         """What the gate demands: its criteria, else the defaults for the pairs that are judged."""
         written = self.gate.criteria
-        return default_criteria(self.eval.pairwise) if written is None else written
+        return default_criteria(self.judged_pairs, self.arm_names) if written is None else written
 
     @property
     def eval_judge(self) -> JudgeSettings | None:

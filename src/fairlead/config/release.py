@@ -10,7 +10,9 @@ from pydantic import Field, model_validator
 
 from fairlead.config.base import Count, CountOrZero, Number, Section
 from fairlead.config.figures import is_of_a_row
+from fairlead.config.values.arms import PROMPTED
 
+NOT_WORSE_THAN_PROMPTED = 0.05  # of the win rate over the best prompt; a larger loss is one that users would notice
 BOUNDS = ("above", "at_least", "below", "at_most")
 
 
@@ -53,26 +55,37 @@ class GateSection(Section):
     criteria: Annotated[list[Criterion], Field(min_length=1)] | None = Field(
         None,
         description="all must hold; paths into report.json; if not given: DPO is credibly better, no metric credibly "
-        "worse, less than 2 % missing, no leak",
+        "worse, not worse than the best prompt, less than 2 % missing, no leak",
     )
     min_prompts: Count = Field(
         50, description="fewer eval prompts than this are not enough evidence, whatever they say"
     )
 
 
-def default_criteria(pairs: Sequence[str]) -> list[Criterion]:
-    """The gate's criteria if the config has none, given the pairs that are judged.
+def default_criteria(pairs: Sequence[str], arms: Sequence[str] = ()) -> list[Criterion]:
+    """The gate's criteria if the config has none, given the pairs that are judged and the arms of the comparison.
 
-    DPO must be credibly better than what it was trained from; where no pair is judged, on a metric at least.
+    DPO must be credibly better than what it was trained from; where no pair is judged, on a metric at least. It must
+    not be worse than the best prompt, where that was measured.
     """
     judged = [pair for pair in ("dpo_vs_sft", "dpo_vs_base") if pair in pairs]
     better = Criterion(figure="metrics_better", at_least=1)
     return [
         Criterion(figure=f"pairwise.{judged[0]}.low", above=0.5) if judged else better,
         Criterion(figure="metrics_worse", at_most=0),
+        *_against_prompted(pairs, arms),
         Criterion(figure="missing", below=0.02),
         Criterion(figure="leaks", at_most=0),
     ]
+
+
+def _against_prompted(pairs: Sequence[str], arms: Sequence[str]) -> list[Criterion]:
+    if PROMPTED not in arms:
+        return []
+    pair = f"dpo_vs_{PROMPTED}"
+    if pair in pairs:
+        return [Criterion(figure=f"pairwise.{pair}", not_worse_by=NOT_WORSE_THAN_PROMPTED)]
+    return [Criterion(figure="metrics_worse_than_prompted", at_most=0)]
 
 
 class ReleaseSettings(Section):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Annotated, Any, Self, cast
 
-from fairlead.config.base import Count, CountOrZero, Fraction, NamedPath, NotInKey, Section
+from fairlead.config.base import Count, CountOrZero, Fraction, NamedPath, NotInKey, NotNegative, Section
 from fairlead.config.checks import CheckSettings
 from fairlead.config.data import CheckName, DataCheckSettings, DataSection
 from fairlead.config.decide import DecideSection
@@ -22,6 +22,7 @@ from fairlead.config.project import Config
 from fairlead.config.release import Criterion, GateSection, ReportSection
 from fairlead.config.sampling import JudgedBy, PairsSection, Recipe, SampleSection
 from fairlead.config.training import DpoSection, ImportedModel, LoraSection, SftForm, SftSection
+from fairlead.config.values.arms import PROMPTED, Arm
 
 
 @dataclass(frozen=True)
@@ -196,17 +197,44 @@ class AnswersSettings(StageSettings):
     answers: AnswersSection
 
 
+class ArmsSettings(StageSettings):
+    """The arms besides base, SFT and DPO, and how the held-out prompts are answered."""
+
+    arms: list[Arm]
+    model: ModelSection
+    answers: AnswersSection
+    decide: DecideSection
+
+    def key_values(self) -> dict[str, Any]:
+        """The decision is read by the best prompt alone."""
+        values = super().key_values()
+        return values if PROMPTED in self.arms else {name: v for name, v in values.items() if name != "decide"}
+
+    def named_paths(self, at: str = "") -> list[NamedPath]:
+        """Under the keys of the YAML, where the arms stand in `eval`."""
+        paths = [
+            path for path in super().named_paths(at) if PROMPTED in self.arms or path.key.split(".")[0] != "decide"
+        ]
+        return [replace(path, key=f"eval.{path.key}") if path.key.startswith("arms.") else path for path in paths]
+
+
 class EvalSettings(StageSettings):
     """The comparison; the judge of the pairs is read to see whether it is the same."""
 
     eval: EvalSection
+    judged_pairs: list[str]
     eval_judge: JudgeSettings | None
     judge: JudgeSettings | None
     unknown_training: list[str]
 
     def key_values(self) -> dict[str, Any]:
-        """Only where models were made elsewhere does the last one matter."""
-        return {name: value for name, value in super().key_values().items() if name != "unknown_training" or value}
+        """Only where models were made elsewhere does the last one matter; who answers is another stage's."""
+        values = super().key_values()
+        values["eval"] = {name: value for name, value in values["eval"].items() if name not in ("arms", "pairwise")}
+        return {name: value for name, value in values.items() if name != "unknown_training" or value}
+
+    def named_paths(self, at: str = "") -> list[NamedPath]:
+        return [path for path in super().named_paths(at) if not path.key.startswith("eval.arms.")]
 
 
 class DriftSettings(StageSettings):
@@ -223,10 +251,12 @@ class GateSettings(StageSettings):
     criteria: Annotated[list[Criterion], From("gate_criteria")]
     similarity: Annotated[Fraction, From("data.similarity")]
     waived: Annotated[str | None, From("decide.waive"), NotInKey]
+    price_per_hour: Annotated[NotNegative | None, From("decide.price_per_hour")]
 
 
 class ReportSettings(StageSettings):
-    """The name on the report and how many answers it shows."""
+    """The name on the report, how many answers it shows, and what an hour of the machine costs."""
 
     name: str
     report: ReportSection
+    price_per_hour: Annotated[NotNegative | None, From("decide.price_per_hour")]

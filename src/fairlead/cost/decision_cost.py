@@ -6,13 +6,13 @@ the ledger has already is not taken off, because it is not known beforehand whic
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
-from fairlead.config.decide import DecideSection, EndpointModel
-from fairlead.cost.judge_cost import CHARS_PER_TOKEN, REPLY_TOKENS, Estimate, seconds_together, usual_lengths
+from fairlead.config.decide import DecideSection
+from fairlead.config.values.asked_models import EndpointModel
+from fairlead.cost.asked_models import Asked, estimate_model, mean_chars
+from fairlead.cost.judge_cost import CHARS_PER_TOKEN, REPLY_TOKENS, Estimate
 from fairlead.cost.questions import Questions, estimated, some_of, texts_of_length, usual_tokens
 from fairlead.data.leaks import most_dev_prompts
 from fairlead.data.reading.readers import read_examples, read_preferences, read_prompts
@@ -25,24 +25,13 @@ from fairlead.decide.candidates import (
 )
 from fairlead.decide.targets import asks_for_scores
 from fairlead.errors import ArtifactError
-from fairlead.llm.budget import Budget
-from fairlead.llm.endpoint import Endpoint
-from fairlead.llm.open_client import open_client
-from fairlead.llm.store.reply_store import ReplyStore
 from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
 from fairlead.records import Answer, Example, Preference, Prompt
 
+AT_MOST = ", if every candidate is tried"
 _CHARS_PER_WORD = 7  # of a passage, with the space
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Requests to one model: how many, and the characters of all together."""
-
-    questions: int
-    chars: float
 
 
 def estimate_decision(project: Project) -> list[Estimate]:
@@ -56,12 +45,18 @@ def estimate_decision(project: Project) -> list[Estimate]:
     asked = _candidates(section, examples, scored)
     most = project.config.answers.max_new_tokens
     usual = usual_tokens(project, most)
-    estimates = [_of_model(project, m, asked, usual, most) for m in section.models if isinstance(m, EndpointModel)]
+    estimates = [
+        estimate_model(project, m, asked, usual, most, basis=AT_MOST)
+        for m in section.models
+        if isinstance(m, EndpointModel)
+    ]
     if optimizer is not None and tuning and isinstance(optimizer.model, EndpointModel):
         requests = optimizer.rounds * optimizer.per_round
-        shown = optimizer.failures * (_mean_chars(tuning) + usual * CHARS_PER_TOKEN)
-        writing = _Asked(requests, requests * (shown + _instruction_chars(section)))
-        estimates.append(_of_model(project, optimizer.model, writing, REPLY_TOKENS, INSTRUCTION_TOKENS))
+        shown = optimizer.failures * (mean_chars(tuning) + usual * CHARS_PER_TOKEN)
+        writing = Asked(requests, requests * (shown + _instruction_chars(section)))
+        estimates.append(
+            estimate_model(project, optimizer.model, writing, REPLY_TOKENS, INSTRUCTION_TOKENS, basis=AT_MOST)
+        )
     count = candidate_count(section, examples=bool(examples))
     return estimates + _scores(project, count, scored, tuning)
 
@@ -112,10 +107,10 @@ def ready_pairs(project: Project) -> list[Preference]:
     return read.preferences
 
 
-def _candidates(section: DecideSection, examples: Sequence[Example], scored: Sequence[Prompt]) -> _Asked:
+def _candidates(section: DecideSection, examples: Sequence[Example], scored: Sequence[Prompt]) -> Asked:
     """What every candidate of one model is asked."""
     shots, passages = [k for _, k in shot_kinds(section)] if examples else [], [k for _, k in passage_kinds(section)]
-    shot_chars = _mean_chars([e.prompt for e in examples]) + fmean([len(e.answer) for e in examples] or [0])
+    shot_chars = mean_chars([e.prompt for e in examples]) + fmean([len(e.answer) for e in examples] or [0])
     passage_chars = section.retrieval.chunk_words * _CHARS_PER_WORD if section.retrieval is not None else 0
     best, count = _instruction_chars(section), candidate_count(section, examples=bool(examples))
     added = [len(instruction.text or "") for instruction in listed_instructions(section)]
@@ -123,7 +118,7 @@ def _candidates(section: DecideSection, examples: Sequence[Example], scored: Seq
     added += [round(best + k * shot_chars) for k in shots] + [best + k * passage_chars for k in passages]
     if shots and passages:
         added.append(round(best + max(shots) * shot_chars + max(passages) * passage_chars))
-    return _Asked(count * len(scored), len(scored) * (count * _mean_chars(scored) + sum(added)))
+    return Asked(count * len(scored), len(scored) * (count * mean_chars(scored) + sum(added)))
 
 
 def _instruction_count(section: DecideSection) -> int:
@@ -137,39 +132,6 @@ def _instruction_chars(section: DecideSection) -> int:
     """Of the longest instruction; one that is not written yet is as long as a usual reply."""
     written = [REPLY_TOKENS * CHARS_PER_TOKEN] if section.instruction_optimizer is not None else []
     return max([len(instruction.text or "") for instruction in listed_instructions(section)] + written)
-
-
-def _mean_chars(prompts: Sequence[Prompt]) -> float:
-    return fmean([sum(len(message.content) for message in prompt.messages) for prompt in prompts] or [0])
-
-
-def _of_model(project: Project, settings: EndpointModel, asked: _Asked, usual: int, most: int) -> Estimate:
-    """
-    Args:
-        usual, most: tokens of a reply, expected and by the config's limit.
-    """
-    client = open_client(Endpoint.of_model(settings, most))
-    try:
-        with ReplyStore.of_project(project.folder) as store:
-            lengths = usual_lengths(client, store, plain=True, reply_tokens=usual)
-    finally:
-        asyncio.run(client.close())
-    prices = settings.price_per_million_input_tokens, settings.price_per_million_output_tokens
-    budget = Budget(settings.max_calls, settings.max_cost, *prices)
-    read, written = round(asked.chars / lengths.chars_per_token), round(asked.questions * lengths.tokens_per_reply)
-    return Estimate(
-        judge=f"{settings.kind}:{settings.model}",
-        questions=asked.questions,
-        stored=0,
-        input_tokens=read,
-        output_tokens=written,
-        cost=budget.cost(read, written),
-        most_cost=budget.cost(read, asked.questions * most),
-        basis=f"{lengths.basis}, if every candidate is tried",
-        max_calls=settings.max_calls,
-        max_cost=settings.max_cost,
-        seconds=seconds_together(asked.questions, lengths.seconds_per_reply, settings.concurrency),
-    )
 
 
 def _scores(project: Project, count: int, scored: Sequence[Prompt], tuning: Sequence[Prompt]) -> list[Estimate]:

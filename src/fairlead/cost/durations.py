@@ -14,6 +14,7 @@ from typing import Any
 
 from fairlead.config.project import Config
 from fairlead.config.training import DpoSection, SftSection
+from fairlead.config.values.arms import EndpointArm
 from fairlead.cost.decision_cost import candidate_count
 
 _TRAINING_SHARE = 0.4  # of the speed of a large product that training reaches
@@ -107,6 +108,9 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
             return reference + _training(rows * 2 * row, rows / config.dpo.batch_size, parameters, speed)
         case "answers":
             return generated(sizes.eval * models, config.answers.batch_size)
+        case "arms":
+            here = sum(not isinstance(arm, EndpointArm) for arm in config.arms)
+            return generated(sizes.eval * here, config.answers.batch_size)
         case "probe" if config.probe is not None:
             return generated(min(config.probe.kl_prompts, sizes.eval), config.probe.batch_size)
     return 0.0

@@ -66,7 +66,7 @@ def _times(
 ) -> tuple[StageTime, ...]:
     entries = LockFile.read(project.folder).entries
     asked = {row.stage: sum(judge.seconds or 0.0 for judge in row.judges) for row in judges}
-    computing = [name for name in stages if name in ("decide", "sft", "sample", "dpo", "answers", "probe")]
+    computing = [name for name in stages if name in ("decide", "sft", "sample", "dpo", "answers", "arms", "probe")]
     speed = measure_speed(project.config.model.dtype) if parameters is not None and computing else None
     sizes = _sizes(project) if speed is not None else None
     times: list[StageTime] = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.project import Config
+from fairlead.cost.asked_models import estimate_arms
 from fairlead.cost.decision_cost import estimate_decision
 from fairlead.cost.judge_cost import Estimate
 from fairlead.cost.questions import Questions, estimated, of_judge, some_of, texts_of_length, usual_tokens
@@ -23,7 +24,7 @@ from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
 from fairlead.preferences.pairing import comparisons_for
-from fairlead.records import Answer, Comparison, Completion, ModelPair, Prompt
+from fairlead.records import Answer, Comparison, ModelPair, Prompt
 
 Texts = Mapping[str, Sequence[str]]  # of the held-out prompts, in their order, by model
 
@@ -55,13 +56,15 @@ def estimate_stages(project: Project, stage: str | None) -> list[StageEstimate]:
 
 
 def estimate_run(project: Project, stages: Collection[str]) -> list[StageEstimate]:
-    """What a whole run would ask: the models of the decision, then the judges.
+    """What a whole run would ask: the models of the decision, those of the comparison, then the judges.
 
     Args:
         stages: those that are still to run. The decision is left out where it is none of them.
     """
     decision = estimate_decision(project) if "decide" in stages else []
-    return [*([StageEstimate("decide", decision)] if decision else []), *estimate_stages(project, None)]
+    arms = estimate_arms(project) if "arms" in stages else []
+    asked = [StageEstimate(name, rows) for name, rows in (("decide", decision), ("arms", arms)) if rows]
+    return [*asked, *estimate_stages(project, None)]
 
 
 def estimate_stage(project: Project, stage: str) -> list[Estimate]:
@@ -135,7 +138,7 @@ def _by_criteria(project: Project, settings: JudgeSettings) -> list[Estimate]:
 
 def _compared(config: Config, prompts: Sequence[Prompt], texts_by_model: Texts) -> Sequence[Comparison | Answer]:
     items: list[Comparison | Answer] = []
-    for pair in map(ModelPair.parse, config.eval.pairwise):
+    for pair in map(ModelPair.parse, config.judged_pairs):
         both = zip(prompts, texts_by_model[pair.candidate], texts_by_model[pair.reference], strict=True)
         items += [Comparison(prompt, first, second) for prompt, first, second in both if first != second]
     return [*items, *(_answers(prompts, texts_by_model) if config.eval.scores else [])]
@@ -155,7 +158,7 @@ def _of_answers(
     except ArtifactError:
         path = resolve(project.folder, config.data.eval)
         prompts, factor = some_of(load_prompts(path, with_source=config.eval.needs_source).rows)
-    models = ["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]
+    models = [*(["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]), *config.arm_names]
 
     def items_of_length(tokens: int) -> Sequence[Comparison | Answer]:
         texts = zip(models, texts_of_length(len(models), tokens), strict=True)
@@ -172,7 +175,5 @@ def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
         ArtifactError: if they do not exist yet.
     """
     prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
-    answers: dict[str, dict[str, Completion]] = {}
-    for answer in datasets.completions(project.artifact("answers").file("answers.jsonl")):
-        answers.setdefault(answer.model, {})[answer.prompt_id] = answer
-    return prompts, {model: [of[prompt.id].text for prompt in prompts] for model, of in answers.items()}
+    answers = project.answers()
+    return prompts, {arm: [answer.text for answer in of_arm] for arm, of_arm in answers.items()}

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fairlead.config.decide import BASE, EndpointModel, LocalModel, name_of
+from fairlead.config.decide import BASE
 from fairlead.config.evaluation import AnswersSection
 from fairlead.config.model import ModelSection
+from fairlead.config.values.asked_models import EndpointModel, LocalModel, name_of
 from fairlead.llm.async_map import async_map_ordered
 from fairlead.llm.budget import Budget
 from fairlead.llm.client import ChatRequest
@@ -22,7 +23,7 @@ from fairlead.llm.session import NoReplyError, Session
 from fairlead.llm.store.reply_store import ReplyStore, StoredReply
 from fairlead.models.chat import prompt_tokens
 from fairlead.models.generation import CompletionRequest, LocalGenerator
-from fairlead.models.loading import load_base, load_tokenizer
+from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 from fairlead.records import Message, Prompt, Sampling
 from fairlead.text.encoding import storable
 
@@ -67,6 +68,7 @@ class LocalAnswerer:
 
     Args:
         price_per_hour: of the machine; None where it has no price.
+        adapter: folder of a PEFT adapter on the model.
     """
 
     def __init__(
@@ -79,10 +81,12 @@ class LocalAnswerer:
         batch_size: int,
         seed: int,
         price_per_hour: float | None,
+        adapter: Path | None = None,
     ) -> None:
         self.name = name
         self._tokenizer = load_tokenizer(section, folder)
-        self._model = load_base(section, folder)
+        base = load_base(section, folder)
+        self._model = base if adapter is None else load_adapter(base, adapter)
         self._sampling, self._batch_size, self._seed = sampling, batch_size, seed
         self._price = price_per_hour
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -119,14 +123,33 @@ def base_answerer(
     section: ModelSection, folder: Path, answers: AnswersSection, *, seed: int, price_per_hour: float | None
 ) -> LocalAnswerer:
     """The project's base model, with the generation settings of the comparison."""
+    return local_answerer(BASE, section, folder, answers, seed=seed, price_per_hour=price_per_hour)
+
+
+def local_answerer(
+    name: str,
+    section: ModelSection,
+    folder: Path,
+    answers: AnswersSection,
+    *,
+    seed: int,
+    price_per_hour: float | None,
+    adapter: Path | None = None,
+) -> LocalAnswerer:
+    """A model on this machine, with the generation settings of the comparison.
+
+    Args:
+        adapter: folder of a PEFT adapter on it.
+    """
     return LocalAnswerer(
-        BASE,
+        name,
         section,
         folder,
         sampling_of(answers),
         batch_size=answers.batch_size,
         seed=seed,
         price_per_hour=price_per_hour,
+        adapter=adapter,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairlead.config.decide import DecideSection
 from fairlead.decide.retrieval.passages import Passage
@@ -152,6 +152,14 @@ def build(
     elif instruction is not None:
         turns[0] = Message(turns[0].role, f"{instruction}\n\n{turns[0].content}")
     return Prompt((*system, *turns), prompt.gold, prompt.cluster)
+
+
+def with_own_system(prompt: Prompt, system: str | None) -> Prompt:
+    """The prompt with a system turn, in the place of the one it has; as it is where there is none to give."""
+    if system is None:
+        return prompt
+    turns = tuple(message for message in prompt.messages if message.role != "system")
+    return replace(prompt, messages=(Message("system", system), *turns))
 
 
 def _quoted(passages: Sequence[Passage]) -> str:

@@ -14,7 +14,7 @@ from fairlead.decide.retrieval.documents import LeftOut, read_documents
 from fairlead.decide.retrieval.index import Bm25Index, Embed, EmbeddingIndex, FusedIndex, Index
 from fairlead.decide.retrieval.passages import Passage, passages_of
 from fairlead.pipeline.stage import resolve
-from fairlead.records import Example, Prompt, content_id
+from fairlead.records import Example, Preference, Prompt, content_id
 from fairlead.text.words import asked
 
 
@@ -69,6 +69,11 @@ def _is(passage: Passage, gold: str) -> bool:
     """Whether gold is the name of the passage's document or part of its text."""
     plain = " ".join(gold.casefold().split())
     return gold == passage.document or plain in " ".join(passage.searched.casefold().split())
+
+
+def examples_of(rows: Sequence[Example], ready_pairs: Sequence[Preference]) -> list[Example]:
+    """The SFT rows, or, without any, the chosen answers of ready pairs."""
+    return list(rows) or [Example(pair.prompt, pair.chosen) for pair in ready_pairs]
 
 
 def gather(

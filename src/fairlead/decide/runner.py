@@ -129,7 +129,7 @@ class CandidateRunner:
     def _must_fit(self, prompt: Prompt) -> None:
         if not self.answerer.fits(prompt):
             raise ModelError(
-                f"the dev prompt {prompt.text[:60]!r} leaves no room for an answer in the context",
+                f"the prompt {prompt.text[:60]!r} leaves no room for an answer in the context",
                 where=self.answerer.name,
                 remedy="shorten it or lower answers.max_new_tokens",
             )

@@ -14,6 +14,7 @@ from fairlead.checks import Check, build_check
 from fairlead.config.checks import CheckSettings, JsonSchemaCheck, RegexCheck
 from fairlead.config.decide import Target
 from fairlead.config.judges import JudgeSettings
+from fairlead.decide.answerers import Reply
 from fairlead.decide.candidates import Recipe
 from fairlead.decide.instruction_optimizer import Failure
 from fairlead.decide.metric_range import JUDGE_SCORE, range_of
@@ -275,7 +276,7 @@ class Scorer:
             model=result.model,
             family=recipe.family,
             figures=tuple(figures_of(values, clusters, self.targets, candidates=candidates)),
-            usage=_usage(result),
+            usage=usage_of(result.replies),
             malformed=self._malformed(values, clusters),
             recall=_share(result.recall, clusters),
             shots=sum(result.shots) / n,
@@ -306,13 +307,14 @@ class Scorer:
         return failures
 
 
-def _usage(result: CandidateResult) -> Usage:
-    cost = mean([reply.cost for reply in result.replies])
+def usage_of(replies: Sequence[Reply]) -> Usage:
+    """What a thousand answers took."""
+    cost = mean([reply.cost for reply in replies])
     # A missing reply does not say how long an answer takes.
-    seconds = mean([reply.seconds for reply in result.replies if reply.text is not None])
+    seconds = mean([reply.seconds for reply in replies if reply.text is not None])
     return Usage(
-        input_tokens=mean([reply.input_tokens for reply in result.replies]),
-        output_tokens=mean([reply.output_tokens for reply in result.replies]),
+        input_tokens=mean([reply.input_tokens for reply in replies]),
+        output_tokens=mean([reply.output_tokens for reply in replies]),
         seconds=None if seconds is None else 1000 * seconds,
         cost=None if cost is None else 1000 * cost,
     )

@@ -11,7 +11,7 @@ from fairlead.config.stage_settings import DecideSettings
 from fairlead.decide import document, markdown
 from fairlead.decide.answerers import Answerer, LocalAnswerer, base_answerer, open_answerer
 from fairlead.decide.candidates import split_dev
-from fairlead.decide.prompt_material import PromptMaterial, gather
+from fairlead.decide.prompt_material import PromptMaterial, examples_of, gather
 from fairlead.decide.runner import CandidateResult, CandidateRunner
 from fairlead.decide.scoring import Scorer, Table, Usage, mean
 from fairlead.decide.search import CandidateSearch
@@ -35,7 +35,7 @@ def run(context: Context[DecideSettings]) -> Metrics:
     targets = targets_of(section, context.settings.criteria, [metric.name for metric in metrics])
     scorer = Scorer(metrics, targets, context.settings.judge, context.folder)
     scored, tuning = split_dev(_dev_prompts(context), optimizing=section.instruction_optimizer is not None)
-    examples = _examples(context)
+    examples = examples_of(context.read(files.SFT_ROWS), context.read(files.READY_PAIRS))
     material, left_out = gather(section, context.folder, examples, context.seed)
     for item in left_out:
         context.progress.line(f"      left out: {item.name}: {item.reason}")
@@ -110,12 +110,6 @@ def _dev_prompts(context: Context[DecideSettings]) -> list[Prompt]:
             remedy="give a file of them, more rows in data.prompts or data.sft, or decide: {waive: REASON}",
         )
     return dev
-
-
-def _examples(context: Context[DecideSettings]) -> list[Example]:
-    """The SFT rows, or, without any, the chosen answers of ready pairs."""
-    examples = context.read(files.SFT_ROWS)
-    return examples or [Example(p.prompt, p.chosen) for p in context.read(files.READY_PAIRS)]
 
 
 def _measure(

@@ -1,10 +1,11 @@
-"""`comparison.json`, what the comparison of base, SFT and DPO persists: metrics, win rates, caveats."""
+"""`comparison.json`, what the comparison persists: metrics, win rates, caveats; and `arms.json`, who answered."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 from fairlead.documents.base import Document
+from fairlead.documents.decision import Usage
 from fairlead.records import Interval, ModelPair
 
 UNKNOWN_TRAINING = "unknown_training_data"
@@ -123,15 +124,45 @@ class MetricRow(Document):
         means: by model.
         difference: of DPO over SFT; over the base where there is no SFT.
         sft_over_base: the same of SFT over the base; None where there is no SFT.
+        further: the same of every other pair of arms that is compared.
     """
 
     means: dict[str, Interval]
     difference: MetricDifference
     sft_over_base: MetricDifference | None
+    further: tuple[MetricDifference, ...] = ()
 
     @property
     def metric(self) -> str:
         return self.difference.metric
+
+
+class Arm(Document):
+    """One arm.
+
+    Attributes:
+        what: the model, and what is put around the prompt, in words.
+        per_1000_answers: what it took on the held-out prompts.
+        here: whether it computed on the project's machine, so that its cost follows from that of an hour.
+    """
+
+    what: str
+    per_1000_answers: Usage
+    here: bool = False
+
+    def priced(self, price_per_hour: float | None) -> Arm:
+        """The arm with its cost by the price of an hour of the project's machine, if it ran there."""
+        usage = self.per_1000_answers
+        if not self.here or usage.seconds is None or price_per_hour is None:
+            return self
+        cost = usage.seconds / 3600 * price_per_hour
+        return self.model_copy(update={"per_1000_answers": usage.model_copy(update={"cost": cost})})
+
+
+class Arms(Document):
+    """`arms.json`: the arms that one stage had answer, by name."""
+
+    arms: dict[str, Arm]
 
 
 class PeopleFigures(Document):
@@ -202,6 +233,37 @@ class PairResult(Document):
         return conclusion_text(self.conclusion, self.detectable)
 
 
+class SliceResult(Document):
+    """The comparison on the prompts of one slice.
+
+    Attributes:
+        differences: of every metric, with Holm's correction over all slices.
+        win_rate: ties half; None without verdicts.
+        p: of the sign test of the verdicts; `p_holm` after the same correction.
+    """
+
+    slice: str
+    prompts: int
+    differences: tuple[MetricDifference, ...]
+    win_rate: Interval | None
+    p: float | None
+    p_holm: float | None = None
+
+
+class Slices(Document):
+    """DPO over what it was trained from, slice by slice.
+
+    Attributes:
+        by: the gold field whose values are the slices, or cluster.
+        left_out: prompts that are in no slice, or in one too small to say anything.
+    """
+
+    by: str
+    pair: ModelPair
+    slices: tuple[SliceResult, ...]
+    left_out: int
+
+
 class EvalResult(Document):
     """The comparison.
 
@@ -212,7 +274,8 @@ class EvalResult(Document):
         score_states: how many scores of each state; None where none were asked for.
         flagged: verdicts that people should look at.
         panel_disagreement: share of a panel's judgements on which its members disagreed.
-        answers: by model.
+        answers: by arm.
+        slices: the same slice by slice; None where `eval.slices` names nothing.
     """
 
     table: tuple[MetricRow, ...]
@@ -226,6 +289,7 @@ class EvalResult(Document):
     plan: Plan
     answers: dict[str, AnswerFigures]
     caveats: tuple[Caveat, ...]
+    slices: Slices | None = None
 
     @property
     def decisive(self) -> PairResult | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from fairlead.documents.base import Document
 from fairlead.documents.evaluation import AnswerFigures, Caveat, MetricDifference, Plan
-from fairlead.documents.report import DifferenceFigures, PairFigures
+from fairlead.documents.report import ArmFigures, DifferenceFigures, PairFigures
 from fairlead.records import Interval
 
 
@@ -32,7 +34,8 @@ class ImportedComparison(Document):
         plan: what the common prompts of each pair can show.
         pairwise: by pair, where a judge was asked.
         strengths: Bradley-Terry log-odds against the first model; None for two models, or without a judge.
-        metrics: names of the project's metrics.
+        metrics: names of the metrics.
+        arms: what answered, and what it took; empty where the answers were made elsewhere.
     """
 
     models: dict[str, int]
@@ -46,6 +49,7 @@ class ImportedComparison(Document):
     metrics: tuple[str, ...]
     answers: dict[str, AnswerFigures]
     warnings: tuple[Caveat, ...]
+    arms: dict[str, ArmFigures] = Field(default_factory=dict)
 
 
 class PercentInterval(Document):

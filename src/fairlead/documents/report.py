@@ -5,6 +5,8 @@ Intervals are flat here, as in `dpo`, `dpo_low` and `dpo_high`; in all other doc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, field_serializer, model_serializer
 
 from fairlead.documents.base import Document
@@ -13,6 +15,7 @@ from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
 from fairlead.documents.evaluation import (
     AnswerFigures,
+    Arm,
     Caveat,
     HumanFigures,
     MetricDifference,
@@ -20,6 +23,7 @@ from fairlead.documents.evaluation import (
     PairResult,
     PeopleFigures,
     Plan,
+    Slices,
 )
 from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, Status
 from fairlead.records import Interval
@@ -97,6 +101,52 @@ class TableRow(DifferenceFigures):
                 "sft_over_base": row.sft_over_base and DifferenceFigures.of_difference(row.sft_over_base),
             }
         )
+
+
+IN_TABLE = ("dpo_vs_sft", "sft_vs_base")
+"""Pairs whose differences stand in the rows of the table; so does dpo_vs_base where there is no SFT."""
+
+ARM_COSTS = ("input_tokens", "output_tokens", "seconds_per_1000", "cost_per_1000")
+
+
+class ArmFigures(Document):
+    """An arm of the comparison, published.
+
+    Attributes:
+        what: the model, and what is put around the prompt.
+        input_tokens, output_tokens: that an answer takes on average; None where an endpoint did not tell.
+        seconds_per_1000: seconds of a thousand answers: computing time, or the sum of an endpoint's latencies.
+        cost_per_1000: what they cost; None without prices.
+        metrics: the mean of every row of the table.
+    """
+
+    what: str
+    input_tokens: float | None
+    output_tokens: float | None
+    seconds_per_1000: float | None
+    cost_per_1000: float | None
+    metrics: dict[str, Interval]
+
+    @classmethod
+    def of(cls, name: str, arm: Arm, table: Sequence[MetricRow]) -> ArmFigures:
+        usage = arm.per_1000_answers
+        return cls(
+            what=arm.what,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            seconds_per_1000=usage.seconds,
+            cost_per_1000=usage.cost,
+            metrics={row.metric: row.means[name] for row in table if name in row.means},
+        )
+
+
+def further_differences(table: Sequence[MetricRow]) -> dict[str, dict[str, DifferenceFigures]]:
+    """The differences that the rows of the table have no room for, by pair and metric."""
+    figures: dict[str, dict[str, DifferenceFigures]] = {}
+    for row in table:
+        for difference in row.further:
+            figures.setdefault(str(difference.pair), {})[row.metric] = DifferenceFigures.of_difference(difference)
+    return figures
 
 
 class HumanPairFigures(PeopleFigures):
@@ -205,8 +255,17 @@ class Lineage(Document):
     versions: dict[str, str]
 
 
+_WHERE_MEASURED = ("arms", "differences", "slices")  # fields that are left out where there are none
+
+
 class Report(Document):
-    """The content of `report.json`."""
+    """The content of `report.json`.
+
+    Attributes:
+        arms: everything that answered the held-out prompts.
+        differences: of further pairs of arms, by pair and metric; those of the table's models stand in its rows.
+        slices: DPO over what it was trained from, slice by slice.
+    """
 
     model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
 
@@ -214,6 +273,9 @@ class Report(Document):
     name: str
     seed: int
     table: tuple[TableRow, ...]
+    arms: dict[str, ArmFigures] = Field(default_factory=dict)
+    differences: dict[str, dict[str, DifferenceFigures]] = Field(default_factory=dict)
+    slices: Slices | None = None
     pairwise: dict[str, PairFigures]
     decision: Decision
     prompts: int
@@ -229,6 +291,13 @@ class Report(Document):
     stages: dict[str, TrainedStageRecord | StageRecord]
     lineage: dict[str, Lineage]
     versions: dict[str, str]
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        content: dict[str, JsonValue] = serialize(self)
+        return {
+            name: value for name, value in content.items() if value or name not in ("arms", "differences", "slices")
+        }
 
     @field_serializer("decision")
     def _decision_as_written(self, decision: Decision) -> dict[str, JsonValue]:

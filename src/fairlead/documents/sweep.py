@@ -43,3 +43,27 @@ class SweepResult(Document):
     points: list[SweepPoint]
     recommended: str | None
     why: str
+
+
+class SeedFigure(Document):
+    """One figure of the comparison over several seeds: the win rate, or the difference of a metric.
+
+    Attributes:
+        of_seeds: the figure of each seed.
+        seed_share: share of the variance that the seeds have; None where there is none.
+        seeds_differ_p: of the test that all seeds have one figure; None where it is undefined.
+    """
+
+    name: str
+    over_seeds_and_prompts: Interval
+    of_seeds: dict[str, float]
+    seed_share: float | None
+    seeds_differ_p: float | None
+
+
+class SeedsResult(Document):
+    """`seeds.json`: DPO over what it was trained from, trained with several seeds."""
+
+    pair: str
+    seeds: tuple[int, ...]
+    figures: tuple[SeedFigure, ...]

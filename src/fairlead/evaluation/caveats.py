@@ -15,7 +15,7 @@ from fairlead.documents.evaluation import (
     PairResult,
 )
 from fairlead.escape import shorten
-from fairlead.records import VerdictState
+from fairlead.records import Interval, VerdictState
 from fairlead.text.repetition import ends_in_loop
 
 _FEW_PROMPTS = 50
@@ -72,7 +72,7 @@ def caveats_of(
     caveats += _opposed(differences, pairwise)
     caveats += _uncorrected(differences)
     for model, figures in answers.items():
-        caveats += _answer_caveats(model, figures)
+        caveats += answer_caveats(model, figures)
     return caveats
 
 
@@ -101,7 +101,7 @@ def _pair_caveats(result: PairResult, answers: Mapping[str, AnswerFigures]) -> l
         answers[model].mean_characters if model in answers else None for model in (pair.candidate, pair.reference)
     )
     caveats += _human_caveats(result)
-    length = _length_doubt(result, new, old)
+    length = length_doubt(result.win_rate.value, result.length_adjusted, new, old)
     return caveats + ([Caveat(name="length", text=f"{pair.title}: {length}")] if length else [])
 
 
@@ -121,9 +121,13 @@ def _human_caveats(result: PairResult) -> list[Caveat]:
     return [Caveat(name="people", text=f"{pair.title}: {text}")]
 
 
-def _length_doubt(result: PairResult, new: float | None, old: float | None) -> str | None:
-    """Why a win rate above 50 % may come from the length of the answers."""
-    rate, adjusted = result.win_rate.value, result.length_adjusted
+def length_doubt(rate: float | None, adjusted: Interval | None, new: float | None, old: float | None) -> str | None:
+    """Why a win rate above 50 % may come from the length of the answers.
+
+    Args:
+        adjusted: the win rate at equal length.
+        new, old: mean characters of the candidate's and of the reference's answers.
+    """
     if new is None or not old or new <= _LONGER * old or rate is None or adjusted is None:
         return None
     grown = f"answers grew from {old:.0f} to {new:.0f} characters"
@@ -162,7 +166,8 @@ def _uncorrected(differences: Sequence[MetricDifference]) -> list[Caveat]:
     return [Caveat(name="multiple_metrics", text=text)]
 
 
-def _answer_caveats(model: str, figures: AnswerFigures) -> list[Caveat]:
+def answer_caveats(model: str, figures: AnswerFigures) -> list[Caveat]:
+    """Reasons to doubt the answers of one model by themselves: cut, looping, or one and the same."""
     n = figures.n
     caveats = []
     if figures.cut is not None and figures.cut > _MANY_CUT:

@@ -1,4 +1,4 @@
-"""The `eval` stage: metrics, scores and win rates of base, SFT and DPO on the same prompts, with error bars."""
+"""The `eval` stage: metrics, scores and win rates of all arms on the same prompts, with error bars."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import EvalSettings
-from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan
+from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan, Slices
 from fairlead.documents.pairs import ReplyUsage
+from fairlead.errors import DataError
 from fairlead.evaluation.caveats import answer_figures, caveats_of, unknown_training
 from fairlead.evaluation.human.anchoring import figures_of_people
 from fairlead.evaluation.human.labels import Label, read_labels
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
+from fairlead.evaluation.slices import labels_of, slices_of
 from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
 from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
@@ -84,13 +86,30 @@ def run(context: Context[EvalSettings]) -> Metrics:
     of_models = [*shared, *unknown_training(context.settings.unknown_training)]
     for caveat in of_models:
         context.progress.line(f"      warning: {caveat.text}")
-    result = _result(eval_set, metrics, judged, planned, of_models)
+    pairs = list(map(ModelPair.parse, context.settings.judged_pairs))
+    result = _result(eval_set, metrics, judged, planned, of_models, pairs)
+    if section.slices is not None:
+        result = result.model_copy(update={"slices": _slices(section.slices, eval_set, metrics, judged)})
     result.write(context.out / "comparison.json")
     write_jsonl(context.out / "scores.jsonl", _score_rows(eval_set, metrics))
     rows = [{"pair": str(pair), **to_json(verdict)} for pair, verdict in judged.verdicts]
     write_jsonl(context.out / "verdicts.jsonl", rows)
     asked = {} if judged.usage is None else {"asked": judged.usage.model_dump(mode="json")}
     return metrics_of(result, judged.states[VerdictState.FAILED]) | asked
+
+
+def _slices(by: str, eval_set: _EvalSet, metrics: Mapping[str, Values], judged: _Judged) -> Slices:
+    """DPO over what it was trained from, slice by slice."""
+    pair = ModelPair("dpo", "sft" if "sft" in eval_set.answers else "base")
+    verdicts = [verdict for of_pair, verdict in judged.verdicts if of_pair == pair] or None
+    labels = labels_of(eval_set.prompts, by)
+    if not any(labels):
+        raise DataError(
+            f"no eval prompt has {by}",
+            where="eval.slices",
+            remedy=f"give the rows of data.eval gold with the field {by}, or set eval.slices: cluster",
+        )
+    return slices_of(metrics, verdicts, labels, eval_set.clusters, pair, by=by, judged=list(judged.scores))
 
 
 def metrics_of(result: EvalResult, unanswered: int) -> Metrics:
@@ -118,17 +137,31 @@ def _shared_lineage(training: JudgeSettings | None, evaluation: JudgeSettings | 
 
 
 def _result(
-    eval_set: _EvalSet, metrics: Mapping[str, Values], judged: _Judged, planned: Plan, shared: Sequence[Caveat]
+    eval_set: _EvalSet,
+    metrics: Mapping[str, Values],
+    judged: _Judged,
+    planned: Plan,
+    shared: Sequence[Caveat],
+    pairs: Sequence[ModelPair],
 ) -> EvalResult:
+    """The comparison.
+
+    Args:
+        shared: caveats of the models and the judge.
+        pairs: of arms; those that the rows hold by themselves are among them.
+    """
     table = rows_with_holm(
-        [metric_row(name, values, eval_set.clusters, judged=name in judged.scores) for name, values in metrics.items()]
+        [
+            metric_row(name, values, eval_set.clusters, judged=name in judged.scores, further=pairs)
+            for name, values in metrics.items()
+        ]
     )
     missing = missing_share(judged.states)
     answers = {
         model: answer_figures([a.text for a in completions], [a.finish == "length" for a in completions])
         for model, completions in eval_set.answers.items()
     }
-    differences = [row.difference for row in table]
+    differences = [difference for row in table for difference in (row.difference, *row.further)]
     prompts = len(eval_set.prompts)
     caveats = caveats_of(differences, judged.pairwise, answers, prompts=prompts, missing=missing)
     return EvalResult(
@@ -147,18 +180,14 @@ def _result(
 
 
 def _read(context: Context[EvalSettings]) -> _EvalSet:
-    prompts = context.read(files.EVAL_PROMPTS)
-    answers: dict[str, list[Completion]] = {}
-    for answer in context.read(files.ANSWERS):
-        answers.setdefault(answer.model, []).append(answer)
-    return _EvalSet(prompts, answers)
+    return _EvalSet(context.read(files.EVAL_PROMPTS), files.answers_of_arms(context.inputs))
 
 
 def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Context[EvalSettings]) -> _Judged:
     """Asks for every pair, then for scores, and stops where too much is missing."""
     judged = _Judged(judge.name)
     labels = [] if section.human is None else read_labels(context.folder / section.human)
-    for pair in map(ModelPair.parse, section.pairwise):
+    for pair in map(ModelPair.parse, context.settings.judged_pairs):
         texts = [eval_set.texts[model] for model in (pair.candidate, pair.reference)]
         verdicts = verdicts_on(judge, eval_set.prompts, *texts, what=pair.title, progress=context.progress)
         counts = Counter(verdict.state for verdict in verdicts)

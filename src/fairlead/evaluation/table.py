@@ -35,15 +35,17 @@ def metric_row(
     clusters: Sequence[str],
     *,
     judged: bool = False,
+    further: Sequence[ModelPair] = (),
 ) -> MetricRow:
-    """A row of the table: the models' means and the difference of DPO over SFT, all on the same prompts.
+    """A row of the table: the arms' means and the difference of DPO over SFT, all on the same prompts.
 
-    Those are the prompts for which every model has a value.
+    Those are the prompts for which every arm has a value.
 
     Args:
-        values: by model, one value per prompt; None where the metric is undefined or the score is missing.
+        values: by arm, one value per prompt; None where the metric is undefined or the score is missing.
         clusters: cluster of every prompt.
         judged: scores of a judge from 1 to 10; else a check from 0 to 1.
+        further: other pairs of arms, of which the differences are wanted too.
     """
     common = [all(v is not None for v in of_prompt) for of_prompt in zip(*values.values(), strict=True)]
     means = {}
@@ -57,7 +59,8 @@ def metric_row(
         return metric_difference(metric, pair, candidate, reference, clusters, judged=judged, common=common)
 
     sft_over_base = difference(_SFT_OVER_BASE) if {"sft", "base"} <= values.keys() else None
-    return MetricRow(means=means, difference=difference(pair), sft_over_base=sft_over_base)
+    others = tuple(map(difference, (other for other in further if other not in (pair, _SFT_OVER_BASE))))
+    return MetricRow(means=means, difference=difference(pair), sft_over_base=sft_over_base, further=others)
 
 
 def mean_of(values: Sequence[float], clusters: Sequence[str], *, judged: bool) -> Interval:
@@ -136,9 +139,12 @@ def with_holm(differences: Sequence[MetricDifference]) -> list[MetricDifference]
 
 
 def rows_with_holm(table: Sequence[MetricRow]) -> list[MetricRow]:
-    """`with_holm` of the rows' differences of DPO."""
-    differences = with_holm([row.difference for row in table])
-    return [row.model_copy(update={"difference": d}) for row, d in zip(table, differences, strict=True)]
+    """`with_holm` of all differences of the rows but SFT's over the base."""
+    corrected = iter(with_holm([difference for row in table for difference in (row.difference, *row.further)]))
+    return [
+        row.model_copy(update={"difference": next(corrected), "further": tuple(next(corrected) for _ in row.further)})
+        for row in table
+    ]
 
 
 def spread(interval: Interval, level: float = LEVEL) -> float | None:

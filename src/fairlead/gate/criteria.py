@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from fairlead.config.release import Criterion
+from fairlead.config.release import NOT_WORSE_THAN_PROMPTED, Criterion
+from fairlead.documents.evaluation import PairResult
 from fairlead.documents.gate import Candidate, CandidateResult, CriterionResult, Status
 from fairlead.gate.figures import FigureTree, is_compared, look_up, path_for
 from fairlead.records import ModelPair
 from fairlead.statistics.power import prompts_needed
 
-DPO_ONLY = ("training.", "probe.")
+DPO_ONLY = ("training.", "probe.", "slices.")
 EXIT_CODES: dict[Status, int] = {"passed": 0, "failed": 1, "insufficient": 2}
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
@@ -42,8 +43,20 @@ def overall(statuses: Sequence[Status]) -> Status:
     return "insufficient" if "insufficient" in statuses or not statuses else "passed"
 
 
-def advice(statuses: Mapping[Candidate, Status]) -> str:
-    """What to do with the candidates, in a few words."""
+def is_enough(over_prompted: PairResult | None) -> bool:
+    """Whether the best prompt is shown to be as good as DPO: the win rate of DPO over it is below the margin."""
+    high = None if over_prompted is None else over_prompted.win_rate.high
+    return high is not None and high < 0.5 + NOT_WORSE_THAN_PROMPTED
+
+
+def advice(statuses: Mapping[Candidate, Status], *, prompting: bool = False) -> str:
+    """What to do with the candidates, in a few words.
+
+    Args:
+        prompting: whether the best prompt is as good as DPO.
+    """
+    if prompting and "passed" not in statuses.values():
+        return "release nothing: prompting is as good"
     if statuses["dpo"] == "passed":
         return "release dpo"
     if statuses.get("sft") == "passed":

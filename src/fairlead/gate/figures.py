@@ -8,11 +8,13 @@ from typing import TypeAlias, Union
 
 from pydantic import JsonValue
 
-from fairlead.config.figures import split_path
+from fairlead.config.figures import SLICE_FIGURES, WORSE_THAN_PROMPTED, split_path
+from fairlead.config.values.arms import PROMPTED
 from fairlead.documents.drift import DriftResult
-from fairlead.documents.evaluation import CAVEATS, SHARED_JUDGE, EvalResult, MetricDifference
-from fairlead.documents.report import Drift, Figures, PairFigures, TableRow
+from fairlead.documents.evaluation import CAVEATS, SHARED_JUDGE, Arm, EvalResult, MetricDifference, Slices
+from fairlead.documents.report import ArmFigures, Drift, Figures, PairFigures, TableRow, further_differences
 from fairlead.errors import ConfigError, some
+from fairlead.evaluation.slices import worse_counts
 from fairlead.records import Interval, ModelPair, Preference
 
 FigureTree: TypeAlias = Mapping[str, Union["FigureTree", JsonValue]]
@@ -20,7 +22,7 @@ FigureTree: TypeAlias = Mapping[str, Union["FigureTree", JsonValue]]
 DPO_OVER_SFT = ModelPair("dpo", "sft")
 DPO_OVER_BASE = ModelPair("dpo", "base")
 SFT_OVER_BASE = ModelPair("sft", "base")
-_COMPARED = ("table.", "pairwise.", "metrics_worse", "metrics_better")
+_COMPARED = ("table.", "pairwise.", "differences.", "metrics_worse", "metrics_better")
 
 
 def figure_tree(
@@ -32,6 +34,7 @@ def figure_tree(
     data_check: Mapping[str, int],
     training: Mapping[str, Figures],
     drift: Drift,
+    arms: Mapping[str, Arm],
 ) -> FigureTree:
     """Every figure that a criterion may name.
 
@@ -42,6 +45,7 @@ def figure_tree(
         data_check: how many checks of the pairs failed, and warned.
         training: what the stages of the training measured, by stage.
         drift: what training left as it was, and what it moved.
+        arms: what each is, and what it costs.
     """
     differences = [row.sft_over_base if pair == SFT_OVER_BASE else row.difference for row in result.table]
     counts = Counter(caveat.name for caveat in result.caveats)
@@ -49,7 +53,14 @@ def figure_tree(
     pairwise = {str(r.pair): {"human": None, **PairFigures.of(r).model_dump(mode="json")} for r in result.pairwise}
     return {
         "table": {row.metric: _row(TableRow.of_row(row)) for row in result.table},
-        "pairwise": {str(pair): None, **pairwise} if pair == SFT_OVER_BASE else pairwise,
+        "pairwise": {**_not_judged(pair, arms), **pairwise},
+        "arms": {name: ArmFigures.of(name, arm, result.table).model_dump(mode="json") for name, arm in arms.items()},
+        "differences": {
+            pair_name: {metric: figures.model_dump(mode="json") for metric, figures in of_pair.items()}
+            for pair_name, of_pair in further_differences(result.table).items()
+        },
+        "slices": _slices(result.slices),
+        WORSE_THAN_PROMPTED: _worse_than_prompted(result, pair.candidate),
         "missing": result.missing,
         "verdicts": 1 - result.missing,
         "prompts": result.prompts,
@@ -63,6 +74,30 @@ def figure_tree(
         "training": training,
         "probe": {**dict.fromkeys(DriftResult.model_fields if drift else ()), **_drift(drift)},
     }
+
+
+def _worse_than_prompted(result: EvalResult, candidate: str) -> int | None:
+    """How many metrics of a candidate are credibly worse than the best prompt's; None where they are not compared."""
+    pair = ModelPair(candidate, PROMPTED)
+    compared = [difference for row in result.table for difference in row.further if difference.pair == pair]
+    return _credible(compared)["metrics_worse"] if compared else None
+
+
+def _slices(slices: Slices | None) -> FigureTree:
+    """How many figures of all slices are credibly worse, and the lowest difference and win rate of a slice."""
+    if slices is None:
+        return {}
+    deltas = [d.delta.value for s in slices.slices for d in s.differences if d.delta.value is not None]
+    rates = [s.win_rate.value for s in slices.slices if s.win_rate is not None and s.win_rate.value is not None]
+    figures = worse_counts(slices), min(deltas, default=None), min(rates, default=None)
+    return dict(zip(SLICE_FIGURES, figures, strict=True))
+
+
+def _not_judged(pair: ModelPair, arms: Iterable[str]) -> dict[str, None]:
+    """Pairs that a criterion may ask for in SFT's case although they are judged for DPO alone."""
+    if pair != SFT_OVER_BASE:
+        return {}
+    return {str(pair): None, **{f"sft_vs_{arm}": None for arm in arms}}
 
 
 def _row(row: TableRow) -> FigureTree:
@@ -110,6 +145,10 @@ def path_for(path: str, pair: ModelPair, metrics: Iterable[str] = ()) -> str:
     models = {"dpo": pair.candidate, "sft": pair.reference}
     if room == "pairwise" and first in (str(DPO_OVER_SFT), str(DPO_OVER_BASE)):
         return ".".join(part for part in (room, str(pair), last) if part)
+    if room in ("pairwise", "differences") and first.startswith("dpo_vs_"):
+        return ".".join(part for part in (room, f"{pair.candidate}_vs_{first.removeprefix('dpo_vs_')}", last) if part)
+    if room == "arms":
+        return ".".join(part for part in (room, models.get(first, first), last) if part)
     if room == "answers":
         return ".".join(part for part in (room, models.get(first, first), last) if part)
     if room != "table":

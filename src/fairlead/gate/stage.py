@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fairlead.config.stage_settings import GateSettings
+from fairlead.config.values.arms import PROMPTED
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import Candidate, CandidateResult, GateRecord
 from fairlead.documents.pairs import PairOutcome
 from fairlead.documents.report import Figures, drift_figures
 from fairlead.files import dump_json, read_json, write_atomic
-from fairlead.gate.criteria import advice, judge_candidate
+from fairlead.gate.criteria import advice, is_enough, judge_candidate
 from fairlead.gate.figures import DPO_OVER_BASE, DPO_OVER_SFT, SFT_OVER_BASE, figure_tree, pair_faults
 from fairlead.gate.output import gate_markdown, junit
 from fairlead.pipeline import outputs as files
@@ -37,7 +38,10 @@ def run(context: Context[GateSettings]) -> Metrics:
         status=candidates["dpo"].status,
         criteria=candidates["dpo"].criteria,
         candidates=candidates,
-        advice=advice({name: candidate.status for name, candidate in candidates.items()}),
+        advice=advice(
+            {name: candidate.status for name, candidate in candidates.items()},
+            prompting=is_enough(result.result_of(ModelPair("dpo", PROMPTED))),
+        ),
         prompts=result.prompts,
         judge=result.judge,
         judged={name: manifest.hash for name, manifest in sorted(manifests.items())},
@@ -71,7 +75,14 @@ def _candidates(context: Context[GateSettings], result: EvalResult) -> dict[Cand
     candidates: dict[Candidate, CandidateResult] = {}
     for name, pair in pairs.items():
         figures = figure_tree(
-            result, pair, leaks=leaks, data=data, data_check=data_check, training=training, drift=drift
+            result,
+            pair,
+            leaks=leaks,
+            data=data,
+            data_check=data_check,
+            training=training,
+            drift=drift,
+            arms=files.arms_of(context.inputs, context.settings.price_per_hour),
         )
         minimum = context.settings.gate.min_prompts
         candidates[name] = judge_candidate(context.settings.criteria, figures, pair, min_prompts=minimum)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fairlead.config.decide import EndpointModel
 from fairlead.config.judges import AnthropicSettings, OpenAISettings
+from fairlead.config.values.asked_models import EndpointModel
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from fairlead.config import stage_settings as settings
 from fairlead.config.project import Config
 from fairlead.config.training import DpoSection
 from fairlead.pipeline import outputs as files
+from fairlead.pipeline.comparison_stages import ANSWERS, ARMS, DRIFT, EVAL, GATE, REPORT
 from fairlead.pipeline.stage import Output, Stage
 
 PREPARE = Stage(
@@ -194,98 +195,6 @@ IMPORTED_DPO = replace(
     headline="form",
     summary="the DPO model that was made elsewhere",
 )
-ANSWERS = Stage(
-    "answers",
-    "fairlead.evaluation.answers:run",
-    settings=settings.AnswersSettings,
-    inputs=(files.EVAL_PROMPTS, files.SFT_MODEL, files.DPO_MODEL),
-    outputs=(files.ANSWERS, files.SAMPLES),
-    scratch=("chunks",),
-    version=2,
-    headline="answers",
-    summary="{models} answer the held-out prompts",
-)
-EVAL = Stage(
-    "eval",
-    "fairlead.evaluation.compare:run",
-    settings=settings.EvalSettings,
-    inputs=(files.EVAL_PROMPTS, files.ANSWERS),
-    runs_after=("judge_check",),
-    outputs=(files.COMPARISON, files.SCORES, files.EVAL_VERDICTS),
-    version=4,
-    headline="win_rate",
-    unanswered="unanswered",
-    summary="metrics, scores and win rates with error bars",
-)
-DRIFT = Stage(
-    "probe",
-    "fairlead.evaluation.drift:run",
-    settings=settings.DriftSettings,
-    inputs=(files.EVAL_PROMPTS, files.VALIDATION_PAIRS, files.SFT_MODEL, files.DPO_MODEL),
-    outputs=(files.DRIFT,),
-    version=2,
-    headline="implicit_reward_accuracy",
-    summary="forgetting, drift from the reference, the implicit reward",
-)
-GATE = Stage(
-    "gate",
-    "fairlead.gate.stage:run",
-    settings=settings.GateSettings,
-    inputs=(
-        files.EVAL_PROMPTS,
-        files.SFT_ROWS,
-        files.SFT_MODEL,
-        files.TRAIN_PAIRS,
-        files.VALIDATION_PAIRS,
-        files.DATA_CHECK,
-        files.DPO_MODEL,
-        files.ANSWERS,
-        files.COMPARISON,
-        files.DRIFT,
-    ),
-    with_manifests=True,
-    outputs=(files.GATE_RECORD,),
-    version=4,
-    headline="status",
-    summary="the criteria that a release must meet",
-)
-
-
-def _training_records(config: Config) -> tuple[Output[Any], ...]:
-    """A model that was made elsewhere has none."""
-    return (files.DIAGNOSIS, files.DPO_METRICS) if config.trains_dpo else ()
-
-
-REPORT = Stage(
-    "report",
-    "fairlead.report.stage:run",
-    settings=settings.ReportSettings,
-    inputs=(
-        files.EVAL_PROMPTS,
-        files.ROWS_CHECK,
-        files.DECISION,
-        files.SFT_MODEL,
-        files.COMPLETIONS,
-        files.JUDGE_COUNTS,
-        files.PAIR_COUNTS,
-        files.DATA_CHECK,
-        files.DPO_MODEL,
-        files.ANSWERS,
-        files.COMPARISON,
-        files.EVAL_VERDICTS,
-        files.DRIFT,
-        files.GATE_RECORD,
-    ),
-    inputs_if=_training_records,
-    project_files=("sweep/sweep.md", "sweep/frontier.svg"),
-    with_manifests=True,
-    published=True,
-    outputs=(files.REPORT_PAGE, files.REPORT),
-    version=4,
-    headline="status",
-    summary="the table, the samples and the lineage",
-)
-
 ALL = (
     PREPARE,
     ROWS_CHECK,
@@ -298,6 +207,7 @@ ALL = (
     DATA_CHECK,
     DPO,
     ANSWERS,
+    ARMS,
     EVAL,
     DRIFT,
     GATE,
@@ -322,6 +232,8 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
         absent.add("rows_check")
     if config.judge_check is None:
         absent.add("judge_check")
+    if not config.arms:
+        absent.add("arms")
     if config.probe is None:
         absent.add("probe")
     if not config.trains_dpo:

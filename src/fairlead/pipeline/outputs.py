@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from fairlead.documents.data_check import DataCheck, RowsCheck
 from fairlead.documents.decision import Decision
 from fairlead.documents.diagnosis import Diagnosis
 from fairlead.documents.drift import DriftResult
-from fairlead.documents.evaluation import EvalResult
+from fairlead.documents.evaluation import Arm, Arms, EvalResult
 from fairlead.documents.gate import GateRecord
 from fairlead.documents.pairs import JudgeCounts, PairCounts
 from fairlead.documents.prepare import PrepareCounts
@@ -17,6 +18,7 @@ from fairlead.documents.report import Report
 from fairlead.documents.training import DpoResult, Origin
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
+from fairlead.records import Completion
 
 
 def _path(path: Path) -> Path:
@@ -57,6 +59,9 @@ DPO_METRICS = Output("dpo", "metrics.jsonl", _path)
 DPO_RESULT = Output("dpo", "training.json", DpoResult.read)
 
 ANSWERS = Output("answers", "answers.jsonl", datasets.completions)
+ANSWER_COSTS = Output("answers", "arms.json", Arms.read)
+ARM_ANSWERS = Output("arms", "answers.jsonl", datasets.completions)
+ARMS = Output("arms", "arms.json", Arms.read)
 SAMPLES = Output("answers", "samples.md", _path)
 COMPARISON = Output("eval", "comparison.json", EvalResult.read)
 SCORES = Output("eval", "scores.jsonl", _path)
@@ -72,3 +77,27 @@ def trained_models(inputs: Inputs) -> dict[str, Path]:
     """The folders of the trained models that a stage reads, by stage; stages that the project lacks are absent."""
     declared = [output for output in (SFT_MODEL, DPO_MODEL) if output in inputs.declared and inputs.has(output)]
     return {output.stage: inputs.path(output) for output in declared}
+
+
+def arms_of(inputs: Inputs, price_per_hour: float | None) -> dict[str, Arm]:
+    """What every arm is and costs, the project's models first.
+
+    Args:
+        price_per_hour: of the project's machine; None where it has no price.
+    """
+    read = [output.read(inputs.path(output)).arms for output in (ANSWER_COSTS, ARMS) if inputs.has(output)]
+    return {name: arm.priced(price_per_hour) for arms in read for name, arm in arms.items()}
+
+
+def answers_of_arms(inputs: Inputs) -> dict[str, list[Completion]]:
+    """Every arm's answers to the held-out prompts, by arm, those of the project's models first."""
+    present = [output for output in (ANSWERS, ARM_ANSWERS) if inputs.has(output)]
+    return by_model(answer for output in present for answer in output.read(inputs.path(output)))
+
+
+def by_model(answers: Iterable[Completion]) -> dict[str, list[Completion]]:
+    """Answers by who gave them, in order."""
+    of: dict[str, list[Completion]] = {}
+    for answer in answers:
+        of.setdefault(answer.model, []).append(answer)
+    return of

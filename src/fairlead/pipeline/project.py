@@ -12,16 +12,17 @@ from fairlead.config.loading.base_model import refuse_adapter_as_base
 from fairlead.config.project import Config, load_config
 from fairlead.errors import ArtifactError, ConfigError, JudgeError
 from fairlead.files import disk_errors, read_json
+from fairlead.pipeline import outputs as files
 from fairlead.pipeline.artifacts import Artifact, Store
 from fairlead.pipeline.graph import stages_of
 from fairlead.pipeline.hash_cache import HashCache
 from fairlead.pipeline.lock import project_lock
 from fairlead.pipeline.lock_file import LockFile
-from fairlead.pipeline.outputs import REPORT
 from fairlead.pipeline.plan import Plan, plan_stage
 from fairlead.pipeline.stage import Context, Inputs, Stage
 from fairlead.pipeline.status import StageStatus, headline_of, requests, status_of, unanswered
 from fairlead.progress import Progress, Silent
+from fairlead.records import Completion
 
 
 class Project:
@@ -245,6 +246,16 @@ class Project:
         """
         return self._finished(self._needed(stage), stage)[stage]
 
+    def answers(self) -> dict[str, list[Completion]]:
+        """Every arm's answers to the held-out prompts, by arm.
+
+        Raises:
+            ArtifactError: if they have not been made.
+        """
+        made = {stage.name for stage in self.stages}
+        present = [output for output in (files.ANSWERS, files.ARM_ANSWERS) if output.stage in made]
+        return files.by_model(row for f in present for row in f.read(self.artifact(f.stage).file(f.name)))
+
     def _finished(self, stages: Sequence[Stage], wanted_for: str) -> dict[str, Artifact]:
         """The finished artifacts of stages that are given in order."""
         made: dict[str, Artifact] = {}
@@ -277,7 +288,7 @@ class Project:
 
     def report(self) -> dict[str, Any]:
         """The content of `report.json`, running what is needed first."""
-        content: dict[str, Any] = read_json(self.run()[REPORT.stage].file(REPORT.name))
+        content: dict[str, Any] = read_json(self.run()[files.REPORT.stage].file(files.REPORT.name))
         return content
 
     def _needed(self, until: str | None) -> list[Stage]:

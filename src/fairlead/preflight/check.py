@@ -33,6 +33,7 @@ _READ_ROWS = (
     "data_check",
     "dpo",
     "answers",
+    "arms",
     "eval",
 )
 

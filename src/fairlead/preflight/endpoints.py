@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from fairlead.config.decide import EndpointModel
 from fairlead.config.judges import AnthropicSettings, JudgeSettings, OpenAISettings, PanelSettings
+from fairlead.config.values.arms import EndpointArm
+from fairlead.config.values.asked_models import EndpointModel
 from fairlead.errors import JudgeError
 from fairlead.llm.client import ChatRequest, RejectedError, TransientError
 from fairlead.llm.endpoint import Endpoint
@@ -45,6 +46,8 @@ def endpoints_of(scope: Scope, answered: Collection[str] = ()) -> list[NamedEndp
     named = [item for key, judge in asking if judge is not None for item in _of_judge(key, judge)]
     if scope.decides:
         named += _of_decision(scope)
+    if scope.runs("arms"):
+        named += _of_arms(scope)
     by_endpoint = {item.endpoint: item for item in reversed(named)}
     return list(reversed(by_endpoint.values()))
 
@@ -65,6 +68,14 @@ def _of_decision(scope: Scope) -> Iterator[NamedEndpoint]:
     for key, model in models:
         if isinstance(model, EndpointModel):
             yield _named(key, Endpoint.of_model(model, scope.config.answers.max_new_tokens))
+
+
+def _of_arms(scope: Scope) -> Iterator[NamedEndpoint]:
+    for number, arm in enumerate(scope.config.arms):
+        if isinstance(arm, EndpointArm):
+            yield _named(
+                f"eval.arms.{number}.endpoint", Endpoint.of_model(arm.endpoint, scope.config.answers.max_new_tokens)
+            )
 
 
 def _named(key: str, endpoint: Endpoint) -> NamedEndpoint:

@@ -41,7 +41,7 @@ class Scope:
     @property
     def loads_base(self) -> bool:
         """Whether a stage that loads the base model is still to run."""
-        return self.decides or self.runs("sft", "sample", "dpo", "answers", "probe")
+        return self.decides or self.runs("sft", "sample", "dpo", "answers", "arms", "probe")
 
     def named_paths(self) -> Iterator[NamedPath]:
         """Every path of the config that the stages read, once."""

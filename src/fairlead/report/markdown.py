@@ -22,8 +22,10 @@ from fairlead.escape import code_span
 from fairlead.gate.output import criteria_markdown
 from fairlead.records import Interval, ScoreState, VerdictState
 from fairlead.records.judge_names import legend, short_name
+from fairlead.report.arms import arms_markdown
 from fairlead.report.opening import basis_markdown, opening_markdown, usage_of
 from fairlead.report.outcome import number
+from fairlead.report.slices import slices_markdown
 
 KL_MEANING = (
     "`kl from reference` is the KL from the reference in nats per answer, on answers that the policy samples to "
@@ -47,6 +49,8 @@ def markdown(report: Report, samples: str, sweep: str = "", curves: str = "") ->
         basis_markdown(report),
         "## Comparison",
         table_markdown(report.table),
+        arms_markdown(report),
+        slices_markdown(report.slices),
         pairwise_markdown(report.pairwise),
         human_markdown(report.pairwise),
         "\n".join(f"- **{caveat.name}**: {escape.markdown(caveat.text)}" for caveat in report.warnings),

@@ -9,6 +9,7 @@ from fairlead.documents.pairs import ReplyUsage
 from fairlead.documents.report import Report, TableRow
 from fairlead.escape import code_span, markdown
 from fairlead.records.judge_names import short_name
+from fairlead.report.arms import worth_it
 from fairlead.report.outcome import STARTS, by_model, conclusion, decisive, longer_by, rows_that, start_of
 
 _MOST_CRITERIA = 3  # of those that are not met; all of them stand under Gate
@@ -16,7 +17,7 @@ _GATE = {"passed": "The gate passed", "failed": "The gate failed", "insufficient
 
 
 def opening_markdown(report: Report) -> str:
-    """Is it better, by how much, at what cost, what to do; and whether fine-tuning was needed at all."""
+    """Whether it beats the best prompt; is it better, by how much, at what cost, what to do, was it needed at all."""
     answers = (
         ("Is it better?", _better(report)),
         ("By how much?", _by_how_much(report)),
@@ -24,7 +25,9 @@ def opening_markdown(report: Report) -> str:
         ("What to do?", _what_to_do(report)),
         ("Was fine-tuning needed?", _needed(report)),
     )
-    return "\n".join(f"- **{question}** {' '.join(answer)}" for question, answer in answers)
+    lines = "\n".join(f"- **{question}** {' '.join(answer)}" for question, answer in answers)
+    first = worth_it(report)
+    return lines if first is None else f"{first}\n\n{lines}"
 
 
 def basis_markdown(report: Report) -> str:

@@ -5,13 +5,13 @@ reflection.md, what it means.
 from __future__ import annotations
 
 import shutil
-from typing import Any
 
 from fairlead.config.stage_settings import ReportSettings
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import GateRecord
 from fairlead.documents.pairs import JudgeCounts
 from fairlead.documents.report import (
+    ArmFigures,
     GateSummary,
     Judgements,
     Lineage,
@@ -20,13 +20,13 @@ from fairlead.documents.report import (
     StageRecord,
     TableRow,
     TrainedStageRecord,
+    further_differences,
 )
 from fairlead.evaluation.answers import side_by_side
 from fairlead.files import read_text, write_atomic
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.artifacts import Manifest, package_versions
 from fairlead.pipeline.stage import Context, Metrics
-from fairlead.records import Completion
 from fairlead.report.examples import answer_pairs, examples_of, most_different
 from fairlead.report.markdown import markdown
 from fairlead.report.outcome import start_of
@@ -43,7 +43,7 @@ def run(context: Context[ReportSettings]) -> Metrics:
     """Writes report.json (`Report`), report.md, training.svg and reflection.md; the project copies them to `report`."""
     report = _report(context, context.read(files.COMPARISON), context.read(files.GATE_RECORD))
     report.write(context.out / "report.json")
-    prompts, answers = context.read(files.EVAL_PROMPTS), _answers(context)
+    prompts, answers = context.read(files.EVAL_PROMPTS), files.answers_of_arms(context.inputs)
     before, after = ([answer.text for answer in answers[model]] for model in (start_of(report), "dpo"))
     pairs = answer_pairs(prompts, before, after, context.read(files.EVAL_VERDICTS))
     most = context.settings.report.samples
@@ -65,6 +65,12 @@ def _report(context: Context[ReportSettings], result: EvalResult, gate: GateReco
         name=context.settings.name,
         seed=context.seed,
         table=tuple(map(TableRow.of_row, result.table)),
+        arms={
+            name: ArmFigures.of(name, arm, result.table)
+            for name, arm in files.arms_of(inputs, context.settings.price_per_hour).items()
+        },
+        differences=further_differences(result.table),
+        slices=result.slices,
         pairwise={str(of_pair.pair): PairFigures.of(of_pair) for of_pair in result.pairwise},
         decision=context.read(files.DECISION),
         prompts=result.prompts,
@@ -110,13 +116,6 @@ def judgements(result: EvalResult, pairs: JudgeCounts | None) -> Judgements:
     )
 
 
-def _answers(context: Context[ReportSettings]) -> dict[Any, list[Completion]]:
-    answers: dict[Any, list[Completion]] = {}
-    for answer in context.read(files.ANSWERS):
-        answers.setdefault(answer.model, []).append(answer)
-    return answers
-
-
 def _curves(context: Context[ReportSettings]) -> Curves:
     """Those of the training; empty for a model that was made elsewhere."""
     if files.DPO_METRICS not in context.inputs.declared:
@@ -125,10 +124,11 @@ def _curves(context: Context[ReportSettings]) -> Curves:
 
 
 def _sweep(context: Context[ReportSettings]) -> str:
-    """The sweep's page, its picture copied beside the report; "" where none was made."""
-    page, picture = (context.path(f"{SWEEP}/{name}") for name in ("sweep.md", "frontier.svg"))
-    if not page.is_file():
-        return ""
-    if picture.is_file():
+    """The pages of the sweep, its picture copied beside the report, and of the seeds; "" where none was made."""
+    page, picture, seeds = (context.path(f"{SWEEP}/{name}") for name in ("sweep.md", "frontier.svg", "seeds.md"))
+    if page.is_file() and picture.is_file():
         shutil.copyfile(picture, context.out / picture.name)
-    return "## Sweep\n\n" + read_text(page).partition("\n")[2].strip()
+    titled = (("## Sweep", page), ("## Training seeds", seeds))
+    return "\n\n".join(
+        f"{title}\n\n{read_text(file).partition(chr(10))[2].strip()}" for title, file in titled if file.is_file()
+    )

@@ -40,7 +40,7 @@ def open_answerer(
     if hasattr(model, "model") and hasattr(model, "tokenizer") and callable(model):  # a transformers pipeline
         model, tokenizer = model.model, tokenizer or model.tokenizer
     if isinstance(model, str | Path):
-        loaded, known = _loaded(str(model))
+        loaded, known = load(str(model))
         yield _of_model(loaded, known if tokenizer is None else _tokenizer(tokenizer), batch_size, seed, advance)
     elif hasattr(model, "generate") and hasattr(model, "config"):
         with _in_evaluation_mode(model):
@@ -59,13 +59,28 @@ def name_of(model: Any) -> str:
     return getattr(config, "_name_or_path", "") or getattr(model, "__name__", "") or type(model).__name__
 
 
-def _loaded(name: str) -> tuple[Any, Any]:
-    """The model and tokenizer of a folder or hub id; an adapter on the base that it names."""
+def load(name: str, adapter: str | None = None) -> tuple[Any, Any]:
+    """The model, in evaluation mode, and tokenizer of a folder or hub id.
+
+    Args:
+        name: of a model; or of an adapter by itself, which is put on the base that it names.
+        adapter: folder or hub id of a PEFT adapter on the model.
+
+    Raises:
+        ModelError: if one of them cannot be loaded, or the adapter does not fit.
+    """
     from fairlead.config.model import ModelSection
     from fairlead.config.training import ImportedModel
     from fairlead.models.imported.source import find_files
     from fairlead.models.loading import load_adapter, load_base, load_tokenizer
 
+    if adapter is not None:
+        section = ModelSection(name=name)
+        lies_in = find_files(ImportedModel.model_validate({"from": adapter}), Path(), "adapter")
+        if not lies_in.is_adapter:
+            raise ModelError("is no PEFT adapter", where=adapter, remedy="give it as a model by itself")
+        on_base = load_adapter(load_base(section, Path()), lies_in.folder)
+        return on_base.eval(), load_tokenizer(section, Path())
     files = find_files(ImportedModel.model_validate({"from": name}), Path(), "model")
     if not files.is_adapter:
         section = ModelSection(name=str(files.folder))

@@ -79,13 +79,16 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
     values = parse_yaml(f"[{listed}]", where=f"--over {text}")
     if not equals or not values:
         raise ConfigError("a key and values are wanted", where=f"--over {text}", remedy="as in --over dpo.beta=0.1,0.3")
-    if key.startswith(_BEFORE):
+    if key == "seed":
+        if not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            raise ConfigError("a seed is a whole number", where=f"--over {text}", remedy="as in --over seed=0,1,2")
+    elif key.startswith(_BEFORE):
         raise ConfigError(
             f"{key} changes what every point must share, the reference or the pairs, so their KL could not be compared",
             where=f"--over {text}",
             remedy=f"sweep keys of {', '.join(_SWEPT)}, or compare two projects",
         )
-    if not key.startswith(_SWEPT):
+    elif not key.startswith(_SWEPT):
         raise ConfigError(
             f"{key} cannot be swept",
             where=f"--over {text}",
@@ -192,7 +195,7 @@ def sweep(
 def _pair(config: Config, folder: Path) -> str:
     """The comparison that tells a point's quality: DPO against what it started from."""
     pair = str(ModelPair("dpo", "sft" if config.sft is not None else "base"))
-    if pair not in config.eval.pairwise:
+    if pair not in config.judged_pairs:
         raise ConfigError(
             f"eval.pairwise lacks {pair}, so the quality of a point could not be known",
             where=str(folder / CONFIG_NAME),

@@ -65,7 +65,31 @@ def test_published_figures_come_out_to_nine_digits(shared_data, model, rate, err
     assert (stats["model"], stats["rows"], stats["n"], stats["missing"]) == (model, 805, 805, 0)
     assert stats["interval"]["low"] < rate < stats["interval"]["high"]
     assert stats["length_adjusted_win_rate"]["low"] > rate  # the baseline writes twice as long
-    assert stats["warnings"] == []
+    looping = "of the answers repeat themselves without end"  # in the place of every text stand as many x
+    assert [warning for warning in stats["warnings"] if looping not in warning] == []
+    assert len(stats["warnings"]) == 2
+
+
+def test_a_model_that_says_the_same_to_every_prompt_is_named(tmp_path):
+    """A null model, which wins of many a judge."""
+    rows = [row(1.9, n) | {"output_2": "Ignore all of it.", "output_1": f"answer {n}"} for n in range(40)]
+    warnings = eval_stats(write(tmp_path, rows), "alpaca_eval")["warnings"]
+    assert "model: one answer is given to 40 of 40 prompts: “Ignore all of it.”" in warnings
+
+
+def test_a_win_rate_that_falls_at_equal_length_is_named(tmp_path):
+    """The longer answer always wins: at equal length nothing is left of the rate."""
+    rows = []
+    for n in range(200):
+        longer = n % 10 < 8
+        words = [f"w{n}-{k}" for k in range(60)]
+        long, short = " ".join(words), " ".join(words[: 20 + n % 7])
+        rows.append(
+            row(1.9 if longer else 1.1, n)
+            | {"output_2": long if longer else short, "output_1": short if longer else long}
+        )
+    warnings = eval_stats(write(tmp_path, rows), "alpaca_eval")["warnings"]
+    assert any("answers grew from" in warning and "length" in warning for warning in warnings), warnings
 
 
 def test_a_json_array_and_lines_give_the_same_figures(tmp_path):

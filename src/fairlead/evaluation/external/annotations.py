@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fairlead.data.reading.fields import quoted
 from fairlead.data.reading.rows import FileRow, read_rows
 from fairlead.documents.imported import AnnotationFigures, PercentInterval
 from fairlead.errors import DataError, some
+from fairlead.evaluation.caveats import answer_caveats, answer_figures, length_doubt
 from fairlead.evaluation.external.answers import check_format, name_field, text_field
 from fairlead.records import Interval, VerdictState
 from fairlead.statistics.intervals import missing_bounds
@@ -152,6 +153,7 @@ def eval_stats(path: Path, format: str, level: float = 0.95) -> AnnotationFigure
     draws = n - wins - losses
     mean_length = sum(len(annotation.answer) for annotation in rows) / len(rows)
     clusters = _clusters(present)
+    adjusted = _length_adjusted(present, outcomes, clusters, level)
     bounds = missing_bounds(outcomes, len(rows) - n)
     return AnnotationFigures(
         file=str(path),
@@ -174,11 +176,11 @@ def eval_stats(path: Path, format: str, level: float = 0.95) -> AnnotationFigure
         mean_length=int(mean_length),
         mean_length_exact=mean_length,
         interval=PercentInterval.of(win_rate(outcomes, clusters, level), level),
-        length_adjusted_win_rate=PercentInterval.of(_length_adjusted(present, outcomes, clusters, level), level),
+        length_adjusted_win_rate=PercentInterval.of(adjusted, level),
         sign_test_p=sign_test(wins, losses).p,
         win_rate_if_missing_lost=_times_100(bounds.worst),
         win_rate_if_missing_won=_times_100(bounds.best),
-        warnings=tuple(_warnings(annotations, rows, n)),
+        warnings=(*_warnings(annotations, rows, n), *_of_answers(rows, outcomes, adjusted)),
     )
 
 
@@ -229,3 +231,17 @@ def _warnings(annotations: Sequence[Annotation], rows: Sequence[Annotation], n: 
     if 0 < n < 30:
         warnings.append(f"{n} verdicts can show little; the interval says how little")
     return warnings
+
+
+def _of_answers(rows: Sequence[Annotation], outcomes: NDArray[np.float64], adjusted: Interval) -> Iterator[str]:
+    """What the answers themselves give reason to doubt, as in a comparison of the project's own models."""
+    model, baseline = (
+        answer_figures([row.answer for row in rows]),
+        answer_figures([row.baseline_answer for row in rows]),
+    )
+    for name, figures in ((rows[0].model or "the model", model), (rows[0].baseline or "the baseline", baseline)):
+        yield from (caveat.text for caveat in answer_caveats(name, figures))
+    rate = float(outcomes.mean()) if len(outcomes) else None
+    doubt = length_doubt(rate, adjusted, model.mean_characters, baseline.mean_characters)
+    if doubt is not None:
+        yield doubt

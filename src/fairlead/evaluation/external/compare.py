@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from fairlead.config.checks import CheckSettings
+from fairlead.config.judges import JudgeSettings
+from fairlead.config.values.arms import MODELS
 from fairlead.data.reading.readers import read_prompts
 from fairlead.documents.evaluation import MetricDifference, Plan
 from fairlead.documents.imported import ImportedComparison, ImportedRow
@@ -27,13 +31,54 @@ from fairlead.judges.missing_verdicts import missing_share, reason_missing, refu
 from fairlead.pipeline import datasets
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
+from fairlead.progress import Progress
 from fairlead.records import Comparison, Interval, ModelPair, Prompt, Verdict, VerdictState, to_json
 from fairlead.statistics.bradley_terry import bradley_terry
 from fairlead.statistics.power import plan, plan_line
 
 Verdicts = dict[ModelPair, list[Verdict]]
 Answers = dict[str, dict[str, str | None]]  # by model, the answer to each prompt; None where it gave none
-_OWN = ("base", "sft", "dpo")
+
+
+@dataclass(frozen=True)
+class Comparing:
+    """What answers are compared by.
+
+    Attributes:
+        judge: None compares by metrics alone.
+        folder: from which files are found, and where the ledger lies.
+        max_missing: share of judgements that may be missing.
+    """
+
+    judge: JudgeSettings | None
+    metrics: Sequence[CheckSettings]
+    folder: Path
+    max_missing: float
+    progress: Progress
+
+    @classmethod
+    def of_project(cls, project: Project) -> Comparing:
+        section = project.config.eval
+        return cls(project.config.eval_judge, section.metrics, project.folder, section.max_missing, project.progress)
+
+
+def compare_answers(
+    prompts: Mapping[str, Prompt], answers: Answers, by: Comparing, *, cut: Mapping[str, Sequence[bool]] | None = None
+) -> tuple[ImportedComparison, Verdicts]:
+    """Every pair of models on the prompts that both have answered.
+
+    Args:
+        prompts: by the key that `answers` knows them by.
+        cut: of each answer whether the token limit ended it, by model, where that is known.
+
+    Raises:
+        DataError: if two models have answered no prompt in common.
+        JudgeError: if too many judgements are missing.
+    """
+    common = _common(prompts, answers)
+    planned = {str(pair): plan(_clusters(prompts, keys)) for pair, keys in common.items()}
+    judge, verdicts = _judge(by, prompts, answers, common, planned.values())
+    return _compare(by, prompts, answers, cut or {}, common, planned, judge, verdicts), verdicts
 
 
 def import_answers(
@@ -61,10 +106,7 @@ def import_answers(
             where=some(files),
             remedy="give a second file, or --own to compare it with the project's own models",
         )
-    common = _common(prompts, answers)
-    planned = {str(pair): plan(_clusters(prompts, keys)) for pair, keys in common.items()}
-    judge, verdicts = _judge(project, prompts, answers, common, planned.values())
-    comparison = _compare(project, prompts, answers, cut, common, planned, judge, verdicts)
+    comparison, verdicts = compare_answers(prompts, answers, Comparing.of_project(project), cut=cut)
     comparison.write(to / "comparison.json")
     rows = [{"pair": str(pair), **to_json(v)} for pair, of_pair in verdicts.items() for v in of_pair]
     write_jsonl(to / "verdicts.jsonl", rows)
@@ -95,7 +137,7 @@ def _asked(prompt: Prompt) -> str:
 
 def _add_own(project: Project, prompts: dict[str, Prompt], answers: Answers) -> dict[str, list[bool]]:
     """Adds the project's own answers, and returns which of them the token limit cut, by model."""
-    taken = [model for model in answers if model in _OWN]
+    taken = [model for model in answers if model in (*MODELS, *project.config.arm_names)]
     if taken:
         raise DataError(
             f"the name {taken[0]} is taken by the project's own model",
@@ -106,9 +148,9 @@ def _add_own(project: Project, prompts: dict[str, Prompt], answers: Answers) -> 
     keys = {prompt.id: _asked(prompt) for prompt in eval_set}
     prompts.update({keys[prompt.id]: prompt for prompt in eval_set})
     cut: dict[str, list[bool]] = {}
-    for answer in datasets.completions(project.artifact("answers").file("answers.jsonl")):
-        answers.setdefault(answer.model, {})[keys[answer.prompt_id]] = answer.text
-        cut.setdefault(answer.model, []).append(answer.finish == "length")
+    for arm, completions in project.answers().items():
+        answers[arm] = {keys[answer.prompt_id]: answer.text for answer in completions}
+        cut[arm] = [answer.finish == "length" for answer in completions]
     return cut
 
 
@@ -129,25 +171,25 @@ def _common(prompts: Mapping[str, Prompt], answers: Answers) -> dict[ModelPair, 
 
 
 def _judge(
-    project: Project,
+    by: Comparing,
     prompts: Mapping[str, Prompt],
     answers: Answers,
     common: Mapping[ModelPair, Sequence[str]],
     planned: Iterable[Plan],
 ) -> tuple[str | None, Verdicts]:
-    """The judge's identity and its verdicts on every pair; none where the project has no judge."""
-    settings = project.config.eval_judge
+    """The judge's identity and its verdicts on every pair; none where there is no judge."""
+    settings = by.judge
     if settings is None:
         return None, {}
     for of_pair in planned:
-        project.progress.line(f"      {plan_line(of_pair)}")
-    with open_judge(settings, project.folder) as judge:
-        return judge.name, {p: _verdicts(judge, project, prompts, answers, p, keys) for p, keys in common.items()}
+        by.progress.line(f"      {plan_line(of_pair)}")
+    with open_judge(settings, by.folder) as judge:
+        return judge.name, {p: _verdicts(judge, by, prompts, answers, p, keys) for p, keys in common.items()}
 
 
 def _verdicts(
     judge: Judge,
-    project: Project,
+    by: Comparing,
     prompts: Mapping[str, Prompt],
     answers: Answers,
     pair: ModelPair,
@@ -158,9 +200,9 @@ def _verdicts(
     both = {key: (first, second) for key, (first, second) in texts.items() if first is not None and second is not None}
     first, second = ([of_prompt[side] for of_prompt in both.values()] for side in (0, 1))
     asked = [prompts[key] for key in both]
-    verdicts = verdicts_on(judge, asked, first, second, what=pair.title, progress=project.progress)
+    verdicts = verdicts_on(judge, asked, first, second, what=pair.title, progress=by.progress)
     counts = Counter(verdict.state for verdict in verdicts)
-    limit, reason = project.config.eval.max_missing, reason_missing(verdicts)
+    limit, reason = by.max_missing, reason_missing(verdicts)
     refuse_if_missing(counts, limit=limit, key="eval.max_missing", judge=judge.name, reason=reason)
     judged = dict(zip(both, verdicts, strict=True))
     return [judged.get(key) or _unanswered(prompts[key], texts[key], judge.name) for key in keys]
@@ -172,7 +214,7 @@ def _unanswered(prompt: Prompt, texts: tuple[str | None, str | None], judge: str
 
 
 def _compare(
-    project: Project,
+    by: Comparing,
     prompts: Mapping[str, Prompt],
     answers: Answers,
     cut: Mapping[str, Sequence[bool]],
@@ -182,7 +224,7 @@ def _compare(
     verdicts: Verdicts,
 ) -> ImportedComparison:
     differences = with_holm(
-        [d for pair, keys in common.items() for d in _differences(project, prompts, answers, pair, keys)]
+        [d for pair, keys in common.items() for d in _differences(by, prompts, answers, pair, keys)]
     )
     results = [
         pair_result(
@@ -208,7 +250,7 @@ def _compare(
         pairwise={str(result.pair): PairFigures.of(result) for result in results},
         table=tuple(map(ImportedRow.of, differences)),
         strengths=_strengths(verdicts, common, prompts) if len(answers) > 2 and verdicts else None,
-        metrics=tuple(metric.name for metric in project.config.eval.metrics),
+        metrics=tuple(metric.name for metric in by.metrics),
         answers=figures,
         warnings=tuple(caveats_of(differences, results, figures, prompts=fewest, missing=missing)),
     )
@@ -219,11 +261,11 @@ def _clusters(prompts: Mapping[str, Prompt], keys: Sequence[str]) -> list[str]:
 
 
 def _differences(
-    project: Project, prompts: Mapping[str, Prompt], answers: Answers, pair: ModelPair, keys: Sequence[str]
+    by: Comparing, prompts: Mapping[str, Prompt], answers: Answers, pair: ModelPair, keys: Sequence[str]
 ) -> list[MetricDifference]:
     """Each declared metric of two models on the prompts that both were asked, with the paired difference."""
     texts = {model: [answers[model][key] for key in keys] for model in (pair.candidate, pair.reference)}
-    values = measure(project.config.eval.metrics, [prompts[key] for key in keys], texts, project.folder)
+    values = measure(by.metrics, [prompts[key] for key in keys], texts, by.folder)
     clusters = _clusters(prompts, keys)
     return [
         metric_difference(metric, pair, of_metric[pair.candidate], of_metric[pair.reference], clusters)

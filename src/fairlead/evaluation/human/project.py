@@ -61,9 +61,7 @@ def labelled_pair(project: Project, pair: ModelPair, by: str, labels: Path | Non
     configured = project.config.eval.human
     path = labels or project.folder / (configured or DEFAULT_LABELS)
     prompts = files.EVAL_PROMPTS.read(project.artifact("prepare").file(files.EVAL_PROMPTS.name))
-    texts: dict[str, list[str]] = {}
-    for answer in files.ANSWERS.read(project.artifact("answers").file(files.ANSWERS.name)):
-        texts.setdefault(answer.model, []).append(answer.text)
+    texts = {arm: [answer.text for answer in answers] for arm, answers in project.answers().items()}
     absent = [model for model in (pair.candidate, pair.reference) if model not in texts]
     if absent:
         raise ConfigError(

@@ -66,9 +66,14 @@ def label_noise(curves: Curves, limits: Thresholds) -> Finding | None:
         return None
     # What the sampling error of a few pairs explains is no evidence.
     low, high = wilson_ends(accuracy, pairs)
-    if high >= limits.noisy_accuracy or (wrong is not None and wrong < limits.confidently_wrong):
+    if high >= limits.noisy_accuracy:
         return None
-    clearest = "" if wrong is None else f", {wrong:.0%} wrong among the clearest half"
+    clearest = ""
+    if wrong is not None:
+        wrong_low, wrong_high = wilson_ends(wrong, pairs / 2)
+        if wrong_low <= limits.confidently_wrong:
+            return None
+        clearest = f", {wrong:.0%} [{wrong_low:.0%}, {wrong_high:.0%}] wrong among the clearest half"
     remedy = advise(
         curves,
         ("measure the judge against people, in both orders", {"judge.both_orders": True}),

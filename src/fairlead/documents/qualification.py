@@ -80,6 +80,7 @@ class JudgeQualification(Document):
             prefer: verdicts for it, ties, and questions without a verdict.
         own_family: its preference for answers of its own model family (win 1, tie ½, loss 0) less that of people;
             None where no row tells that one of two answers comes from it.
+        votes: how many independent votes a panel is worth, by its members' errors beside people; None for one judge.
         demands: what the project asks of it.
         checked: the rows that it decided in both orders and that people decided.
     """
@@ -91,6 +92,7 @@ class JudgeQualification(Document):
     own_family: Interval | None
     demands: tuple[Demand, ...]
     checked: tuple[CheckedRow, ...] = Field(())
+    votes: Interval | None = None
 
     @property
     def passed(self) -> bool:

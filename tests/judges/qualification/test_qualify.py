@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fairlead.config.judges import (
@@ -16,6 +19,7 @@ from fairlead.config.judges import (
 )
 from fairlead.documents.qualification import JudgeQualification
 from fairlead.errors import DataError, JudgeError
+from fairlead.judges.panel import PanelJudge
 from fairlead.judges.qualification.human_labels import LOSS, TIE, WIN, LabelledComparison
 from fairlead.judges.qualification.model_families import family_of, shared_lineage
 from fairlead.judges.qualification.probes import CANARIES, evenly_spread, family_probe, said_twice
@@ -213,6 +217,37 @@ def test_what_two_judges_have_in_common(
     assert (None if lineage is None else (lineage.what, lineage.name)) == common
     if lineage is not None:
         assert lineage.name in lineage.sentence
+
+
+def test_a_panel_says_how_many_independent_votes_it_is_worth(ledger: ReplyStore) -> None:
+    """Two members are wrong on the same questions, a third on others."""
+
+    def wrong_on(numbers: set[int]) -> Brain:
+        def brain(messages: Messages) -> str:
+            asked = " ".join(message["content"] for message in messages)
+            flipped = any(re.search(rf"question {n}\b", asked) for n in numbers)
+            return pairwise(lambda a, b: -fair(a, b) if flipped else fair(a, b))(messages)
+
+        return brain
+
+    brains = [wrong_on({0, 1, 2, 3}), wrong_on({0, 1, 2, 3}), wrong_on({10, 11, 12})]
+    settings = JudgeCheckSettings.model_validate({"labelled": "rows.jsonl"})
+    with ExitStack() as stack:
+        servers = [stack.enter_context(JudgeServer(brain=brain)) for brain in brains]
+        members = [
+            openai_judge(server, ledger, both_orders=False, model=f"m{number}") for number, server in enumerate(servers)
+        ]
+        found = qualify(PanelJudge(members, "majority"), rows(24), settings, set())
+        assert all(server.stats.repeated == 0 for server in servers), "the members' replies are in the ledger"
+    assert found.votes is not None
+    wrong = [[float(n in numbers) for n in range(24)] for numbers in ({0, 1, 2, 3}, {0, 1, 2, 3}, {10, 11, 12})]
+    correlation = float(np.corrcoef(wrong)[np.triu_indices(3, 1)].mean())
+    assert found.votes.value == pytest.approx(3 / (1 + 2 * correlation))
+    assert found.votes.n == 48, "both orders of 24 questions"
+
+
+def test_a_judge_by_itself_has_no_votes_to_count(ledger: ReplyStore) -> None:
+    assert checked(ledger, pairwise(fair)).votes is None
 
 
 def test_a_panel_is_asked_one_order_at_a_time_through_all_its_members() -> None:

@@ -228,6 +228,8 @@ def _show_qualification(qualification: JudgeQualification, warning: str | None) 
     _line(f"judge: {short_name(qualification.judge)}")
     further = {"prefers the same answer said twice": qualification.padded_wins}
     further |= {f"a constant answer does not lose ({name})": s for name, s in qualification.canary_wins.items()}
+    if qualification.votes is not None:
+        further["independent votes that the panel is worth"] = qualification.votes
     if qualification.own_family is not None:
         further["prefers its own family, more than people do"] = qualification.own_family
     _show_agreement(qualification.agreement, further)

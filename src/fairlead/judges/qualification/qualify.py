@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+import numpy as np
+
 from fairlead.config.judges import JudgeCheckSettings, JudgeSettings, PanelSettings, RubricSettings
 from fairlead.documents.qualification import Agreement, Demand, JudgeQualification
 from fairlead.errors import DataError, JudgeError
 from fairlead.judges.base import Judge
+from fairlead.judges.panel import PanelJudge
 from fairlead.judges.qualification import probes
 from fairlead.judges.qualification.agreement import Orders, agreement, ask
 from fairlead.judges.qualification.human_labels import LOSS, WIN, LabelledComparison
 from fairlead.judges.qualification.model_families import family_of, models_of
 from fairlead.judges.qualification.recording_judge import RecordingJudge, checked_rows
 from fairlead.records import Interval
+from fairlead.statistics.effective_votes import effective_votes
 from fairlead.statistics.intervals import bounded_mean_interval, proportion_interval
+
+_SEED = 0
 
 
 def one_order(settings: JudgeSettings) -> JudgeSettings:
@@ -75,7 +81,26 @@ def qualify(
         own_family=excess,
         demands=_demands(settings, beside_people, padded, canaries, excess),
         checked=checked_rows(recording.verdicts, rows),
+        votes=_votes(judge, plan["people"]) if isinstance(judge, PanelJudge) else None,
     )
+
+
+def _votes(panel: PanelJudge, rows: Sequence[LabelledComparison]) -> Interval:
+    """How many independent votes the panel is worth, on the verdicts that every member gave and people decided.
+
+    The members are asked once more by themselves; their replies are in the ledger.
+    """
+    by_member = [ask(member, rows) for member in panel.members]
+    errors: list[list[float]] = []
+    clusters: list[int] = []
+    for number, (row, of_row) in enumerate(zip(rows, zip(*by_member, strict=True), strict=True)):
+        for states in zip(*of_row, strict=True):
+            if row.human is not None and all(state.decided for state in states):
+                errors.append([float(state is not row.human) for state in states])
+                clusters.append(number)
+    if not errors:
+        return Interval(None, None, None, 0, "undefined: no comparison that people and all members decided")
+    return effective_votes(np.array(errors).T, np.random.default_rng(_SEED), clusters)
 
 
 def families_of(settings: JudgeSettings) -> set[str]:

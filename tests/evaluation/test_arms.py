@@ -247,3 +247,18 @@ def test_an_arm_behind_an_endpoint_is_checked_and_estimated_before_a_run(
 def test_a_missing_adapter_is_found_before_a_run(folder: Path) -> None:
     write_config(folder, decided(arms=[{"name": "theirs", "model": "model", "adapter": "nowhere"}]))
     assert [problem.where for problem in check(Project(folder), offline=True).problems] == ["eval.arms.0.adapter"]
+
+
+def test_two_models_of_one_name_behind_two_servers_are_two_arms(folder: Path) -> None:
+    def answering(text: str) -> Any:
+        return lambda messages: text
+
+    with JudgeServer(brain=answering("severity: high")) as one, JudgeServer(brain=answering("severity: low")) as other:
+        arms = [
+            {"name": name, "endpoint": {"kind": "openai", "model": "m", "base_url": server.base_url}}
+            for name, server in (("one", one), ("other", other))
+        ]
+        write_config(folder, decided(arms=arms, pairwise=["dpo_vs_sft", "one_vs_other"]))
+        made = Project(folder).run("eval")
+    said = {(row["model"], row["text"]) for _, row in read_jsonl(made["arms"].file("answers.jsonl"))}
+    assert said == {("one", "severity: high"), ("other", "severity: low")}

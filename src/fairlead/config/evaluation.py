@@ -58,9 +58,20 @@ class AnswersSection(Section):
     temperature: NotNegative = Field(0.0, description="0 answers greedily")
     top_p: Annotated[Number, Field(gt=0, le=1)] = Field(1.0, description="nucleus; 1 keeps the whole distribution")
     max_new_tokens: Count = Field(256, description="longest answer, in tokens")
+    per_prompt: Count = Field(
+        1, description="answers to every held-out prompt, one cluster; several need a temperature above 0"
+    )
     batch_size: Annotated[Count, NotInKey] = Field(
         32, description="answers generated at once; also the size of a resumable chunk"
     )
+
+    @model_validator(mode="after")
+    def _draws_differ(self) -> Self:
+        if self.per_prompt > 1 and not self.temperature:
+            raise ValueError(
+                "per_prompt above 1 needs a temperature above 0: greedy answers to one prompt are all the same"
+            )
+        return self
 
 
 class EvalSection(Section):

@@ -91,8 +91,12 @@ class DecideSettings(StageSettings):
     data_check: DataCheckSettings
 
     def key_values(self) -> dict[str, Any]:
-        """A waived decision depends on nothing else."""
-        return super().key_values() if self.decide.waive is None else {"decide.waive": True}
+        """A waived decision depends on nothing else; a candidate answers each dev prompt once."""
+        if self.decide.waive is not None:
+            return {"decide.waive": True}
+        values = super().key_values()
+        values["answers"] = {name: value for name, value in values["answers"].items() if name != "per_prompt"}
+        return values
 
     def named_paths(self, at: str = "") -> list[NamedPath]:
         return super().named_paths(at) if self.decide.waive is None else []

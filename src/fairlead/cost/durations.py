@@ -107,10 +107,11 @@ def _work(stage: str, config: Config, sizes: Sizes, parameters: int, speed: Spee
             reference = sizes.pairs * 2 * row * _FLOPS_PER_WEIGHT["forward"] * parameters / speed.flops
             return reference + _training(rows * 2 * row, rows / config.dpo.batch_size, parameters, speed)
         case "answers":
-            return generated(sizes.eval * models, config.answers.batch_size)
+            prompts = sizes.eval * models
+            return generated(prompts * config.answers.per_prompt, config.answers.batch_size, prompts=prompts)
         case "arms":
             here = sum(not isinstance(arm, EndpointArm) for arm in config.arms)
-            return generated(sizes.eval * here, config.answers.batch_size)
+            return generated(sizes.eval * here * config.answers.per_prompt, config.answers.batch_size)
         case "probe" if config.probe is not None:
             return generated(min(config.probe.kl_prompts, sizes.eval), config.probe.batch_size)
     return 0.0

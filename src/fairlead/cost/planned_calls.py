@@ -21,6 +21,7 @@ from fairlead.judges.qualification.human_labels import read_labelled
 from fairlead.judges.qualification.qualify import families_of, one_order, planned
 from fairlead.judges.qualification.stage import judges_of
 from fairlead.pipeline import datasets
+from fairlead.pipeline.outputs import answered_prompts
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.stage import resolve
 from fairlead.preferences.pairing import comparisons_for
@@ -158,6 +159,7 @@ def _of_answers(
     except ArtifactError:
         path = resolve(project.folder, config.data.eval)
         prompts, factor = some_of(load_prompts(path, with_source=config.eval.needs_source).rows)
+        factor *= config.answers.per_prompt
     models = [*(["base", "dpo"] if config.sft is None else ["base", "sft", "dpo"]), *config.arm_names]
 
     def items_of_length(tokens: int) -> Sequence[Comparison | Answer]:
@@ -174,6 +176,6 @@ def _held_out(project: Project) -> tuple[list[Prompt], dict[str, list[str]]]:
     Raises:
         ArtifactError: if they do not exist yet.
     """
-    prompts = datasets.prompts(project.artifact("prepare").file("eval.jsonl"))
     answers = project.answers()
+    prompts = answered_prompts(datasets.prompts(project.artifact("prepare").file("eval.jsonl")), answers)
     return prompts, {arm: [answer.text for answer in of_arm] for arm, of_arm in answers.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,11 @@ class LocalAnswerer:
         )
         lengths = [self.tokens(prompt) for prompt in prompts]
         started = time.perf_counter()
-        requests = [CompletionRequest(prompt, self._sampling, model=self.name) for prompt in prompts]
+        draws: Counter[str] = Counter()  # a prompt that comes again is drawn again
+        requests = []
+        for prompt in prompts:
+            requests.append(CompletionRequest(prompt, self._sampling, index=draws[prompt.id], model=self.name))
+            draws[prompt.id] += 1
         completions = list(generator.generate(requests, seed=self._seed))
         seconds = (time.perf_counter() - started) / max(1, len(completions))
         cost = None if self._price is None else seconds / 3600 * self._price

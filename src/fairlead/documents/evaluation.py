@@ -264,6 +264,17 @@ class Slices(Document):
     left_out: int
 
 
+class Draws(Document):
+    """Several answers to every prompt, which count as one cluster.
+
+    Attributes:
+        width_ratio: of every metric, how wide the interval of DPO's difference is by that with one answer.
+    """
+
+    per_prompt: int
+    width_ratio: dict[str, float]
+
+
 class EvalResult(Document):
     """The comparison.
 
@@ -276,6 +287,7 @@ class EvalResult(Document):
         panel_disagreement: share of a panel's judgements on which its members disagreed.
         answers: by arm.
         slices: the same slice by slice; None where `eval.slices` names nothing.
+        draws: what several answers to a prompt brought; None where there is one.
     """
 
     table: tuple[MetricRow, ...]
@@ -290,6 +302,7 @@ class EvalResult(Document):
     answers: dict[str, AnswerFigures]
     caveats: tuple[Caveat, ...]
     slices: Slices | None = None
+    draws: Draws | None = None
 
     @property
     def decisive(self) -> PairResult | None:

@@ -17,6 +17,7 @@ from fairlead.documents.evaluation import (
     AnswerFigures,
     Arm,
     Caveat,
+    Draws,
     HumanFigures,
     MetricDifference,
     MetricRow,
@@ -255,7 +256,7 @@ class Lineage(Document):
     versions: dict[str, str]
 
 
-_WHERE_MEASURED = ("arms", "differences", "slices")  # fields that are left out where there are none
+_WHERE_MEASURED = ("arms", "differences", "slices", "draws")  # fields that are left out where there are none
 
 
 class Report(Document):
@@ -265,6 +266,7 @@ class Report(Document):
         arms: everything that answered the held-out prompts.
         differences: of further pairs of arms, by pair and metric; those of the table's models stand in its rows.
         slices: DPO over what it was trained from, slice by slice.
+        draws: what several answers to a prompt brought.
     """
 
     model_config = ConfigDict(serialize_by_alias=True, populate_by_name=True)
@@ -276,6 +278,7 @@ class Report(Document):
     arms: dict[str, ArmFigures] = Field(default_factory=dict)
     differences: dict[str, dict[str, DifferenceFigures]] = Field(default_factory=dict)
     slices: Slices | None = None
+    draws: Draws | None = None
     pairwise: dict[str, PairFigures]
     decision: Decision
     prompts: int
@@ -295,9 +298,7 @@ class Report(Document):
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, serialize: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
         content: dict[str, JsonValue] = serialize(self)
-        return {
-            name: value for name, value in content.items() if value or name not in ("arms", "differences", "slices")
-        }
+        return {name: value for name, value in content.items() if value or name not in _WHERE_MEASURED}
 
     @field_serializer("decision")
     def _decision_as_written(self, decision: Decision) -> dict[str, JsonValue]:

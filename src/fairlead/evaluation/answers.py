@@ -30,7 +30,12 @@ def run(context: Context[AnswersSettings]) -> Metrics:
     prompts = context.read(files.EVAL_PROMPTS)
     sampling = Sampling(section.temperature, section.top_p, section.max_new_tokens)
     variants = variants_of(files.trained_models(context.inputs))
-    requests = [CompletionRequest(prompt, sampling, model=name) for prompt in prompts for name in variants]
+    requests = [
+        CompletionRequest(prompt, sampling, index=draw, model=name)
+        for prompt in prompts
+        for draw in range(section.per_prompt)
+        for name in variants
+    ]
     host = VariantLoader(model, context.folder, variants)
     kept = 0
     started = time.perf_counter()
@@ -54,7 +59,7 @@ def run(context: Context[AnswersSettings]) -> Metrics:
     seconds = time.perf_counter() - started
     answers: dict[str, list[Completion]] = {name: completions[at :: len(variants)] for at, name in enumerate(variants)}
     write_jsonl(context.out / "answers.jsonl", (to_json(a) for variant in answers.values() for a in variant))
-    write_atomic(context.out / "samples.md", side_by_side(prompts, answers))
+    write_atomic(context.out / "samples.md", side_by_side(files.answered_prompts(prompts, answers), answers))
     lengths = {prompt.id: len(prompt_tokens(prompt, host.tokenizer)) for prompt in prompts}
     costs = costs_of(answers, generated, lengths, seconds)
     Arms(arms=costs).write(context.out / files.ANSWER_COSTS.name)

@@ -6,7 +6,7 @@ Each arm asks through the runner of the decision: what is finished is kept, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from fairlead.config.decide import BASE
@@ -14,7 +14,7 @@ from fairlead.config.model import ModelSection
 from fairlead.config.stage_settings import ArmsSettings
 from fairlead.config.values.arms import Arm, EndpointArm, ModelArm, ReleaseArm, name_of_arm
 from fairlead.config.values.asked_models import name_of as name_of_model
-from fairlead.decide.answerers import Answerer, base_answerer, local_answerer, open_answerer
+from fairlead.decide.answerers import Answerer, LocalAnswerer, base_answerer, local_answerer, open_answerer
 from fairlead.decide.candidates import Instruction, Recipe, with_own_system
 from fairlead.decide.prompt_material import PromptMaterial, examples_of, gather
 from fairlead.decide.runner import CandidateResult, CandidateRunner, NoRoomError
@@ -56,10 +56,7 @@ def run(context: Context[ArmsSettings]) -> Metrics:
     answers: list[Completion] = []
     for arm in context.settings.arms:
         name = name_of_arm(arm)
-        asked = _asked(arm, context)
-        result = _answers(name, asked, prompts, context)
-        usage = Usage(**asdict(usage_of(result.replies)))
-        arms[name] = ArmDocument(what=asked.what, per_1000_answers=usage, here=asked.here)
+        arms[name], result = _answered(arm, prompts, context)
         answers += _completions(name, prompts, result, sampling)
     write_jsonl(context.out / files.ARM_ANSWERS.name, map(to_json, answers))
     Arms(arms=arms).write(context.out / files.ARMS.name)
@@ -68,6 +65,22 @@ def run(context: Context[ArmsSettings]) -> Metrics:
         "prompts": len(prompts),
         "asked": {name: arm.what for name, arm in arms.items()},
     }
+
+
+def _answered(
+    arm: Arm, prompts: Sequence[Prompt], context: Context[ArmsSettings]
+) -> tuple[ArmDocument, CandidateResult]:
+    """What an arm is and what it answered; its weights are gone when the next one is loaded."""
+    asked = _asked(arm, context)
+    draws = context.settings.answers.per_prompt
+    several = isinstance(asked.answerer, LocalAnswerer)  # an endpoint is asked once, and counts for all draws
+    repeated = [prompt for prompt in prompts for _ in range(draws if several else 1)]
+    result = _answers(name_of_arm(arm), asked, repeated, context)
+    if not several:
+        replies = tuple(reply for reply in result.replies for _ in range(draws))
+        result = replace(result, replies=replies)
+    usage = Usage(**asdict(usage_of(result.replies)))
+    return ArmDocument(what=asked.what, per_1000_answers=usage, here=asked.here), result
 
 
 def _asked(arm: Arm, context: Context[ArmsSettings]) -> _Asked:
@@ -136,7 +149,7 @@ def _answers(name: str, asked: _Asked, prompts: Sequence[Prompt], context: Conte
             done += count
             bar.update(done)
 
-        runner = CandidateRunner(asked.answerer, asked.material, context.out / "candidates", advance)
+        runner = CandidateRunner(asked.answerer, asked.material, context.out / "candidates" / name, advance)
         try:
             result = runner.run(asked.recipe, [with_own_system(prompt, asked.system) for prompt in prompts])
         except NoRoomError as error:
@@ -154,14 +167,16 @@ def _answers(name: str, asked: _Asked, prompts: Sequence[Prompt], context: Conte
 
 
 def _completions(name: str, prompts: Sequence[Prompt], result: CandidateResult, sampling: Sampling) -> list[Completion]:
+    draws = len(result.replies) // max(1, len(prompts))
     return [
         Completion(
-            prompt.id,
+            prompts[number // draws].id,
             reply.text or "",
             name,
             sampling,
+            index=number % draws,
             finish="length" if reply.cut else "stop",
             tokens=reply.output_tokens or 0,
         )
-        for prompt, reply in zip(prompts, result.replies, strict=True)
+        for number, reply in enumerate(result.replies)
     ]

@@ -10,7 +10,7 @@ from typing import Any
 from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import JudgeSettings
 from fairlead.config.stage_settings import EvalSettings
-from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, EvalResult, PairResult, Plan, Slices
+from fairlead.documents.evaluation import SHARED_JUDGE, Caveat, Draws, EvalResult, MetricRow, PairResult, Plan, Slices
 from fairlead.documents.pairs import ReplyUsage
 from fairlead.errors import DataError
 from fairlead.evaluation.caveats import answer_figures, caveats_of, unknown_training
@@ -18,7 +18,7 @@ from fairlead.evaluation.human.anchoring import figures_of_people
 from fairlead.evaluation.human.labels import Label, read_labels
 from fairlead.evaluation.metrics import measure, scores_on, verdicts_on
 from fairlead.evaluation.slices import labels_of, slices_of
-from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm
+from fairlead.evaluation.table import Values, metric_row, pair_result, rows_with_holm, width
 from fairlead.files import write_jsonl
 from fairlead.judges.base import Judge
 from fairlead.judges.build import by_criterion, open_judge
@@ -35,7 +35,7 @@ JUDGE_SCORE = "judge_score"
 
 @dataclass(frozen=True)
 class _EvalSet:
-    """The held-out prompts and every model's answers to them, in the same order."""
+    """Every arm's answers, and the prompt of each, in the same order; a prompt that was answered again comes again."""
 
     prompts: list[Prompt]
     answers: dict[str, list[Completion]]
@@ -43,6 +43,14 @@ class _EvalSet:
     @property
     def clusters(self) -> list[str]:
         return [prompt.cluster or prompt.id for prompt in self.prompts]
+
+    @property
+    def first_draws(self) -> list[int]:
+        """The number of the first answer to every prompt."""
+        places: dict[str, int] = {}
+        for number, prompt in enumerate(self.prompts):
+            places.setdefault(prompt.id, number)
+        return list(places.values())
 
     @property
     def texts(self) -> dict[str, list[str]]:
@@ -75,7 +83,7 @@ def run(context: Context[EvalSettings]) -> Metrics:
     section, settings = context.settings.eval, context.settings.eval_judge
     eval_set = _read(context)
     metrics: dict[str, Values] = measure(section.metrics, eval_set.prompts, eval_set.texts, context.folder)
-    planned = plan(eval_set.clusters)
+    planned = plan([eval_set.clusters[number] for number in eval_set.first_draws])
     judged = _Judged()
     if settings is not None and section.asks_judge:
         context.progress.line(f"      {plan_line(planned)}")
@@ -162,7 +170,7 @@ def _result(
         for model, completions in eval_set.answers.items()
     }
     differences = [difference for row in table for difference in (row.difference, *row.further)]
-    prompts = len(eval_set.prompts)
+    prompts = len(eval_set.first_draws)
     caveats = caveats_of(differences, judged.pairwise, answers, prompts=prompts, missing=missing)
     return EvalResult(
         table=tuple(table),
@@ -176,11 +184,31 @@ def _result(
         plan=planned,
         answers=answers,
         caveats=(*caveats, *shared),
+        draws=_draws(eval_set, metrics, table, judged),
     )
 
 
+def _draws(
+    eval_set: _EvalSet, metrics: Mapping[str, Values], table: Sequence[MetricRow], judged: _Judged
+) -> Draws | None:
+    """How much narrower several answers to a prompt made the intervals of DPO's differences; None with one answer."""
+    first = eval_set.first_draws
+    if len(first) == len(eval_set.prompts):
+        return None
+    clusters = [eval_set.clusters[number] for number in first]
+    ratios = {}
+    for row in table:
+        values = {arm: [of_arm[n] for n in first] for arm, of_arm in metrics[row.metric].items()}
+        alone = metric_row(row.metric, values, clusters, judged=row.metric in judged.scores)
+        widths = [width(of.difference.delta) for of in (row, alone)]
+        if widths[0] is not None and widths[1]:
+            ratios[row.metric] = widths[0] / widths[1]
+    return Draws(per_prompt=len(eval_set.prompts) // len(first), width_ratio=ratios)
+
+
 def _read(context: Context[EvalSettings]) -> _EvalSet:
-    return _EvalSet(context.read(files.EVAL_PROMPTS), files.answers_of_arms(context.inputs))
+    answers = files.answers_of_arms(context.inputs)
+    return _EvalSet(files.answered_prompts(context.read(files.EVAL_PROMPTS), answers), answers)
 
 
 def _ask(section: EvalSection, eval_set: _EvalSet, judge: Judge, context: Context[EvalSettings]) -> _Judged:

@@ -155,6 +155,11 @@ def spread(interval: Interval, level: float = LEVEL) -> float | None:
     return (interval.high - interval.low) / 2 / critical * math.sqrt(interval.n)
 
 
+def width(interval: Interval) -> float | None:
+    """From end to end; None where there is no interval."""
+    return None if interval.low is None or interval.high is None else interval.high - interval.low
+
+
 def detectable(interval: Interval) -> float | None:
     """Smallest true difference that would have been seen with a power of 80 %, given the interval's width."""
     sd = spread(interval)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fairlead.documents.data_check import DataCheck, RowsCheck
@@ -18,7 +18,7 @@ from fairlead.documents.report import Report
 from fairlead.documents.training import DpoResult, Origin
 from fairlead.pipeline import datasets
 from fairlead.pipeline.stage import Inputs, Output
-from fairlead.records import Completion
+from fairlead.records import Completion, Prompt
 
 
 def _path(path: Path) -> Path:
@@ -93,6 +93,12 @@ def answers_of_arms(inputs: Inputs) -> dict[str, list[Completion]]:
     """Every arm's answers to the held-out prompts, by arm, those of the project's models first."""
     present = [output for output in (ANSWERS, ARM_ANSWERS) if inputs.has(output)]
     return by_model(answer for output in present for answer in output.read(inputs.path(output)))
+
+
+def answered_prompts(prompts: Sequence[Prompt], answers: Mapping[str, Sequence[Completion]]) -> list[Prompt]:
+    """The prompt of every answer of an arm, in the order of the answers, which all arms share."""
+    by_id = {prompt.id: prompt for prompt in prompts}
+    return [by_id[answer.prompt_id] for answer in next(iter(answers.values()), ())]
 
 
 def by_model(answers: Iterable[Completion]) -> dict[str, list[Completion]]:

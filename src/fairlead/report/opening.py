@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 from fairlead.documents.evaluation import Conclusion
 from fairlead.documents.pairs import ReplyUsage
@@ -34,7 +35,19 @@ def basis_markdown(report: Report) -> str:
     """What the figures rest on, in a line."""
     return (
         f"{report.prompts} held-out prompts, judge {code_span(short_name(report.judge))}, {report.missing:.1%} of "
-        "judgements missing. Intervals are 95 %."
+        f"judgements missing. Intervals are 95 %.{_draws(report)}"
+    )
+
+
+def _draws(report: Report) -> str:
+    """What several answers to each prompt brought."""
+    draws = report.draws
+    if draws is None or not draws.width_ratio:
+        return ""
+    ratio = median(draws.width_ratio.values())
+    return (
+        f" Each prompt was answered {draws.per_prompt} times, as one group: the intervals of DPO's differences are "
+        f"{ratio:.2f} times as wide as with one answer (median of the metrics)."
     )
 
 

@@ -43,7 +43,8 @@ def run(context: Context[ReportSettings]) -> Metrics:
     """Writes report.json (`Report`), report.md, training.svg and reflection.md; the project copies them to `report`."""
     report = _report(context, context.read(files.COMPARISON), context.read(files.GATE_RECORD))
     report.write(context.out / "report.json")
-    prompts, answers = context.read(files.EVAL_PROMPTS), files.answers_of_arms(context.inputs)
+    answers = files.answers_of_arms(context.inputs)
+    prompts = files.answered_prompts(context.read(files.EVAL_PROMPTS), answers)
     before, after = ([answer.text for answer in answers[model]] for model in (start_of(report), "dpo"))
     pairs = answer_pairs(prompts, before, after, context.read(files.EVAL_VERDICTS))
     most = context.settings.report.samples
@@ -71,6 +72,7 @@ def _report(context: Context[ReportSettings], result: EvalResult, gate: GateReco
         },
         differences=further_differences(result.table),
         slices=result.slices,
+        draws=result.draws,
         pairwise={str(of_pair.pair): PairFigures.of(of_pair) for of_pair in result.pairwise},
         decision=context.read(files.DECISION),
         prompts=result.prompts,

@@ -184,7 +184,7 @@ def sweep(
             points.append(Point.not_measured(values, str(error)))
     prepared = Project(folder, progress=progress, config=first).artifact("prepare")
     held_out = files.EVAL_PROMPTS.read(prepared.file(files.EVAL_PROMPTS.name))
-    clusters = [prompt.cluster or prompt.id for prompt in held_out]
+    clusters = [prompt.cluster or prompt.id for prompt in held_out for _ in range(first.answers.per_prompt)]
     sweep = Sweep(tuple(points), recommend(points, clusters), folder / FOLDER)
     sweep.result.write(sweep.folder / "sweep.json")
     write_atomic(sweep.folder / "sweep.md", markdown(points, sweep.recommendation, first.decide.waive))

@@ -59,10 +59,9 @@ def _pair(config: Config) -> ModelPair:
 
 
 def _outcomes(project: Project, pair: ModelPair) -> tuple[Outcomes, list[str]]:
-    """Of one seed the verdicts on every prompt and the difference of every metric, and the prompts' clusters."""
+    """Of one seed the verdict on every answer and the difference of every metric, and the clusters of their prompts."""
     made = project.run("eval")
     prompts = files.EVAL_PROMPTS.read(made["prepare"].file(files.EVAL_PROMPTS.name))
-    place = {prompt.id: number for number, prompt in enumerate(prompts)}
     outcomes: Outcomes = {}
     comparison = EvalResult.read(made["eval"].file(files.COMPARISON.name))
     if comparison.result_of(pair) is not None:
@@ -71,12 +70,12 @@ def _outcomes(project: Project, pair: ModelPair) -> tuple[Outcomes, list[str]]:
     values: dict[str, dict[str, list[float | None]]] = {}
     for _, row in read_jsonl(made["eval"].file(files.SCORES.name)):
         for metric, value in row["values"].items():
-            of_metric = values.setdefault(metric, {})
-            of_metric.setdefault(row["model"], [None] * len(prompts))[place[row["prompt_id"]]] = value
+            values.setdefault(metric, {}).setdefault(row["model"], []).append(value)
     for metric, by_model in values.items():
         both = zip(by_model[pair.candidate], by_model[pair.reference], strict=True)
         outcomes[metric] = [None if new is None or old is None else new - old for new, old in both]
-    return outcomes, [prompt.cluster or prompt.id for prompt in prompts]
+    draws = range(project.config.answers.per_prompt)
+    return outcomes, [prompt.cluster or prompt.id for prompt in prompts for _ in draws]
 
 
 def seeds_result(pair: ModelPair, runs: Mapping[int, Outcomes], clusters: Sequence[str]) -> SeedsResult:

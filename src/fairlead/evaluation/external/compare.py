@@ -149,8 +149,9 @@ def _add_own(project: Project, prompts: dict[str, Prompt], answers: Answers) -> 
     prompts.update({keys[prompt.id]: prompt for prompt in eval_set})
     cut: dict[str, list[bool]] = {}
     for arm, completions in project.answers().items():
-        answers[arm] = {keys[answer.prompt_id]: answer.text for answer in completions}
-        cut[arm] = [answer.finish == "length" for answer in completions]
+        first = [answer for answer in completions if answer.index == 0]
+        answers[arm] = {keys[answer.prompt_id]: answer.text for answer in first}
+        cut[arm] = [answer.finish == "length" for answer in first]
     return cut
 
 

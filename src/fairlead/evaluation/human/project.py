@@ -60,8 +60,10 @@ def labelled_pair(project: Project, pair: ModelPair, by: str, labels: Path | Non
     """
     configured = project.config.eval.human
     path = labels or project.folder / (configured or DEFAULT_LABELS)
-    prompts = files.EVAL_PROMPTS.read(project.artifact("prepare").file(files.EVAL_PROMPTS.name))
-    texts = {arm: [answer.text for answer in answers] for arm, answers in project.answers().items()}
+    of_arms = project.answers()
+    held_out = files.EVAL_PROMPTS.read(project.artifact("prepare").file(files.EVAL_PROMPTS.name))
+    prompts = files.answered_prompts(held_out, of_arms)
+    texts = {arm: [answer.text for answer in answers] for arm, answers in of_arms.items()}
     absent = [model for model in (pair.candidate, pair.reference) if model not in texts]
     if absent:
         raise ConfigError(

@@ -17,7 +17,7 @@ from fairlead import Project
 from fairlead.config.model import ModelSection
 from fairlead.config.project import parse_config
 from fairlead.cost.planned_calls import estimate_run
-from fairlead.errors import ConfigError, JudgeError
+from fairlead.errors import ConfigError, JudgeError, ModelError
 from fairlead.files import read_json, read_jsonl
 from fairlead.gate.criteria import advice
 from fairlead.models.chat import prompt_tokens
@@ -246,7 +246,12 @@ def test_an_arm_behind_an_endpoint_is_checked_and_estimated_before_a_run(
 
 def test_a_missing_adapter_is_found_before_a_run(folder: Path) -> None:
     write_config(folder, decided(arms=[{"name": "theirs", "model": "model", "adapter": "nowhere"}]))
-    assert [problem.where for problem in check(Project(folder), offline=True).problems] == ["eval.arms.0.adapter"]
+    (problem,) = check(Project(folder), offline=True).problems
+    assert problem.where == "arms"
+    assert f"eval.arms.0.adapter: {folder / 'nowhere'}: no such model folder" in problem.what
+    write_config(folder, decided(arms=[{"name": "theirs", "model": "model", "adapter": "model"}]))
+    with pytest.raises(ModelError, match=r"eval\.arms\.0\.adapter: model: is no PEFT adapter"):
+        Project(folder).run("arms")
 
 
 def test_two_models_of_one_name_behind_two_servers_are_two_arms(folder: Path) -> None:

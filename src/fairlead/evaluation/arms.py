@@ -23,8 +23,8 @@ from fairlead.documents.decision import Candidate, Usage
 from fairlead.documents.evaluation import Arm as ArmDocument
 from fairlead.documents.evaluation import Arms
 from fairlead.errors import JudgeError, ModelError
+from fairlead.evaluation.arms_files import files_of
 from fairlead.files import write_jsonl
-from fairlead.models.adapters import is_adapter
 from fairlead.pipeline import outputs as files
 from fairlead.pipeline.stage import Context, Metrics
 from fairlead.records import Completion, Example, Prompt, Sampling, to_json
@@ -108,11 +108,11 @@ def _weights(
     """The base weights of an arm and its adapter; a released adapter lies on the project's base."""
     if isinstance(arm, ModelArm):
         section = base.model_copy(update={"name": arm.model, "chat_template": None})
-        return section, None if arm.adapter is None else context.path(arm.adapter)
-    released = context.path(arm.release)
-    if is_adapter(released):
-        return base, released
-    return base.model_copy(update={"name": arm.release, "chat_template": None}), None
+        return section, None if arm.adapter is None else files_of(arm, context.settings, context.folder).folder
+    released = files_of(arm, context.settings, context.folder)
+    if released.is_adapter:
+        return base, released.folder
+    return base.model_copy(update={"name": str(released.folder), "chat_template": None}), None
 
 
 def _of_decision(best: Candidate, context: Context[ArmsSettings]) -> Answerer:

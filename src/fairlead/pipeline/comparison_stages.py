@@ -35,6 +35,7 @@ ARMS = Stage(
     settings=settings.ArmsSettings,
     inputs=(files.EVAL_PROMPTS,),
     inputs_if=_sources_of_prompts,
+    preflight="fairlead.evaluation.arms_files:preflight",
     runs_after=("answers",),
     outputs=(files.ARM_ANSWERS,),
     records=(files.ARMS,),

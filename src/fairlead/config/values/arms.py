@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from fairlead.config.base import FilePath, ModelPath, Section
+from fairlead.config.base import ModelPath, Section, WeightsPath
 from fairlead.config.values.asked_models import EndpointModel
 
 PROMPTED, RELEASE = "prompted", "release"
@@ -22,14 +22,16 @@ class ModelArm(Section):
 
     name: ArmName = Field(description="its name in the tables and in pairs, such as today in dpo_vs_today")
     model: ModelPath = Field(description="model folder or hub id: full weights, or the base of `adapter`")
-    adapter: FilePath | None = Field(None, description="folder of a PEFT adapter on it")
+    adapter: WeightsPath | None = Field(None, description="folder or hub id of a PEFT adapter on it")
 
 
 class ReleaseArm(Section):
     """A version that `fairlead release` made, such as the one in use today."""
 
     name: ArmName = Field(RELEASE, description="its name in the tables and in pairs")
-    release: FilePath = Field(description="the released folder: an adapter on the project's base, or merged weights")
+    release: WeightsPath = Field(
+        description="the released folder or hub id: an adapter on the project's base, or merged weights"
+    )
 
 
 class EndpointArm(Section):

@@ -83,6 +83,17 @@ def test_the_best_prompt_answers_beside_the_models(folder: Path) -> None:
     page = (folder / "report" / "report.md").read_text(encoding="utf-8")
     assert page.splitlines()[2].startswith(("SFT+DPO beats", "The best prompt", "That SFT+DPO beats the best prompt"))
     assert "| Best prompt |" in page
+    shown = fairlead("report", str(folder), "--no-run").stdout.splitlines()
+    heads = [number for number, line in enumerate(shown) if line.startswith(("arm ", "an answer takes "))]
+    assert len(heads) == 2, "means and costs, each a table that fits"
+    for number in heads:
+        assert [line.split("  ")[0] for line in shown[number + 2 : number + 6]] == [
+            "Base",
+            "SFT",
+            "SFT+DPO",
+            "Best prompt",
+        ]
+        assert all(len(line) <= 80 for line in shown[number : number + 6])
 
 
 def test_an_arm_is_what_its_model_says(folder: Path) -> None:

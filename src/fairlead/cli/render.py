@@ -15,7 +15,7 @@ from fairlead.documents.report import ArmFigures, DifferenceFigures, GateSummary
 from fairlead.pipeline.artifacts import Artifact
 from fairlead.pipeline.project import Project
 from fairlead.pipeline.status import StageStatus
-from fairlead.report.arms import COSTS, cost_cells, title_of, worth_it
+from fairlead.report.arms import COSTS, cost_cells, in_order, title_of, worth_it
 
 _MOST_ITEMS = 8
 
@@ -127,19 +127,20 @@ def show_arms(report: Report) -> None:
 
 
 def show_table_of_arms(arms: Mapping[str, ArmFigures], metrics: Sequence[str]) -> None:
-    """The means of every arm, and what an answer takes."""
+    """The means of every arm, and below what an answer takes; side by side they do not fit into 80 columns."""
+    rows = in_order(arms)
     show_table(
-        ("arm", *metrics, *COSTS),
+        ("arm", *metrics),
         [
             (
                 title_of(name),
                 *(value_text(mean.value) if (mean := arm.metrics.get(metric)) else "—" for metric in metrics),
-                *cost_cells(arm),
             )
-            for name, arm in arms.items()
+            for name, arm in rows.items()
         ],
         words=("arm",),
     )
+    show_table(("an answer takes", *COSTS), [(title_of(name), *cost_cells(arm)) for name, arm in rows.items()])
 
 
 def show_imported(comparison: ImportedComparison) -> None:

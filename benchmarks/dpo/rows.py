@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import DATA
+from benchmarks import ADVISORIES, DATA
 from fairlead.files import read_json
 
 SHAPES = {
@@ -25,7 +25,7 @@ def rows_of(case: str) -> Iterator[dict[str, str]]:
     """Preference rows as plain text."""
     if case == "a":
         levels = ("low", "medium", "high", "critical")
-        for line in (DATA / "advisories.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in ADVISORIES.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             wrong = levels[(levels.index(row["severity"]) + 1) % 4] if row["severity"] in levels else "low"
             prompt = f"How severe is this?\n\n{row['package']}: {row['title']}\n\n{row['text']}\n\n"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -31,7 +30,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import numpy as np
 
 from benchmarks import DATA, OUT
-from benchmarks.apart import FAIRLEAD, TRL, product_peak, run_apart
+from benchmarks.apart import FAIRLEAD, TRL, machine_text, measured_peaks, precision_of, run_apart
 from benchmarks.preferences_real.judged_pairs import (
     BASE,
     BASE_PER_TOKEN,
@@ -251,11 +250,9 @@ def main() -> None:
     if absent:
         sys.exit(f"{options.data}: {', '.join(absent)} not found — name the folder of the data with --data")
     max_length = options.max_length or (2048 if options.full else 1024)
-    peaks = {name: product_peak(bf16) for name, bf16 in (("float32", False), ("bfloat16", True))}
-    dtype = max(peaks, key=lambda name: peaks[name]) if options.precision == "fastest" else options.precision
-    print(f"{platform.machine()}, {os.cpu_count()} cores; matrix products: "
-          + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
-          + f"; {options.model} trains in {dtype}", flush=True)  # fmt: skip
+    peaks = measured_peaks()
+    dtype = precision_of(options.precision, peaks)
+    print(f"{machine_text(peaks)}; {options.model} trains in {dtype}", flush=True)
     started = time.monotonic()
     try:
         model = model_name(options.model)

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -27,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import OUT
-from benchmarks.apart import product_peak, run_apart
+from benchmarks.apart import machine_text, measured_peaks, precision_of, run_apart
 from benchmarks.way.needed import needed_of
 from benchmarks.way.work import ADVISORIES, Work, make_project
 from fairlead.demo.pretrained import model_name
@@ -150,11 +148,9 @@ def main() -> None:
     options = parser.parse_args()
     if not ADVISORIES.is_file():
         sys.exit(f"real data is not here: {ADVISORIES} does not exist")
-    peaks = {name: product_peak(bf16) for name, bf16 in (("float32", False), ("bfloat16", True))}
-    dtype = max(peaks, key=lambda name: peaks[name]) if options.precision == "fastest" else options.precision
-    print(f"{platform.machine()}, {os.cpu_count()} cores; matrix products: "
-          + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
-          + f"; {options.model} in {dtype}", flush=True)  # fmt: skip
+    peaks = measured_peaks()
+    dtype = precision_of(options.precision, peaks)
+    print(f"{machine_text(peaks)}; {options.model} in {dtype}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -18,8 +18,6 @@ from benchmarks.way.tokens import counted
 from benchmarks.way.work import Work
 from fairlead import Project
 
-STAGES = ("sft", "sample", "pairs", "dpo", "answers", "gate")
-
 
 def measure(way: str, stage: str, spec: dict[str, Any]) -> dict[str, Any]:
     """Seconds from the start of the stage, with the model's loading and without Python's imports.

@@ -8,16 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import DATA
+from benchmarks import ADVISORIES
+from benchmarks.sft import INSTRUCTION
 from fairlead.config.reference.editor import write_config
 from fairlead.files import read_jsonl, write_jsonl
 
-ADVISORIES = DATA / "advisories.jsonl"
-INSTRUCTION = (
-    "You are given a security advisory. Say how severe it is and which package has the fault. Choose the severity from "
-    "low, medium, high and critical; judge it by what an attacker gains, how easily, and what they need beforehand. "
-    "Answer in one line of the form `severity: … | package: …` and with nothing else.\n\n"
-)
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LORA = {"r": 16, "alpha": 32, "dropout": 0.0}  # without dropout, so that losses can be compared
 

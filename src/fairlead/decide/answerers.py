@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerBase
 
 from fairlead.config.decide import BASE
 from fairlead.config.evaluation import AnswersSection
@@ -68,26 +70,23 @@ class LocalAnswerer:
     """A model on this machine.
 
     Args:
+        model, tokenizer: loaded, in evaluation mode.
         price_per_hour: of the machine; None where it has no price.
-        adapter: folder of a PEFT adapter on the model.
     """
 
     def __init__(
         self,
         name: str,
-        section: ModelSection,
-        folder: Path,
+        model: Any,
+        tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
         *,
         batch_size: int,
         seed: int,
         price_per_hour: float | None,
-        adapter: Path | None = None,
     ) -> None:
         self.name = name
-        self._tokenizer = load_tokenizer(section, folder)
-        base = load_base(section, folder)
-        self._model = base if adapter is None else load_adapter(base, adapter)
+        self._model, self._tokenizer = model, tokenizer
         self._sampling, self._batch_size, self._seed = sampling, batch_size, seed
         self._price = price_per_hour
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -141,20 +140,20 @@ def local_answerer(
     price_per_hour: float | None,
     adapter: Path | None = None,
 ) -> LocalAnswerer:
-    """A model on this machine, with the generation settings of the comparison.
+    """A model on this machine, loaded, with the generation settings of the comparison.
 
     Args:
         adapter: folder of a PEFT adapter on it.
     """
+    tokenizer, base = load_tokenizer(section, folder), load_base(section, folder)
     return LocalAnswerer(
         name,
-        section,
-        folder,
+        base if adapter is None else load_adapter(base, adapter),
+        tokenizer,
         sampling_of(answers),
         batch_size=answers.batch_size,
         seed=seed,
         price_per_hour=price_per_hour,
-        adapter=adapter,
     )
 
 
@@ -164,12 +163,11 @@ def open_answerer(
     """A model of `decide.models`."""
     if isinstance(settings, EndpointModel):
         return EndpointAnswerer(settings, folder, sampling_of(answers))
-    return LocalAnswerer(
+    return local_answerer(
         name_of(settings),
         ModelSection(name=settings.model),
         folder,
-        sampling_of(answers),
-        batch_size=settings.batch_size,
+        answers.model_copy(update={"batch_size": settings.batch_size}),
         seed=seed,
         price_per_hour=settings.price_per_hour,
     )

@@ -58,6 +58,12 @@ class StoredCandidate(Document):
                 error.what, where=str(path), remedy="delete the file: its prompts are asked again"
             ) from error
 
+    @classmethod
+    def complete(cls, path: Path) -> StoredCandidate | None:
+        """The candidate in a file; None where there is none, or one that lacks a reply."""
+        stored = cls.at(path) if path.exists() else None
+        return None if stored is None or any(reply.text is None for reply in stored.replies) else stored
+
     def result(self, recipe: Recipe, model: str) -> CandidateResult:
         return CandidateResult(recipe, model, self.replies, self.shots, self.passages, self.recall)
 
@@ -85,10 +91,9 @@ class CandidateRunner:
         """
         key = content_id(self.answerer.name, asdict(recipe), [prompt.id for prompt in prompts])
         path = self._folder / f"{key}.json"
-        if path.exists():
-            stored = StoredCandidate.at(path)
-            if all(reply.text is not None for reply in stored.replies):
-                return stored.result(recipe, self.answerer.name)
+        stored = StoredCandidate.complete(path)
+        if stored is not None:
+            return stored.result(recipe, self.answerer.name)
         filled, recall = self._fill(recipe, prompts)
         label = f"{recipe.name}, {self.answerer.name}"
         replies = self.answerer.answer([f.prompt for f in filled], lambda count: self._advance(label, count))

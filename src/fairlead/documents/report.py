@@ -5,7 +5,7 @@ Intervals are flat here, as in `dpo`, `dpo_low` and `dpo_high`; in all other doc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, field_serializer, model_serializer
 
@@ -129,7 +129,7 @@ class ArmFigures(Document):
     metrics: dict[str, Interval]
 
     @classmethod
-    def of(cls, name: str, arm: Arm, table: Sequence[MetricRow]) -> ArmFigures:
+    def of(cls, arm: Arm, metrics: Mapping[str, Interval]) -> ArmFigures:
         usage = arm.per_1000_answers
         return cls(
             what=arm.what,
@@ -137,8 +137,16 @@ class ArmFigures(Document):
             output_tokens=usage.output_tokens,
             seconds_per_1000=usage.seconds,
             cost_per_1000=usage.cost,
-            metrics={row.metric: row.means[name] for row in table if name in row.means},
+            metrics=dict(metrics),
         )
+
+
+def figures_of_arms(arms: Mapping[str, Arm], table: Sequence[MetricRow]) -> dict[str, ArmFigures]:
+    """Every arm of the comparison with its means, by name."""
+    return {
+        name: ArmFigures.of(arm, {row.metric: row.means[name] for row in table if name in row.means})
+        for name, arm in arms.items()
+    }
 
 
 def further_differences(table: Sequence[MetricRow]) -> dict[str, dict[str, DifferenceFigures]]:

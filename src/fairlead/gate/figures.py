@@ -12,7 +12,7 @@ from fairlead.config.figures import SLICE_FIGURES, WORSE_THAN_PROMPTED, split_pa
 from fairlead.config.values.arms import PROMPTED
 from fairlead.documents.drift import DriftResult
 from fairlead.documents.evaluation import CAVEATS, SHARED_JUDGE, Arm, EvalResult, MetricDifference, Slices
-from fairlead.documents.report import ArmFigures, Drift, Figures, PairFigures, TableRow, further_differences
+from fairlead.documents.report import Drift, Figures, PairFigures, TableRow, figures_of_arms, further_differences
 from fairlead.errors import ConfigError, some
 from fairlead.evaluation.slices import worse_counts
 from fairlead.records import Interval, ModelPair, Preference
@@ -54,7 +54,7 @@ def figure_tree(
     return {
         "table": {row.metric: _row(TableRow.of_row(row)) for row in result.table},
         "pairwise": {**_not_judged(pair, arms), **pairwise},
-        "arms": {name: ArmFigures.of(name, arm, result.table).model_dump(mode="json") for name, arm in arms.items()},
+        "arms": {name: arm.model_dump(mode="json") for name, arm in figures_of_arms(arms, result.table).items()},
         "differences": {
             pair_name: {metric: figures.model_dump(mode="json") for metric, figures in of_pair.items()}
             for pair_name, of_pair in further_differences(result.table).items()

@@ -45,7 +45,11 @@ class PanelJudge:
 
     def by_criterion(self, criterion: JudgedCriterion, of_member: Callable[[Judge, JudgedCriterion], Judge]) -> Self:
         """The panel whose members are all asked by one criterion, as `of_member` makes them."""
-        return type(self)([of_member(member, criterion) for member in self.members], self._rule)
+        return self.with_members([of_member(member, criterion) for member in self.members])
+
+    def with_members(self, members: Sequence[Judge]) -> Self:
+        """The panel with other members, and its rule."""
+        return type(self)(members, self._rule)
 
     @property
     def disagreement(self) -> float | None:

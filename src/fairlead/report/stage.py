@@ -11,7 +11,6 @@ from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.gate import GateRecord
 from fairlead.documents.pairs import JudgeCounts
 from fairlead.documents.report import (
-    ArmFigures,
     GateSummary,
     Judgements,
     Lineage,
@@ -20,6 +19,7 @@ from fairlead.documents.report import (
     StageRecord,
     TableRow,
     TrainedStageRecord,
+    figures_of_arms,
     further_differences,
 )
 from fairlead.evaluation.answers import side_by_side
@@ -66,10 +66,7 @@ def _report(context: Context[ReportSettings], result: EvalResult, gate: GateReco
         name=context.settings.name,
         seed=context.seed,
         table=tuple(map(TableRow.of_row, result.table)),
-        arms={
-            name: ArmFigures.of(name, arm, result.table)
-            for name, arm in files.arms_of(inputs, context.settings.price_per_hour).items()
-        },
+        arms=figures_of_arms(files.arms_of(inputs, context.settings.price_per_hour), result.table),
         differences=further_differences(result.table),
         slices=result.slices,
         draws=result.draws,

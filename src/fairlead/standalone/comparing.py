@@ -16,19 +16,19 @@ from fairlead.config.evaluation import EvalSection
 from fairlead.config.judges import judge_settings
 from fairlead.config.loading.explain import explain
 from fairlead.config.values.arms import EndpointArm
-from fairlead.decide.answerers import EndpointAnswerer, Reply
+from fairlead.decide.answerers import EndpointAnswerer, LocalAnswerer, Reply
 from fairlead.decide.candidates import with_own_system
 from fairlead.decide.runner import StoredCandidate
 from fairlead.decide.scoring import usage_of
 from fairlead.documents.decision import Usage
+from fairlead.documents.evaluation import Arm
 from fairlead.documents.imported import ImportedComparison
 from fairlead.documents.report import ArmFigures
 from fairlead.errors import ConfigError, DataError
 from fairlead.evaluation.external.compare import Comparing, compare_answers
 from fairlead.evaluation.metrics import measure
 from fairlead.evaluation.table import mean_of
-from fairlead.models.chat import prompt_tokens
-from fairlead.models.generation import CompletionRequest, LocalGenerator
+from fairlead.models.generation import CompletionRequest
 from fairlead.progress import Progress, adding
 from fairlead.records import Interval, Prompt, Sampling, content_id
 from fairlead.standalone.answering import load, open_answerer
@@ -174,14 +174,11 @@ def _parts(text: str) -> tuple[str, str | None]:
 def _kept(key: str, asking: _Asking, ask: Callable[[], list[Reply]]) -> list[Reply]:
     """The replies of an arm, from an earlier call where none was missing."""
     path = asking.folder / _KEPT / f"{key}.json"
-    if path.is_file():
-        stored = StoredCandidate.at(path)
-        if all(reply.text is not None for reply in stored.replies):
-            return list(stored.replies)
-    replies = ask()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    StoredCandidate(replies=tuple(replies), shots=(), passages=(), recall=()).write(path)
-    return replies
+    stored = StoredCandidate.complete(path)
+    if stored is None:
+        stored = StoredCandidate(replies=tuple(ask()), shots=(), passages=(), recall=())
+        stored.write(path)
+    return list(stored.replies)
 
 
 def _of_endpoint(arm: EndpointArm, asking: _Asking) -> list[Reply]:
@@ -192,16 +189,17 @@ def _of_endpoint(arm: EndpointArm, asking: _Asking) -> list[Reply]:
 
 def _of_model(name: str, base: str, adapter: str | None, asking: _Asking) -> list[Reply]:
     model, tokenizer = load(base, adapter)
-    lengths = [len(prompt_tokens(prompt, tokenizer)) for prompt in asking.prompts]
+    answerer = LocalAnswerer(
+        name,
+        model,
+        tokenizer,
+        asking.sampling,
+        batch_size=asking.batch_size,
+        seed=asking.seed,
+        price_per_hour=None,
+    )
     with asking.progress.task("answers", name, len(asking.prompts)) as bar:
-        generator = LocalGenerator.of(model, tokenizer, name=name, batch_size=asking.batch_size, advance=adding(bar))
-        started = time.perf_counter()
-        completions = list(generator.generate(_requests(name, asking), seed=asking.seed))
-    seconds = (time.perf_counter() - started) / max(1, len(completions))
-    return [
-        Reply(completion.text, completion.finish == "length", length, completion.tokens, seconds, None)
-        for completion, length in zip(completions, lengths, strict=True)
-    ]
+        return answerer.answer(asking.prompts, adding(bar))
 
 
 def _of_object(name: str, arm: Any, asking: _Asking) -> list[Reply]:
@@ -211,7 +209,7 @@ def _of_object(name: str, arm: Any, asking: _Asking) -> list[Reply]:
         open_answerer(arm, None, batch_size=asking.batch_size, seed=asking.seed, advance=adding(bar)) as answer,
     ):
         started = time.perf_counter()
-        completions = answer(_requests(name, asking))
+        completions = answer([CompletionRequest(prompt, asking.sampling, model=name) for prompt in asking.prompts])
     seconds = (time.perf_counter() - started) / max(1, len(completions))
     return [
         Reply(None, False, None, None, seconds, None, "it returned None")
@@ -219,10 +217,6 @@ def _of_object(name: str, arm: Any, asking: _Asking) -> list[Reply]:
         else Reply(completion.text, completion.finish == "length", None, completion.tokens or None, seconds, None)
         for completion in completions
     ]
-
-
-def _requests(name: str, asking: _Asking) -> list[CompletionRequest]:
-    return [CompletionRequest(prompt, asking.sampling, model=name) for prompt in asking.prompts]
 
 
 def _figures(
@@ -240,11 +234,4 @@ def _figures(
         both = zip(of_metric["arm"], prompts.values(), strict=True)
         known = [(value, prompt.cluster or prompt.id) for value, prompt in both if value is not None]
         means[metric] = mean_of([value for value, _ in known], [cluster for _, cluster in known], judged=False)
-    return ArmFigures(
-        what=what,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        seconds_per_1000=usage.seconds,
-        cost_per_1000=usage.cost,
-        metrics=means,
-    )
+    return ArmFigures.of(Arm(what=what, per_1000_answers=usage), means)

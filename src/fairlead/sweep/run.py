@@ -194,7 +194,7 @@ def sweep(
 
 def _pair(config: Config, folder: Path) -> str:
     """The comparison that tells a point's quality: DPO against what it started from."""
-    pair = str(ModelPair("dpo", "sft" if config.sft is not None else "base"))
+    pair = str(over_start(config))
     if pair not in config.judged_pairs:
         raise ConfigError(
             f"eval.pairwise lacks {pair}, so the quality of a point could not be known",
@@ -202,6 +202,11 @@ def _pair(config: Config, folder: Path) -> str:
             remedy=f"add {pair} to eval.pairwise",
         )
     return pair
+
+
+def over_start(config: Config) -> ModelPair:
+    """DPO against the model that it starts from."""
+    return ModelPair("dpo", "sft" if config.sft is not None else "base")
 
 
 def _point(project: Project, values: Mapping[str, Any], pair: str) -> Point:

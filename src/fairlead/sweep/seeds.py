@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fairlead.config.project import Config
 from fairlead.documents.evaluation import EvalResult
 from fairlead.documents.sweep import SeedFigure, SeedsResult
 from fairlead.errors import ConfigError, DataError
@@ -21,7 +20,7 @@ from fairlead.pipeline.project import Project
 from fairlead.progress import Progress, Silent
 from fairlead.records import Interval, ModelPair, verdict_from_json
 from fairlead.statistics.two_way import two_way_mean
-from fairlead.sweep.run import FOLDER, variants
+from fairlead.sweep.run import FOLDER, over_start, variants
 
 WIN_RATE = "win rate"
 SEEDS_FILE, SEEDS_PAGE = "seeds.json", "seeds.md"
@@ -46,16 +45,12 @@ def compare_seeds(folder: Path, seeds: Sequence[int], progress: Progress | None 
     for number, (values, config) in enumerate(variants(folder, {"seed": list(seeds)}), 1):
         progress.line(f"[seed {number}/{len(seeds)}] seed {values['seed']}")
         project = Project(folder, progress=progress, config=config)
-        pair = _pair(config)
+        pair = over_start(config)
         runs[values["seed"]], clusters = _outcomes(project, pair)
     result = seeds_result(pair, runs, clusters)
     result.write(folder / FOLDER / SEEDS_FILE)
     write_atomic(folder / FOLDER / SEEDS_PAGE, markdown(result))
     return result
-
-
-def _pair(config: Config) -> ModelPair:
-    return ModelPair("dpo", "sft" if config.sft is not None else "base")
 
 
 def _outcomes(project: Project, pair: ModelPair) -> tuple[Outcomes, list[str]]:

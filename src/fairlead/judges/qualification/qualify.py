@@ -13,7 +13,7 @@ from fairlead.errors import DataError, JudgeError
 from fairlead.judges.base import Judge
 from fairlead.judges.panel import PanelJudge
 from fairlead.judges.qualification import probes
-from fairlead.judges.qualification.agreement import Orders, agreement, ask
+from fairlead.judges.qualification.agreement import Orders, agreement, ask, both_ways
 from fairlead.judges.qualification.human_labels import LOSS, WIN, LabelledComparison
 from fairlead.judges.qualification.model_families import family_of, models_of
 from fairlead.judges.qualification.recording_judge import RecordingJudge, checked_rows
@@ -65,7 +65,8 @@ def qualify(
         families: model families of the judge.
     """
     plan = planned(rows, settings, families or set())
-    recording = RecordingJudge(judge)
+    members = [RecordingJudge(member) for member in judge.members] if isinstance(judge, PanelJudge) else []
+    recording = RecordingJudge(judge.with_members(members) if isinstance(judge, PanelJudge) else judge)
     # One stream, so that no probe waits for the last reply of another.
     orders = iter(ask(recording, [row for part in plan.values() for row in part]))
     verdicts = {name: [next(orders) for _ in part] for name, part in plan.items()}
@@ -81,22 +82,21 @@ def qualify(
         own_family=excess,
         demands=_demands(settings, beside_people, padded, canaries, excess),
         checked=checked_rows(recording.verdicts, rows),
-        votes=_votes(judge, plan["people"]) if isinstance(judge, PanelJudge) else None,
+        votes=_votes(members, plan["people"]) if members else None,
     )
 
 
-def _votes(panel: PanelJudge, rows: Sequence[LabelledComparison]) -> Interval:
-    """How many independent votes the panel is worth, on the verdicts that every member gave and people decided.
-
-    The members are asked once more by themselves; their replies are in the ledger.
-    """
-    by_member = [ask(member, rows) for member in panel.members]
+def _votes(members: Sequence[RecordingJudge], rows: Sequence[LabelledComparison]) -> Interval:
+    """How many independent votes a panel is worth, on the verdicts that every member gave and people decided."""
     errors: list[list[float]] = []
     clusters: list[int] = []
-    for number, (row, of_row) in enumerate(zip(rows, zip(*by_member, strict=True), strict=True)):
-        for states in zip(*of_row, strict=True):
-            if row.human is not None and all(state.decided for state in states):
-                errors.append([float(state is not row.human) for state in states])
+    for number, row in enumerate(rows):
+        if row.human is None:
+            continue
+        for comparison, right in zip(both_ways([row]), (row.human, row.human.swapped), strict=True):
+            states = [member.verdicts[comparison.id].state for member in members]
+            if all(state.decided for state in states):
+                errors.append([float(state is not right) for state in states])
                 clusters.append(number)
     if not errors:
         return Interval(None, None, None, 0, "undefined: no comparison that people and all members decided")
